@@ -27,10 +27,8 @@ def checkpoint_name(step: int) -> str:
 
 def list_checkpoints(root: Path) -> dict[int, Path]:
     """Return the folder of each checkpoint by step, ascending; damaged ones too."""
-    folders = {
-        path.name.removeprefix("step-"): path for path in (root / CHECKPOINTS).glob("step-*")
-    }
-    return {int(name): folders[name] for name in sorted(filter(str.isdigit, folders), key=int)}
+    paths = (root / CHECKPOINTS).glob("step-*")
+    return dict(sorted((int(path.name[5:]), path) for path in paths if path.name[5:].isdigit()))
 
 
 def best_step(root: Path) -> int | None:
@@ -68,24 +66,18 @@ def find_checkpoint(root: Path, which: str = "best") -> Artifact:
         raise GroundupError(f"{root}: there is no checkpoint {which}; there are {known}")
     checkpoint = load_artifact(folders[step])
     if checkpoint is None:
-        raise GroundupError(
-            f"{folders[step]}: this checkpoint is damaged; run with --redo train, or choose another"
-        )
+        remedy = "run with --redo train, or choose another"
+        raise GroundupError(f"{folders[step]}: this checkpoint is damaged; {remedy}")
     return checkpoint
 
 
 @dataclass(frozen=True)
 class RunModel:
-    """A model of a run: a Hugging Face folder with its tokenizer.
-
-    Attributes:
-        content: SHA-256 over its files, which enters the keys of what is made from it.
-        name: `step-NNNNNN` or `tuned`.
-    """
+    """A model of a run: a Hugging Face folder with its tokenizer."""
 
     path: Path
-    content: str
-    name: str
+    content: str  # SHA-256 over its files, which enters the keys of what is made from it
+    name: str  # `step-NNNNNN` or `tuned`
 
 
 def find_model(root: Path, which: str = "") -> RunModel:

@@ -37,21 +37,18 @@ Split = Literal["train", "validation"]
 DROPPED, TRAIN, VALIDATION = 0, 1, 2
 VERDICTS: Mapping[Split, int] = {"train": TRAIN, "validation": VALIDATION}
 
+# Names in the document schema; None for all.
+Columns = Sequence[str] | None
 # Columns of a document that people look at.
 SHOWN = ("id", "text", "source", "origin", "record", "license", "language")
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Bytes that are cut out of the texts of one shard, such as lines that its source repeats.
+    """Bytes that are cut out of the texts of one shard, such as lines that its source repeats."""
 
-    Attributes:
-        rows: row of each cut among the documents, ascending (int64).
-        spans: int64 [n, 2], first byte of the text and the byte after the last.
-    """
-
-    rows: Array
-    spans: Array
+    rows: Array  # row of each cut among the documents, ascending (int64)
+    spans: Array  # int64 [n, 2], first byte of the text and the byte after the last
 
     @staticmethod
     def load(path: Path | None) -> Cuts:
@@ -73,22 +70,16 @@ class Cuts:
         inside = np.isin(self.rows[near], rows)
         if not inside.any():
             return batch
-        texts = remove_spans(
-            batch.column(column),
-            np.searchsorted(rows, self.rows[near][inside]),
-            self.spans[near][inside],
-        )
+        texts, spans = batch.column(column), self.spans[near][inside]
+        texts = remove_spans(texts, np.searchsorted(rows, self.rows[near][inside]), spans)
         return batch.set_column(column, batch.schema.field(column), texts)
 
 
 def remove_spans(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringArray:
-    """Return texts without some of their bytes.
+    """Return texts (without nulls) without some of their bytes.
 
-    Args:
-        texts: without nulls.
-        rows: the text of each span, ascending.
-        spans: int64 [n, 2], first byte of a text and the byte after the last; ascending, and
-            disjoint within a text.
+    `rows` has the text of each span, ascending. `spans` [n, 2] are the first byte of a text and the
+    byte after the last; ascending, and disjoint within a text.
     """
     offsets, data = text_buffers(texts)
     data = data[offsets[0] : offsets[-1]]
@@ -103,16 +94,12 @@ def remove_spans(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringA
 
 
 def read_rows(
-    documents: Path,
-    cuts: Path | None = None,
-    columns: Sequence[str] | None = None,
-    chosen: Array | None = None,
+    documents: Path, cuts: Path | None = None, columns: Columns = None, chosen: Array | None = None
 ) -> Iterator[tuple[Array, pa.RecordBatch]]:
     """Yield rows of a file of documents with their row numbers, one row group at a time.
 
     Args:
         cuts: file of what is cut out of the texts.
-        columns: of the document schema; None for all.
         chosen: mask of the rows to read; a row group without any of them is not read.
     """
     removed, begin = Cuts.load(cuts), 0
@@ -133,16 +120,11 @@ def read_rows(
 
 @dataclass(frozen=True)
 class RefinedShard:
-    """One shard of refined documents.
+    """One shard of refined documents."""
 
-    Attributes:
-        folder: the view, `RUN/refine`.
-        name: `SOURCE.SHARD`.
-        digests: SHA-256 of the files by role: documents, split, and cuts if the shard has any.
-    """
-
-    folder: Path
-    name: str
+    folder: Path  # the view, `RUN/refine`
+    name: str  # `SOURCE.SHARD`
+    # SHA-256 of the files by role: documents, split, and cuts if the shard has any.
     digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -170,31 +152,24 @@ class RefinedShard:
         return np.load(self.split, allow_pickle=False)
 
     def batches(
-        self, columns: Sequence[str] | None = None, split: Split | None = None
+        self, columns: Columns = None, split: Split | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the kept documents in order, one row group at a time.
+        """Yield the kept documents in order, or those of one split, a row group at a time.
 
-        Args:
-            columns: of the document schema, and `split` (uint8, the verdict); None for all but it.
-            split: only train or only validation.
-
-        Raises GroundupError if the verdicts are those of other documents.
+        `columns` may name `split` (uint8, the verdict), too; None is all but it. Raises
+        GroundupError if the verdicts are those of other documents.
         """
         verdicts = self.verdicts()
         with pq.ParquetFile(self.documents) as file:
             count = file.metadata.num_rows
         if count != len(verdicts):
-            raise GroundupError(
-                f"{self.split}: holds {len(verdicts)} verdicts for the {count} documents of"
-                f" {self.documents}; run with --redo refine"
-            )
+            documents = f"the {count} documents of {self.documents}; run with --redo refine"
+            raise GroundupError(f"{self.split}: holds {len(verdicts)} verdicts for {documents}")
         chosen = verdicts != DROPPED if split is None else verdicts == VERDICTS[split]
         stored = None if columns is None else [name for name in columns if name != "split"]
+        with_split = columns is not None and "split" in columns
         for rows, batch in read_rows(self.documents, self.cuts, stored, chosen):
-            if columns is None or "split" not in columns:
-                yield batch
-            else:
-                yield batch.append_column("split", pa.array(verdicts[rows]))
+            yield batch.append_column("split", pa.array(verdicts[rows])) if with_split else batch
 
 
 def refined_shards(root: Path) -> list[RefinedShard]:
@@ -218,7 +193,7 @@ def refined_shards(root: Path) -> list[RefinedShard]:
 
 
 def kept_documents(
-    root: Path, columns: Sequence[str] | None = None, split: Split | None = None
+    root: Path, columns: Columns = None, split: Split | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Yield the kept documents of a run in order; see `RefinedShard.batches`."""
     for shard in refined_shards(root):
@@ -230,10 +205,8 @@ def find_documents(
 ) -> dict[str, Row]:
     """Return documents by id, with the cuts of their shard; an id that no file holds is left out.
 
-    Args:
-        paths: files in `documents/` of the view collect or refine.
-        columns: `id` and others of the document schema. Of texts only the row groups are read
-            that hold one of the documents.
+    `paths` are files in `documents/` of the view collect or refine; `columns` include `id`. Only
+    row groups that hold one of the documents are read in full.
     """
     missing, documents = set(ids), dict[str, Row]()
     for path in paths:

@@ -26,7 +26,6 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -85,40 +84,27 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document as a reader yields it, before it has an id.
+    """One document as a reader yields it, before it has an id."""
 
-    Attributes:
-        text: decoded text, not yet cleaned.
-        record: number of the record in its origin; malformed records count too.
-        group: the unit that may not be split between train and validation, without its kind.
-        turns: messages with `role` and `content`, for conversations only.
-        left_out: number of sentences that the reader left out, as a template's words are not known.
-        visible: characters that the record shows, without white space, where the reader takes only
-            a part of them; the facts of the shard say how many it took.
-    """
-
-    text: str
-    record: int = 0
-    group: str = ""
+    text: str  # decoded, not yet cleaned
+    record: int = 0  # number of the record in its origin; malformed records count too
+    group: str = ""  # unit that may not be split between train and validation, without its kind
     license: str = ""
     language: str = ""
-    turns: Sequence[Turn] | None = None
-    left_out: int = 0
+    turns: Sequence[Turn] | None = None  # messages with `role` and `content`, of conversations
+    left_out: int = 0  # sentences that the reader left out, as a template's words are not known
+    # Characters that the record shows, without white space, where the reader takes only a part of
+    # them; the facts of the shard say how many it took.
     visible: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record (or a whole raw file) that gave no document, and why.
+    """A record (or a whole raw file) that gave no document, and why."""
 
-    Attributes:
-        reason: a short code, such as `redirect`, `binary`, `malformed`.
-        detail: for a person.
-    """
-
-    reason: str
+    reason: str  # a short code, such as `redirect`, `binary`, `malformed`
     record: int = 0
-    detail: str = ""
+    detail: str = ""  # for a person
 
 
 def document_id(source: str, origin: str, record: int) -> str:
@@ -162,12 +148,7 @@ class TableWriter:
         self._writer = pq.ParquetWriter(self.path, self.schema, compression="zstd")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
         if self._writer is not None:

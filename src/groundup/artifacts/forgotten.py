@@ -41,24 +41,18 @@ MODEL_FOLDERS = ("model", "adapter")
 
 @dataclass(frozen=True)
 class ForgottenDocument:
-    """One document to forget.
-
-    Attributes:
-        shard: that held it, `SOURCE.SHARD`.
-        raw: SHA-256 of its raw file at that time; a changed file may hold another text there.
-        seen: what training had done with it: `training` (its key), `times` it was read (None if
-            unknown), first `steps`.
-        pending: something of its text may still be on disk.
-    """
+    """One document to forget."""
 
     id: str
     source: str
     origin: str
     record: int
-    shard: str = ""
-    raw: str = ""
+    shard: str = ""  # that held it, `SOURCE.SHARD`
+    raw: str = ""  # SHA-256 of its raw file then; a changed file may hold another text there
+    # What training had done with it: `training` (its key), `times` it was read (None if unknown),
+    # first `steps`.
     seen: Mapping[str, Any] = field(default_factory=dict)
-    pending: bool = True
+    pending: bool = True  # something of its text may still be on disk
 
     @property
     def files(self) -> list[str]:
@@ -80,10 +74,8 @@ class ForgottenDocument:
         more = " …" if len(self.seen["steps"]) == MAX_STEPS else ""
         past = ", ".join(self.checkpoints(root)) or "no checkpoint that exists"
         steps = ", ".join(map(str, self.seen["steps"]))
-        return (
-            f"forgotten; training had read it {self.seen['times']:,} times, in steps {steps}{more};"
-            f" in the past of {past}"
-        )
+        times = f"training had read it {self.seen['times']:,} times"
+        return f"forgotten; {times}, in steps {steps}{more}; in the past of {past}"
 
     def checkpoints(self, root: Path) -> list[str]:
         """Return the names of the checkpoints that learned from it, or may have."""
@@ -205,10 +197,8 @@ def _learned_from(store: Store, forgotten: Forgotten) -> bool:
         if artifact is not None:
             inputs = artifact.manifest["inputs"]
             read |= {artifact.name, *(name.partition(" ")[2] for name in inputs)}
-    return any(
-        document.shard in read or (document.seen and document.seen["times"] != 0)
-        for document in forgotten.pending
-    )
+    pending = forgotten.pending
+    return any(doc.shard in read or (doc.seen and doc.seen["times"] != 0) for doc in pending)
 
 
 def _names_pending(folder: Path, forgotten: Forgotten) -> bool:

@@ -13,24 +13,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Kind:
-    """What stages ask of a kind of source.
+    """What stages ask of a kind of source."""
 
-    Attributes:
-        clean_share: bytes of clean text out of a byte of raw file, as `groundup plan` estimates:
-            measured on the starter sources and on samples of each kind.
-        role: training text, files that training text is checked against, or files to tune on.
-        is_code: source code: white space is kept, and language and prose rules do not apply.
-        is_prose: rule sets that were published for prose apply.
-        has_turns: documents are conversations, with their turns beside the text.
-        has_boilerplate_lines: a line that many documents repeat is boilerplate. In code
-            `return None` is none, nor "Yes, please." in a conversation, nor "CHAPTER I" in a book.
-    """
-
+    # Bytes of clean text out of a byte of raw file, as `groundup plan` estimates: measured on the
+    # starter sources and on samples of each kind.
     clean_share: float
+    # Training text, files that training text is checked against, or files to tune on.
     role: Literal["training", "evaluation", "tuning"] = "training"
-    is_code: bool = False
-    is_prose: bool = False
-    has_turns: bool = False
+    is_code: bool = False  # white space is kept, and language and prose rules do not apply
+    is_prose: bool = False  # rule sets that were published for prose apply
+    has_turns: bool = False  # documents are conversations, with their turns beside the text
+    # A line that many documents repeat is boilerplate. In code `return None` is none, nor "Yes,
+    # please." in a conversation, nor "CHAPTER I" in a book.
     has_boilerplate_lines: bool = False
 
 

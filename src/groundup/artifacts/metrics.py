@@ -26,11 +26,10 @@ class Metrics:
 
     def write(self, **figures: float | str) -> None:
         """Append one line; NaN and infinity become null, which JSON has."""
-        line = {
-            name: value if isinstance(value, str) or math.isfinite(value) else None
-            for name, value in figures.items()
+        infinite = {
+            k for k, v in figures.items() if not isinstance(v, str) and not math.isfinite(v)
         }
-        append_chained(self.path, line)
+        append_chained(self.path, figures | dict.fromkeys(infinite))
 
     def size(self) -> int:
         """Force the file to disk and return its bytes."""
@@ -50,9 +49,7 @@ def rounded(value: Any) -> Any:
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, numbers.Integral):
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, numbers.Real):
         return float(f"{float(value):.6g}") if math.isfinite(value) else None

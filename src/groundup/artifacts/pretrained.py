@@ -40,19 +40,12 @@ ENDS = (END, "<|end_of_text|>", "</s>")
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A model to start from.
-
-    Attributes:
-        path: its folder.
-        name: as reports show it, without folders of this machine.
-        license: as its model card or its run states it; "" if neither does.
-        config: its sizes, with the context and dropout of the recipe.
-    """
+    """A model to start from."""
 
     path: Path
-    name: str
-    license: str
-    config: ModelConfig
+    name: str  # as reports show it, without folders of this machine
+    license: str  # as its model card or its run states it; "" if neither does
+    config: ModelConfig  # its sizes, with the context and dropout of the recipe
 
     @cached_property
     def carried(self) -> PretrainedTokenizer:
@@ -75,20 +68,16 @@ class PretrainedModel:
                 " on from; name another --out"
             )
         check_weights(self.path, self.config)
-        size = self.tokenizer.vocab_size
-        if size > self.config.vocab_size:
-            raise GroundupError(
-                f"{self.path / FILE}: has {size} ids, and the model's vocab_size is"
-                f" {self.config.vocab_size}"
-            )
+        size, limit = self.tokenizer.vocab_size, self.config.vocab_size
+        if size > limit:
+            path = self.path / FILE
+            raise GroundupError(f"{path}: has {size} ids, and the model's vocab_size is {limit}")
 
     def content(self) -> str:
         """Return the SHA-256 over the files of weights, whatever the folder is called."""
-        files = {
-            path.name: {"size": path.stat().st_size, "sha256": file_digest(path)}
-            for path in weight_files(self.path)
-        }
-        return content_digest(files)
+        paths = weight_files(self.path)
+        sizes = [{"size": path.stat().st_size, "sha256": file_digest(path)} for path in paths]
+        return content_digest({p.name: size for p, size in zip(paths, sizes, strict=True)})
 
 
 def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
@@ -107,29 +96,24 @@ def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
         raise RecipeError(
             f"{where}: holds neither a {CONFIG} nor a run; name a model folder or a run directory"
         )
-    config, context = read_config(path), recipe.model.context
+    config = read_config(path)
+    context = recipe.model.context or config.context
     if context > config.context:
-        raise RecipeError(
-            f"[model] context {context} is more than the {config.context} positions of"
-            f" {path / CONFIG}"
-        )
-    config = dataclasses.replace(
-        config, context=context or config.context, dropout=recipe.model.dropout
-    )
+        positions = f"the {config.context} positions of {path / CONFIG}"
+        raise RecipeError(f"[model] context {context} is more than {positions}")
+    config = dataclasses.replace(config, context=context, dropout=recipe.model.dropout)
     # A checkpoint or a tuned model may be named by its own folder inside of a run.
     above = (path, *path.resolve().parents[:4])
     run = next((load_lock(parent) for parent in above if (parent / LOCK).exists()), None)
     license = license_of(path)
     if run is None:
-        return PretrainedModel(path, _hub_name(path), license, config)
-    name = f"{run.name}/{path.name if path.name != 'model' else 'tuned'}"
-    return PretrainedModel(path, name, license or run.export.license, config)
-
-
-def _hub_name(path: Path) -> str:
-    """Return `organization/model` for a folder in a hub's cache, else the name of the folder."""
-    cached = re.search(r"/models--([^/]+)/snapshots/[^/]+$", path.resolve().as_posix())
-    return cached[1].replace("--", "/") if cached else path.resolve().name
+        # `organization/model` for a folder in a hub's cache, else the name of the folder.
+        cached = re.search(r"/models--([^/]+)/snapshots/[^/]+$", path.resolve().as_posix())
+        name = cached[1].replace("--", "/") if cached else path.resolve().name
+    else:
+        name = f"{run.name}/{path.name if path.name != 'model' else 'tuned'}"
+        license = license or run.export.license
+    return PretrainedModel(path, name, license, config)
 
 
 def license_of(folder: Path) -> str:
@@ -146,14 +130,10 @@ def license_of(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class PretrainedTokenizer:
-    """A tokenizer that can be carried over exactly.
-
-    Attributes:
-        data: its tokenizer.json, without what would put tokens around a text or truncate it.
-    """
+    """A tokenizer that can be carried over exactly."""
 
     tokenizer: Tokenizer
-    data: bytes
+    data: bytes  # its tokenizer.json, without what would put tokens around a text or truncate it
 
 
 def read_tokenizer(folder: Path) -> PretrainedTokenizer:
@@ -168,7 +148,11 @@ def read_tokenizer(folder: Path) -> PretrainedTokenizer:
     table = read_table(path)
     try:
         data = path.read_bytes()
-        if _changes_length(table):
+        # Tokens would be put around a text, or the text be truncated or padded.
+        processor = table.get("post_processor")
+        parts = processor.get("processors", [processor]) if processor else []
+        adds = any(part.get("type") != "ByteLevel" for part in parts)
+        if adds or table.get("truncation") or table.get("padding"):
             table |= {"post_processor": None, "truncation": None, "padding": None}
             data = json.dumps(table, ensure_ascii=False).encode()
         engine = tokenizers.Tokenizer.from_buffer(data)
@@ -188,17 +172,6 @@ def read_tokenizer(folder: Path) -> PretrainedTokenizer:
             f"{path}: cannot be carried exactly: {' '.join(str(error).split())[:300]}"
         ) from None
     return PretrainedTokenizer(tokenizer, data)
-
-
-def _changes_length(table: dict[str, Any]) -> bool:
-    """Whether tokens would be put around a text, or the text be truncated or padded."""
-    if table.get("truncation") or table.get("padding"):
-        return True
-    processor = table.get("post_processor")
-    if not isinstance(processor, dict):
-        return False
-    parts = processor.get("processors", [processor])
-    return any(part.get("type") != "ByteLevel" for part in parts)
 
 
 def _check_byte_level(engine: tokenizers.Tokenizer, table: dict[str, Any]) -> None:

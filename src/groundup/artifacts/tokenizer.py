@@ -124,35 +124,27 @@ def splitter_parts(engine: tokenizers.Tokenizer) -> list[dict[str, Any]]:
 
 
 class Tokenizer:
-    """Encodes text to ids and back.
-
-    Args:
-        end: name of the special token that ends every document.
-
-    Attributes:
-        vocab_size: every id is smaller; there may be gaps between ids.
-        specials: names and ids of all special tokens, by id.
-        whole_words: names of added tokens that are not special; they are found in any text, whole.
-        end_id: id of `end`.
-        chat_ids: ids of `<|im_start|>` and `<|im_end|>`; only that of `end` if they are missing.
-        splitter: name under which llama.cpp knows the splitter, "" if it does not.
-    """
+    """Encodes text to ids and back; `end` names the special token that ends every document."""
 
     def __init__(self, engine: tokenizers.Tokenizer, end: str = END) -> None:
         # Without this, `tokenizers` turns the text "<|im_end|>" of a document into the special
         # token.
         engine.encode_special_tokens = True
         self._engine = engine
+        # Every id is smaller; there may be gaps between ids.
         self.vocab_size: int = max(engine.get_vocab().values(), default=-1) + 1
         added = sorted(engine.get_added_tokens_decoder().items())
         self.specials = {token.content: int(index) for index, token in added if token.special}
+        # Added tokens that are not special are found in any text, whole.
         self.whole_words = frozenset(token.content for _, token in added if not token.special)
         if end not in self.specials:
             raise ValueError(f"it has no special token {end}")
         self.end, self.end_id = end, self.specials[end]
+        # Of `<|im_start|>` and `<|im_end|>`; only that of `end` if they are missing.
         self.chat_ids: tuple[int, ...] = (self.end_id,)
         if self.specials.keys() >= set(CHAT):
             self.chat_ids = tuple(self.specials[token] for token in CHAT)
+        # The name under which llama.cpp knows the splitter, "" if it does not.
         known = splitter_parts(engine), bool(getattr(engine.model, "ignore_merges", False))
         self.splitter = next((name for name, value in _LLAMA_CPP.items() if value == known), "")
         # Nearly all splitters cut before spaces, also unknown ones.
@@ -192,8 +184,7 @@ class Tokenizer:
 
     def normalized(self, text: str) -> str:
         """Return what decoding the ids of a text gives: the text itself, or its NFC."""
-        normalizer = self._engine.normalizer
-        return text if normalizer is None else str(normalizer.normalize_str(text))
+        return text if self.keeps_all else str(self._engine.normalizer.normalize_str(text))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without any special token."""
@@ -206,10 +197,9 @@ class Tokenizer:
         plain: Sequence[str] = texts.to_pylist() if isinstance(texts, pa.Array) else texts
         lengths = np.zeros(len(plain), np.int64)
         flat: list[Ids] = []
+        cuts = self._cuts
         rows_and_pieces = (
-            (row, piece)
-            for row, text in enumerate(plain)
-            for piece in pieces(text, cuts=self._cuts)
+            (row, piece) for row, text in enumerate(plain) for piece in pieces(text, cuts=cuts)
         )
         for batch in _batches(rows_and_pieces):
             texts = [piece for _, piece in batch]
@@ -257,16 +247,13 @@ class Tokenizer:
     def first(self, vocab_size: int) -> Tokenizer:
         """Return the tokenizer of the first `vocab_size` ids, as BPE had learned it at that size.
 
-        Raises:
-            ValueError: it would lack a byte or a special, or have more ids than this one.
+        Raises ValueError if it would lack a byte or a special, or have more ids than this one.
         """
         table = json.loads(self._engine.to_str())
         vocab, merges = table["model"]["vocab"], table["model"]["merges"]
-        smallest = len(vocab) - len(merges)
-        if not smallest <= vocab_size <= self.vocab_size:
-            raise ValueError(
-                f"vocab_size {vocab_size} must lie between {smallest} and {self.vocab_size}"
-            )
+        smallest, largest = len(vocab) - len(merges), self.vocab_size
+        if not smallest <= vocab_size <= largest:
+            raise ValueError(f"vocab_size {vocab_size} must lie between {smallest} and {largest}")
         kept = {token: index for token, index in vocab.items() if index < vocab_size}
         # Merges are in the order in which they were learned, and each made the next id.
         learned = itertools.takewhile(lambda pair: "".join(pair) in kept, merges)
@@ -348,11 +335,7 @@ def write_config(
 
     The class must be PreTrainedTokenizerFast. For a Qwen class, or a Qwen3 folder without one,
     transformers 5 builds Qwen's own splitter and NFC normalizer instead of what tokenizer.json
-    says, and the ids differ silently.
-
-    Args:
-        end: the token that ends a document.
-        others: all other special tokens.
+    says, and the ids differ silently. `end` ends a document; `others` are all other specials.
     """
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -28,25 +28,23 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
 def open_shard(path: Path, vocab_size: int, check_ids: bool = True) -> Tokens:
     """Memory-map a token shard; GroundupError if its type does not fit the vocabulary.
 
-    Args:
-        check_ids: also check that every id is in the vocabulary, which reads the whole file.
+    `check_ids` also checks that every id is in the vocabulary, which reads the whole file.
     """
     try:
         tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise GroundupError(f"{path}: cannot be read as a token shard: {error}") from None
-    if tokens.ndim != 1 or tokens.dtype != token_type(vocab_size):
-        raise GroundupError(
-            f"{path}: holds {tokens.dtype} in {tokens.ndim} dimensions; a vocabulary of"
-            f" {vocab_size} wants a flat {token_type(vocab_size)} array"
-        )
+    dtype = token_type(vocab_size)
+    if tokens.ndim != 1 or tokens.dtype != dtype:
+        form = f"holds {tokens.dtype} in {tokens.ndim} dimensions"
+        wants = f"a vocabulary of {vocab_size} wants a flat {dtype} array"
+        raise GroundupError(f"{path}: {form}; {wants}")
     if check_ids:
         chunks = range(0, len(tokens), _CHUNK)
         largest = max((int(tokens[i : i + _CHUNK].max()) for i in chunks), default=0)
         if largest >= vocab_size:
-            raise GroundupError(
-                f"{path}: token id {largest} is outside the vocabulary of {vocab_size}"
-            )
+            outside = f"is outside the vocabulary of {vocab_size}"
+            raise GroundupError(f"{path}: token id {largest} {outside}")
     return tokens
 
 

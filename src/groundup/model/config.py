@@ -19,40 +19,30 @@ Layout = Literal["qwen3", "llama"]
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes of a decoder-only transformer with grouped-query attention and a gated feed-forward.
+    """Sizes of a decoder-only transformer with grouped-query attention and a gated feed-forward."""
 
-    Attributes:
-        vocab_size: rows of the embedding; the tokenizer may have fewer ids.
-        heads: query heads; each group of `heads / kv_heads` shares one key and value head.
-        head_width: must be even, since rotary embedding turns pairs; 64 or 128 run everywhere.
-        context: maximum number of positions.
-        dropout: on the embedding and on the output of each branch, in training only.
-        tied: whether the output head shares the weights of the embedding.
-    """
-
-    vocab_size: int
+    vocab_size: int  # rows of the embedding; the tokenizer may have fewer ids
     layers: int
     width: int
-    heads: int
+    heads: int  # of queries; each group of `heads / kv_heads` shares one key and value head
     kv_heads: int
-    head_width: int
+    head_width: int  # even, since rotary embedding turns pairs; 64 or 128 run everywhere
     feed_forward: int
-    context: int
-    dropout: float = 0.0
+    context: int  # maximum number of positions
+    dropout: float = 0.0  # on the embedding and the output of each branch, in training only
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
     layout: Layout = "qwen3"
-    tied: bool = True
+    tied: bool = True  # whether the output head shares the weights of the embedding
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_width")
         for name in (*sizes, "feed_forward", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        if self.heads % self.kv_heads:
-            raise ValueError(
-                f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
-            )
+        heads, kv_heads = self.heads, self.kv_heads
+        if heads % kv_heads:
+            raise ValueError(f"heads ({heads}) must be a multiple of kv_heads ({kv_heads})")
         if not self.rope_theta > 0:
             raise ValueError(f"rope_theta ({self.rope_theta}) must be positive")
         if self.head_width % 2:
@@ -84,15 +74,14 @@ class ModelConfig:
         layers = self.layers * (self.layer_matrix_parameters + self.layer_norm_parameters)
         return self.vocab_size * self.width + layers + self.width + self.head_parameters
 
-    def flops_per_token(self, context: int | None = None) -> float:
+    def flops_per_token(self) -> float:
         """Return the floating-point operations of training on one token.
 
         Forward, plus twice that for backward. Counts every matrix product, the head too, and
         attention over the (context + 1) / 2 positions that a token sees on average. Norms, softmax
         and rotary embedding are left out: less than 1 % at these sizes.
         """
-        seen = ((context or self.context) + 1) / 2
-        attention = 4 * self.heads * self.head_width * seen
+        attention = 4 * self.heads * self.head_width * (self.context + 1) / 2
         layers = self.layers * (2 * self.layer_matrix_parameters + attention)
         return 3 * (2 * self.vocab_size * self.width + layers)
 
@@ -135,15 +124,10 @@ CPU_LIMIT = "starter"
 
 
 def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False) -> ModelConfig:
-    """Return the sizes that a recipe's [model] table asks for.
+    """Return the sizes that a recipe's [model] table asks for; RecipeError if they do not fit.
 
-    Args:
-        model: explicit sizes override those of its preset.
-        train_tokens: tokens of training text, which limit the "auto" preset.
-        gpu: whether "auto" may pick a preset above `CPU_LIMIT`.
-
-    Raises:
-        RecipeError: the preset is unknown, or the sizes do not fit together.
+    Explicit sizes override those of the preset. `train_tokens`, the tokens of training text, limit
+    the "auto" preset; `gpu` lets it be above `CPU_LIMIT`.
     """
     name = model.preset
     if name == "auto":
@@ -159,16 +143,14 @@ def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False)
     keys = ("layers", "width", "head_width", "feed_forward", "context")
     sizes = {key: getattr(model, key) or getattr(PRESETS[name], key) for key in keys}
     # A recipe that changes the width need not give the heads.
-    heads = model.heads or sizes["width"] // sizes["head_width"]
-    if not model.heads and sizes["width"] % sizes["head_width"]:
-        raise RecipeError(
-            f"[model] width {sizes['width']} is not a multiple of head_width"
-            f" {sizes['head_width']}; set heads too"
-        )
+    width, head_width = sizes["width"], sizes["head_width"]
+    heads = model.heads or width // head_width
+    if not model.heads and width % head_width:
+        multiple = f"a multiple of head_width {head_width}"
+        raise RecipeError(f"[model] width {width} is not {multiple}; set heads too")
     sizes |= {"heads": heads, "kv_heads": model.kv_heads or heads}
+    options: dict[str, Any] = {"dropout": model.dropout, "rope_theta": model.rope_theta}
     try:
-        return ModelConfig(
-            vocab_size=vocab_size, dropout=model.dropout, rope_theta=model.rope_theta, **sizes
-        )
+        return ModelConfig(vocab_size=vocab_size, **sizes, **options)
     except ValueError as error:
         raise RecipeError(f"[model] {error}") from None

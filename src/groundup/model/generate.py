@@ -30,18 +30,15 @@ def generate(
     and `min_p` 0 cut nothing off. A prompt longer than the context is cut on the left. When the
     context is full, its last half is read again, so a text may grow beyond the context.
 
-    Raises:
-        ValueError: the prompt is empty, or temperature, top_k, top_p or min_p is out of range.
-        FloatingPointError: the model's logits are not finite.
+    Raises ValueError if the prompt is empty or a parameter is out of range, and FloatingPointError
+    if the model's logits are not finite.
     """
     if not prompt:
         raise ValueError("the prompt has no tokens; begin with the end-of-text id")
     params = Sampling(temperature, top_k, top_p, min_p)
     sampler = SequenceSampler(params, seed, model.config.vocab_size)
-    tokens = _continue(model, list(prompt), sampler)
-    return itertools.takewhile(
-        lambda token: token not in stop, itertools.islice(tokens, max_new_tokens)
-    )
+    tokens = itertools.islice(_continue(model, list(prompt), sampler), max_new_tokens)
+    return itertools.takewhile(lambda token: token not in stop, tokens)
 
 
 def _continue(model: Transformer, tokens: list[int], sampler: SequenceSampler) -> Iterator[int]:

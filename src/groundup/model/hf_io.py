@@ -70,8 +70,7 @@ def load_model(
 ) -> Transformer:
     """Read a model folder; the model is in evaluation mode.
 
-    Raises:
-        GroundupError: a file is missing, torn, or of another architecture.
+    Raises GroundupError if a file is missing, torn, or of another architecture.
     """
     config = read_config(folder)
     # Before memory is allocated for what config.json claims.
@@ -82,11 +81,7 @@ def load_model(
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Return the sizes of the model in a folder.
-
-    Raises:
-        GroundupError: config.json is missing, torn, or of another architecture.
-    """
+    """Return the sizes of the model in a folder; GroundupError if `load_model` would refuse it."""
     table = read_table(folder / CONFIG)
     try:
         return from_hf(table)
@@ -118,13 +113,12 @@ def weight_files(folder: Path) -> list[Path]:
         if not values or any(not isinstance(v, str) or Path(v).name != v for v in values):
             raise GroundupError(f"{folder / INDEX}: weight_map names no files beside it")
         names = sorted(set(values))
-    for name in names:
-        if not (folder / name).is_file():
-            raise GroundupError(
-                f"{folder / name}: there is no such file; a model folder needs it (nothing but"
-                " safetensors is opened)"
-            )
-    return [folder / name for name in names]
+    paths = [folder / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            needed = "a model folder needs it (nothing but safetensors is opened)"
+            raise GroundupError(f"{path}: there is no such file; {needed}")
+    return paths
 
 
 def read_weights(folder: Path, model: Transformer) -> None:
@@ -139,34 +133,29 @@ def read_weights(folder: Path, model: Transformer) -> None:
 def check_weights(folder: Path, config: ModelConfig) -> None:
     """Check that a folder has every weight of these sizes once, and no other; reads headers only.
 
-    Raises:
-        GroundupError: naming the file and the weight.
+    Raises GroundupError, which names the file and the weight.
     """
     expected = parameter_shapes(config)
     seen: set[str] = set()
+    misfit = f"does not fit its {CONFIG}:"
     for path in weight_files(folder):
         for name, dtype, shape in _headers(path):
             if _DERIVED.fullmatch(name) or (config.tied and name == "lm_head.weight"):
                 continue
+            problem = ""
             if name not in expected or name in seen:
-                problem = "there twice" if name in seen else "unknown"
-                raise GroundupError(f"{path}: does not fit its {CONFIG}: {name[:80]} is {problem}")
-            if dtype not in TYPES:
-                raise GroundupError(
-                    f"{path}: {name} is stored as {dtype}; quantized weights cannot be read, only"
-                    f" {', '.join(TYPES)}"
-                )
-            if shape != expected[name]:
-                raise GroundupError(
-                    f"{path}: does not fit its {CONFIG}: {name} has the shape {shape}, not"
-                    f" {expected[name]}"
-                )
+                state = "there twice" if name in seen else "unknown"
+                problem = f"{misfit} {name[:80]} is {state}"
+            elif dtype not in TYPES:
+                readable = f"quantized weights cannot be read, only {', '.join(TYPES)}"
+                problem = f"{name} is stored as {dtype}; {readable}"
+            elif shape != expected[name]:
+                problem = f"{misfit} {name} has the shape {shape}, not {expected[name]}"
+            if problem:
+                raise GroundupError(f"{path}: {problem}")
             seen.add(name)
-    missing = sorted(expected.keys() - seen)
-    if missing:
-        raise GroundupError(
-            f"{weight_files(folder)[0]}: does not fit its {CONFIG}: {missing[0]} is missing"
-        )
+    for name in sorted(expected.keys() - seen):
+        raise GroundupError(f"{weight_files(folder)[0]}: {misfit} {name} is missing")
 
 
 def _headers(path: Path) -> Iterator[tuple[str, str, tuple[int, ...]]]:
@@ -225,8 +214,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
 def from_hf(table: Mapping[str, Any]) -> ModelConfig:
     """Return the sizes in the config.json of a Qwen3 or Llama.
 
-    Raises:
-        GroundupError: an entry is missing, invalid, or asks for what this transformer lacks.
+    Raises GroundupError if an entry is invalid or asks for what this transformer lacks.
     """
     try:
         layout = _check_supported(table)
@@ -257,10 +245,8 @@ def _check_supported(table: Mapping[str, Any]) -> Layout:
     if layout not in ("qwen3", "llama"):
         raise ValueError(f"model_type is {_short(layout)}; only qwen3 and llama can be read")
     if classes not in (None, [CLASSES[layout]]):
-        raise ValueError(
-            f"architectures is {_short(classes)}; only [{CLASSES[layout]!r}] can be read for"
-            f" {layout}"
-        )
+        readable = f"only [{CLASSES[layout]!r}] can be read for {layout}"
+        raise ValueError(f"architectures is {_short(classes)}; {readable}")
     for name, required in _REQUIRED.items():
         # None and False both mean that a model has none of it.
         if (table.get(name, required) or None) != (required or None):
@@ -274,9 +260,8 @@ def _check_supported(table: Mapping[str, Any]) -> Layout:
     types = table.get("layer_types") or []
     for layer_type in types if isinstance(types, list) else [types]:
         if layer_type != "full_attention":
-            raise ValueError(
-                f"layer_types names {_short(layer_type)}; only full_attention can be read"
-            )
+            name = _short(layer_type)
+            raise ValueError(f"layer_types names {name}; only full_attention can be read")
     if not isinstance(tied := table.get("tie_word_embeddings") or False, bool):
         raise ValueError(f"tie_word_embeddings is {_short(tied)}; expected true or false")
     return layout

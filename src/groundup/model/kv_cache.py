@@ -25,15 +25,8 @@ class LayerKeyValues(Protocol):
 class KeyValues(Protocol):
     """What the transformer needs of a cache. The engine has one whose rows differ in length."""
 
-    @property
-    def length(self) -> int:
-        """Positions that every row holds."""
-        ...
-
-    @property
-    def layers(self) -> Sequence[LayerKeyValues]:
-        """The caches of the layers, in order."""
-        ...
+    length: int  # positions that every row holds
+    layers: Sequence[LayerKeyValues]
 
     def advance(self, count: int) -> None:
         """Note that all layers have stored `count` new positions."""
@@ -52,7 +45,7 @@ class Cache:
     ) -> None:
         self.length = 0
         shape = (2, batch, config.kv_heads, config.context, config.head_width)
-        self.layers = [
+        self.layers: Sequence[LayerKeyValues] = [
             LayerCache(self, torch.empty(shape, device=device, dtype=dtype))
             for _ in range(config.layers)
         ]

@@ -36,24 +36,15 @@ class Sampling:
     Penalties and biases change the logits, then the temperature divides them. Of the `top_k` best
     tokens, the smallest set with `top_p` of their probability remains, and of those the tokens that
     are at least `min_p` times as probable as the best.
-
-    Attributes:
-        temperature: 0 takes the most probable token.
-        top_k: 0 cuts nothing off.
-        top_p: 1 cuts nothing off.
-        min_p: 0 cuts nothing off (Nguyen et al. 2024, arXiv 2407.01082).
-        frequency_penalty: subtracted from a token's logit each time it was generated.
-        presence_penalty: subtracted from a token's logit once it was generated.
-        logit_bias: pairs of a token and what is added to its logit.
     """
 
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
+    temperature: float = 0.8  # 0 takes the most probable token
+    top_k: int = 0  # 0 cuts nothing off
+    top_p: float = 1.0  # 1 cuts nothing off
+    min_p: float = 0.0  # 0 cuts nothing off (Nguyen et al. 2024, arXiv 2407.01082)
+    frequency_penalty: float = 0.0  # subtracted from a token's logit each time it was generated
+    presence_penalty: float = 0.0  # subtracted from a token's logit once it was generated
+    logit_bias: tuple[tuple[int, float], ...] = ()  # tokens and what is added to their logits
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf or self.top_k < 0:
@@ -62,15 +53,12 @@ class Sampling:
             )
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
             raise ValueError("top_p must lie above 0 and at most at 1, min_p between 0 and 1")
-        biases = [bias for _, bias in self.logit_bias]
+        biases = [self.frequency_penalty, self.presence_penalty]
+        biases += [bias for _, bias in self.logit_bias]
         # NaN fails this comparison too.
-        if not all(
-            abs(bias) <= MAX_BIAS
-            for bias in (self.frequency_penalty, self.presence_penalty, *biases)
-        ):
-            raise ValueError(
-                f"penalties and biases must lie between -{MAX_BIAS:.0f} and {MAX_BIAS:.0f}"
-            )
+        if not all(abs(bias) <= MAX_BIAS for bias in biases):
+            limit = f"{MAX_BIAS:.0f}"
+            raise ValueError(f"penalties and biases must lie between -{limit} and {limit}")
 
     @property
     def ranked(self) -> bool:
@@ -81,9 +69,7 @@ class Sampling:
 class SequenceSampler:
     """Sampling state of one sequence: parameters, random numbers, penalties of its own tokens.
 
-    Args:
-        vocab_size: biases must name ids below it.
-        seed: any integer. Equal seeds and logits give equal text, whatever else is in the batch.
+    Equal seeds (any integer) and logits give equal text, whatever else is in the batch.
     """
 
     def __init__(
@@ -208,13 +194,9 @@ def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
 def _draw_among(
     weights_NK: Tensor, ids_NK: Tensor, total_N1: Tensor, limits: _Limits
 ) -> tuple[Tensor, Tensor]:
-    """Draw from the K best candidates, best first.
+    """Draw from the K best candidates, best first; `total_N1` is the weight of the vocabulary.
 
-    Args:
-        total_N1: weight of the whole vocabulary.
-
-    Returns:
-        tokens [N], and whether [N] no further candidate could lie within the limits.
+    Returns tokens [N], and whether [N] no further candidate could lie within the limits.
     """
     size = weights_NK.shape[1]
     kept_NK = torch.arange(size, device=weights_NK.device) < limits.top_k

@@ -28,13 +28,10 @@ def evaluating(model: Transformer) -> Iterator[None]:
 
 
 def token_log_probabilities(model: Transformer, tokens_BT: Tensor) -> Tensor:
-    """Return log p(tokens[:, i + 1] | tokens[:, : i + 1]), [B, T - 1] float32, on the model's
-    device.
+    """Return log p(tokens[:, i + 1] | tokens[:, : i + 1]), [B, T - 1] float32.
 
     Shorter rows may be padded on the right with any id, since a position never sees what follows.
-
-    Raises:
-        ValueError: T - 1 is larger than the context.
+    Raises ValueError if T - 1 is larger than the context.
     """
     batch, length = tokens_BT.shape
     tokens_BT = tokens_BT.to(model.device, torch.long)

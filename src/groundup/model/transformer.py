@@ -185,9 +185,7 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """A language model. Its output head is the embedding, or a matrix of its own.
 
-    Args:
-        config: sizes.
-        seed: decides the initial weights; None leaves them unset, to be read from a file.
+    The seed decides the initial weights; None leaves them unset, to be read from a file.
     """
 
     def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
@@ -252,17 +250,15 @@ class Transformer(nn.Module):
             mask: [B, 1, T, T], True where a query (third) sees a key (last), for several texts in
                 one row.
 
-        Raises:
-            ValueError: there are more positions than the context.
+        Raises ValueError if there are more positions than the context.
         """
         length = tokens_BT.shape[1]
         past = cache.length if cache is not None and positions_BT is None else 0
-        if past + length > self.config.context:
-            raise ValueError(
-                f"{past + length} positions do not fit into a context of {self.config.context}"
-            )
+        end, context = past + length, self.config.context
+        if end > context:
+            raise ValueError(f"{end} positions do not fit into a context of {context}")
         self._table = self._table.to(tokens_BT.device)
-        table = self._table[:, past : past + length]  # [2, T, E/2]
+        table = self._table[:, past:end]  # [2, T, E/2]
         if positions_BT is not None:
             table = self._table[:, positions_BT].unsqueeze(2)  # [2, B, 1, T, E/2]
         x_BTD = F.dropout(self.model.embed_tokens(tokens_BT), self.config.dropout, self.training)
