@@ -20,8 +20,8 @@ def run(run: Run) -> None:
     checkpoint = find_checkpoint(run.root)
     tokens = run.store.view("tokenize")
     if tokens is None:
-        path = run.root / "tokenize"
-        raise GroundupError(f"{path}: there are no tokens; run with --redo tokenize")
+        missing = run.root / "tokenize"
+        raise GroundupError(f"{missing}: there are no tokens; run with --redo tokenize")
     trained_on(run.root, tokens)
     files = benchmark_files(run.recipe)
     settings = options(run.recipe)
