@@ -17,8 +17,7 @@ from groundup.errors import GroundupError
 from groundup.evaluate.loglikelihood import next_tokens, score_text, token_texts
 from groundup.evaluate.perplexity import model_scores, sliding_windows
 from groundup.evaluate.validation_data import Stream
-from groundup.model.score import token_log_probabilities
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, token_log_probabilities
 from groundup.tokenize.train_bpe import train_bpe
 
 

@@ -14,8 +14,7 @@ from tests.helpers.examples import examples
 from groundup.model import cross_entropy
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import cross_entropy_sum
-from groundup.model.score import token_log_probabilities
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, token_log_probabilities
 
 
 @examples(30)
@@ -92,7 +91,7 @@ def test_bf16_stays_near_fp32() -> None:
 def test_token_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
     # Protects: scores equal log softmax, batch by batch, padding on the right changes nothing, and
     # the mode is put back.
-    monkeypatch.setattr("groundup.model.score.BATCH_TOKENS", 40)
+    monkeypatch.setattr("groundup.model.transformer.BATCH_TOKENS", 40)
     config = ModelConfig(
         vocab_size=31,
         layers=1,

@@ -15,7 +15,7 @@ import torch
 from tests.helpers.served import ENDLESS
 
 from groundup.model.hf_io import load_model
-from groundup.model.score import token_log_probabilities
+from groundup.model.transformer import token_log_probabilities
 from groundup.serve.protocol import ChatRequest, Message
 from groundup.serve.requests import ServedModel, prepare_chat
 

@@ -40,8 +40,7 @@ from groundup.engines.request import (
 from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
 from groundup.model.sampling import Sampling
-from groundup.model.score import token_log_probabilities
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, token_log_probabilities
 
 
 @pytest.fixture(autouse=True)

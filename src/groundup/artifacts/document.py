@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,27 +132,23 @@ def dropped_rows(
     return pa.RecordBatch.from_arrays(arrays, schema=DROPPED)
 
 
-@dataclass
 class TableWriter:
     """Writes rows of one schema as Parquet, in row groups of about `ROW_GROUP_BYTES`."""
 
-    path: Path
-    schema: pa.Schema
-    rows: int = 0
-    bytes: int = 0
-    _pending: list[dict[str, object]] = field(default_factory=list)
-    _pending_bytes: int = 0
-    _writer: pq.ParquetWriter | None = None
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.rows = self.bytes = 0
+        self._pending: list[dict[str, object]] = []
+        self._pending_bytes = 0
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
 
     def __enter__(self) -> TableWriter:
-        self._writer = pq.ParquetWriter(self.path, self.schema, compression="zstd")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
 
     def add(self, row: dict[str, object], size: int = 256) -> None:
         """Queue one row of about `size` bytes; `bytes` counts them."""
@@ -166,8 +162,6 @@ class TableWriter:
     def write(self, table: pa.Table | pa.RecordBatch) -> None:
         """Write a table as one row group."""
         self._flush()
-        if self._writer is None:
-            raise RuntimeError("TableWriter is used outside its with block")
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
         # Without rows Parquet would get an empty row group, which readers have to step over.
@@ -176,7 +170,7 @@ class TableWriter:
             self.rows += table.num_rows
 
     def _flush(self) -> None:
-        if self._pending and self._writer is not None:
+        if self._pending:
             self._writer.write_table(pa.Table.from_pylist(self._pending, schema=self.schema))
         self._pending.clear()
         self._pending_bytes = 0

@@ -143,6 +143,6 @@ def fitting_slots(
     each = elements * dtype.itemsize
     if each > memory_bytes:
         needed, free = f"{each / 1e6:,.0f} MB", f"{memory_bytes / 1e6:,.0f} MB are free for it"
-        context = f"one request of {config.context} tokens"
-        raise GroundupError(f"{context} needs {needed} for its keys and values; {free}")
+        request = f"one request of {config.context} tokens"
+        raise GroundupError(f"{request} needs {needed} for its keys and values; {free}")
     return min(max_slots, memory_bytes // each)

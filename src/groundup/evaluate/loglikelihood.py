@@ -1,7 +1,6 @@
 """Log-probabilities under a model: of continuations after a context, and of each token of a text.
 
-A text longer than the context is read in windows that advance by half a context, as in evaluation:
-every token is scored once, with half a context or more of text before it (except at the beginning).
+A text longer than the context is read in the windows of perplexity.py.
 
 Shape suffixes: B rows or windows, T positions, N scored positions of all rows, V vocabulary,
 D width.
@@ -23,8 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.model.cross_entropy import chunks
-from groundup.model.score import evaluating
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, evaluating
 
 # Tokens in one forward pass, and logits that are computed at a time: 256 MB in float32.
 BATCH_TOKENS = 8_192

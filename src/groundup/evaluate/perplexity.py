@@ -28,8 +28,7 @@ import numpy.typing as npt
 import torch
 
 from groundup.evaluate.validation_data import Stream
-from groundup.model.score import token_log_probabilities
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, token_log_probabilities
 
 Floats = npt.NDArray[np.float64]
 

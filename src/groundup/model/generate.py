@@ -9,8 +9,7 @@ import torch
 
 from groundup.model.kv_cache import Cache
 from groundup.model.sampling import Sampling, SequenceSampler, sample
-from groundup.model.score import evaluating
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, evaluating
 
 
 def generate(

@@ -40,19 +40,17 @@ class ServerMetrics:
     def collect(self) -> Iterator[Metric]:
         """Yield the engine's own counters; the registry calls this for each scrape."""
         stats = self._engine.stats()
-        for name, documentation, value in (
-            ("running", "Completions that are being generated.", stats.running),
-            ("waiting", "Completions that wait for a slot.", stats.waiting),
-            ("slots", "Completions that may run at once.", stats.slots),
-            ("queue", "Completions that may wait.", stats.queue),
+        gauge, counter = GaugeMetricFamily, CounterMetricFamily
+        for family, name, documentation, value in (
+            (gauge, "running", "Completions that are being generated.", stats.running),
+            (gauge, "waiting", "Completions that wait for a slot.", stats.waiting),
+            (gauge, "slots", "Completions that may run at once.", stats.slots),
+            (gauge, "queue", "Completions that may wait.", stats.queue),
+            (counter, "prompt_tokens", "Tokens of prompts that were read.", stats.prompt_tokens),
+            (counter, "generated_tokens", "Tokens that were generated.", stats.generated_tokens),
+            (counter, "engine_steps", "Steps of the engine.", stats.steps),
         ):
-            yield GaugeMetricFamily(f"groundup_{name}", documentation, value=value)
-        for name, documentation, value in (
-            ("prompt_tokens", "Tokens of prompts that were read.", stats.prompt_tokens),
-            ("generated_tokens", "Tokens that were generated.", stats.generated_tokens),
-            ("engine_steps", "Steps of the engine.", stats.steps),
-        ):
-            yield CounterMetricFamily(f"groundup_{name}", documentation, value=value)
+            yield family(f"groundup_{name}", documentation, value=value)
         finished = CounterMetricFamily(
             "groundup_completions", "Completions that ended, by reason.", labels=["reason"]
         )

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from groundup.model.score import evaluating, token_log_probabilities
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, evaluating, token_log_probabilities
 from groundup.train.data import Loader
 from groundup.train.distributed import DistributedContext
 from groundup.train.hardware import Hardware, uncompiled

@@ -14,8 +14,7 @@ from groundup.artifacts.chat import encode_chat, encode_prompt
 from groundup.artifacts.document import Turn
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.generate import generate
-from groundup.model.score import evaluating, token_log_probabilities
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Transformer, evaluating, token_log_probabilities
 from groundup.tune.data import Row
 from groundup.tune.packing import collate, loss_sum, pack, packed_size
 
