@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.arrays import text_buffers
 from groundup.refine.dedup.lsh_index import WIDTH, document_keys
 from groundup.refine.out_of_core import format_id
-from groundup.refine.shard import SHARD, refine_shard
+from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
 Write = Callable[[Path, Sequence[Row]], Path]
@@ -143,7 +143,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (SHARD.version, digest.hexdigest()[:16]) == (8, "3aff2e189f3cb001"), Counter(
+    assert (refine_shard.version, digest.hexdigest()[:16]) == (8, "3aff2e189f3cb001"), Counter(
         facts["dropped"]
     )
 

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.corpus import DROPPED, VALIDATION
-from groundup.refine.dedup.duplicates import DUPLICATES, find_duplicates
+from groundup.refine.dedup.duplicates import find_duplicates
 from groundup.refine.dedup.minhash import mix
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.refine.shard import refine_shard
 from groundup.refine.split import (
     MAX_OF_SOURCE,
-    SPLIT,
     choose_validation,
     cluster_sizes,
     find_clusters,
@@ -360,4 +359,8 @@ def test_golden(split: Callable[..., Any]) -> None:
     texts = [(f"{text(n % 290)} {'tail' if n >= 290 else ''}", f"g{n % 97}") for n in range(300)]
     rows, facts, _ = split({"s": texts}, seed=11)
     digest = hashlib.sha256("".join(str(row["verdict"]) for row in rows).encode()).hexdigest()[:16]
-    assert (DUPLICATES.version, SPLIT.version, digest) == (3, 3, "bbcfa760afd5a1f7"), facts
+    assert (find_duplicates.version, split_documents.version, digest) == (
+        3,
+        3,
+        "bbcfa760afd5a1f7",
+    ), facts

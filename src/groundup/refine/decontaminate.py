@@ -38,7 +38,7 @@ from groundup.refine.clean.pipeline import clean_texts
 from groundup.refine.dedup.minhash import shingle, words
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, Scratch, format_id
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 
 CONTAMINATED = "contaminated"
 GLOBAL_LISTS = ("duplicates", "lines", CONTAMINATED)
@@ -123,6 +123,7 @@ def _word_grams(hashes: Array, first: Array, width: int) -> Array:
     return out
 
 
+@build_step("refine/evaluation", version=2)
 def write_grams(folder: Path, shards: Sequence[Path], allowed: Sequence[str]) -> dict[str, Any]:
     """Write the n-grams of all evaluation items.
 
@@ -178,6 +179,7 @@ def gram_sets(texts: pa.StringArray) -> tuple[Array, Array]:
 # Contaminated documents
 
 
+@build_step("refine/occurrences", version=2)
 def find_occurrences(
     folder: Path, shard: Path, evaluation: Path, cuts: Path | None = None
 ) -> dict[str, Any]:
@@ -208,6 +210,7 @@ class ContaminatedDocument:
     end: int
 
 
+@build_step("refine/contaminated", version=2)
 def find_contaminated(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
@@ -246,11 +249,6 @@ def find_contaminated(
         "items": len(held),
         "common_phrases": int(common.sum()),
     }
-
-
-GRAMS = BuildStep("refine/evaluation", 2, write_grams)
-OCCURRENCES = BuildStep("refine/occurrences", 2, find_occurrences)
-CONTAMINATED_STEP = BuildStep("refine/contaminated", 2, find_contaminated)
 
 
 def find_unlisted(

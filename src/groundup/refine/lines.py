@@ -55,7 +55,7 @@ from groundup.refine.out_of_core import (
     hash_ranges,
     map_array,
 )
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 
 BOILERPLATE = "boilerplate"
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
@@ -378,6 +378,7 @@ class RepeatedLines:
         self.written[indices] = True
 
 
+@build_step("refine/lines", version=1)
 def find_repeated_lines(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
@@ -418,6 +419,3 @@ def find_repeated_lines(
                         np.save(folder / "cuts" / f"{shard[0]}.npy", cuts)
                 facts[source] = repeated.facts
     return {"sources": facts}
-
-
-LINES_STEP = BuildStep("refine/lines", 1, find_repeated_lines)

@@ -50,7 +50,7 @@ from groundup.refine.kernels import Number
 from groundup.refine.lines import LINE_KINDS, LineIndex
 from groundup.refine.out_of_core import RowFile, parse_ids
 from groundup.refine.stats.shard_stats import TEXT_STATS, ShardStats
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 
 
 @dataclass
@@ -156,6 +156,7 @@ class ShardWriter:
         }
 
 
+@build_step("refine/shard", version=8)
 def refine_shard(
     folder: Path,
     collected: Path,
@@ -196,9 +197,6 @@ def refine_shard(
                 batch = out.drop(batch, ~result.keep, result.reason, result.score, result.detail)
             out.keep(batch)
         return out.save()
-
-
-SHARD = BuildStep("refine/shard", 8, refine_shard)
 
 
 def _detect_language(

@@ -29,7 +29,7 @@ from groundup.refine.dedup.lsh_index import WIDTH, LshIndex, document_keys, writ
 from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 
 # Documents of this Jaccard similarity stay on one side of the split.
 SIMILAR = 0.5
@@ -47,6 +47,7 @@ CLUSTER, SOURCE, BYTES = range(3)
 MAX_OF_SOURCE = 0.2
 
 
+@build_step("refine/split", version=3)
 def split_documents(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
@@ -87,9 +88,6 @@ def split_documents(
         for (name, _), rows in zip(shards, table.spans, strict=True):
             np.save(folder / "split" / f"{name}.npy", split[rows])
         return {"sources": _facts(table.sources, _totals(entries, len(table.sources))[0], counts)}
-
-
-SPLIT = BuildStep("refine/split", 3, split_documents)
 
 
 # Clusters

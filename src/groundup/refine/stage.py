@@ -176,14 +176,14 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
     """Return the job that cleans, filters and indexes one collected shard."""
     from groundup.refine.filter.apply import applicable_filters, thresholds_for
     from groundup.refine.filter.rules import RULE_SETS
-    from groundup.refine.shard import SHARD
+    from groundup.refine.shard import refine_shard
 
     refine, root, kind = run.recipe.refine, run.recipe.root, collected.facts["kind"]
     # Only what applies to this kind is in the key: a new rule for pages leaves books alone.
     filters = applicable_filters(refine.filters, kind)
     thresholds = thresholds_for(filters, kind, refine.thresholds)
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
-    return SHARD.job(
+    return refine_shard.job(
         collected.name,
         inputs={"collect": collected.content},
         size=float(collected.facts.get("bytes_out", 1)),
@@ -201,12 +201,12 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
 
 def _find_duplicates(done: Refinement) -> None:
     """List the duplicates, starting from the list of the last run where that has equal settings."""
-    from groundup.refine.dedup.duplicates import DUPLICATES, EarlierResult
+    from groundup.refine.dedup.duplicates import EarlierResult, find_duplicates
 
     recipe, store = done.run.recipe, done.run.store
     # Without priorities the key is that of runs before they existed.
     priorities = {source.name: source.priority for source in recipe.source if source.priority}
-    job = DUPLICATES.job(
+    job = find_duplicates.job(
         "duplicates",
         inputs=contents(done.shards),
         near_threshold=recipe.refine.near_threshold,
@@ -234,13 +234,13 @@ def _find_duplicates(done: Refinement) -> None:
 
 def _find_repeated_lines(done: Refinement) -> None:
     """List and cut repeated lines, if the recipe wants it and a source may have any."""
-    from groundup.refine.lines import LINE_KINDS, LINES_STEP
+    from groundup.refine.lines import LINE_KINDS, find_repeated_lines
 
     fewest = done.run.recipe.refine.repeated_lines
     searched = [shard for shard in done.shards if shard.facts["kind"] in LINE_KINDS]
     if not fewest or not searched:
         return
-    job = LINES_STEP.job(
+    job = find_repeated_lines.job(
         "lines",
         # Shards of other kinds are not read, so they are no input.
         inputs=contents(searched) | {"duplicates": done.lists["duplicates"].content},
@@ -254,12 +254,12 @@ def _find_repeated_lines(done: Refinement) -> None:
 
 def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
     """List the documents that hold evaluation items, if there are any items."""
-    from groundup.refine.decontaminate import CONTAMINATED_STEP, GRAMS, OCCURRENCES
+    from groundup.refine.decontaminate import find_contaminated, find_occurrences, write_grams
 
     if not any(test.facts["documents"] for test in tests):
         return
     # Without shards of training text: a new one does not change what is searched.
-    job = GRAMS.job(
+    job = write_grams.job(
         "evaluation",
         inputs=contents(tests),
         allowed=list(done.run.recipe.refine.allowed_overlap),
@@ -274,13 +274,13 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
             files = done.lists["lines"].manifest["files"]
             inputs["cuts"] = files[f"cuts/{shard.name}.npy"]["sha256"]
         size, path, cut = float(shard.facts["bytes_out"]), Unkeyed(shard.path), cuts.get(shard.name)
-        job = OCCURRENCES.job(
+        job = find_occurrences.job(
             shard.name, inputs, size, shard=path, evaluation=evaluation, cuts=Unkeyed(cut)
         )
         jobs.append(job)
     # A phrase that many documents hold is no item, so the verdict needs all shards.
     occurrences = done.build(jobs, "contamination")
-    job = CONTAMINATED_STEP.job(
+    job = find_contaminated.job(
         "contaminated",
         inputs=done.inputs | {"evaluation": grams.content},
         shards=Unkeyed(done.folders),
@@ -294,9 +294,9 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
 
 def _split(done: Refinement) -> Artifact:
     """Assign every document on no list to train or validation."""
-    from groundup.refine.split import SPLIT
+    from groundup.refine.split import split_documents
 
-    job = SPLIT.job(
+    job = split_documents.job(
         "split",
         inputs=done.inputs,
         seed=done.run.recipe.seed,
@@ -313,9 +313,9 @@ def _split(done: Refinement) -> Artifact:
 
 def _publish(done: Refinement, split: Artifact, collected: Sequence[Artifact]) -> None:
     """Sum the statistics, publish the view `refine`, and check what each source lost."""
-    from groundup.refine.stats.distributions import DISTRIBUTIONS, check_drops
+    from groundup.refine.stats.distributions import check_drops, sum_distributions
 
-    job = DISTRIBUTIONS.job(
+    job = sum_distributions.job(
         "quality",
         inputs={a.name: a.content for a in [*done.shards, *done.lists.values(), split]},
         shards=Unkeyed(done.folders),

@@ -3,9 +3,10 @@
 A stage declares its steps once, each with what enters its key. Every argument of the function
 enters under its own name unless it is marked, so an argument cannot be forgotten in the key:
 
-    SHARD = BuildStep("refine/shard", 7, refine_shard)
+    @build_step("refine/shard", version=8)
+    def refine_shard(folder, collected, filters, personal): ...
 
-    job = SHARD.job(
+    job = refine_shard.job(
         "books.1f2e",
         inputs={"collect": collected.content},
         filters=["gopher"],                            # argument, and in the key
@@ -40,6 +41,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from groundup.errors import ExpensiveError, GroundupError, InterruptionError
@@ -101,6 +103,14 @@ class BuildStep:
     version: int
     function: Callable[..., Facts]
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Facts:
+        """Call the function."""
+        return self.function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        # Workers import it by the name of its function, which the decorator gave to the step.
+        return resolve_name, (f"{self.function.__module__}:{self.function.__qualname__}",)
+
     def job(
         self,
         artifact: str,
@@ -129,7 +139,12 @@ class BuildStep:
         inspect.signature(self.function).bind(None, **values)
         settings |= key_only or {}
         step = Step(self.name, artifact, self.version, settings, dict(inputs))
-        return Job(step, self.function, values, size)
+        return Job(step, self, values, size)
+
+
+def build_step(name: str, version: int) -> Callable[[Callable[..., Facts]], BuildStep]:
+    """Declare a function to be a step, under the name of the function."""
+    return lambda function: BuildStep(name, version, function)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 # Comparisons of a document within one bucket. A bucket with more kept documents, all unlike each
@@ -82,6 +82,7 @@ class EarlierResult:
                 yield (*moved[here].T, batch.column("score").to_numpy()[here], exact[here])
 
 
+@build_step("refine/duplicates", version=3)
 def find_duplicates(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
@@ -113,9 +114,6 @@ def find_duplicates(
             search.run(near_threshold)
         _write(folder, search)
         return _facts(search)
-
-
-DUPLICATES = BuildStep("refine/duplicates", 3, find_duplicates)
 
 
 @dataclass

@@ -42,7 +42,7 @@ from groundup.refine.stats.shard_stats import (
     write_compact,
 )
 from groundup.runtime.progress import say
-from groundup.runtime.run import BuildStep, Run
+from groundup.runtime.run import Run, build_step
 
 # As collected; after cleaning; after the filters; without duplicates, repeated lines and
 # contaminated documents.
@@ -111,6 +111,7 @@ class SourceStats:
         return histograms
 
 
+@build_step("refine/quality", version=3)
 def sum_distributions(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
@@ -149,9 +150,6 @@ def sum_distributions(
     }
     write_compact(folder / FILE, quality)
     return {"sources": {name: of_source.facts() for name, of_source in stats.items()}}
-
-
-DISTRIBUTIONS = BuildStep("refine/quality", 3, sum_distributions)
 
 
 def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: Array) -> None:
