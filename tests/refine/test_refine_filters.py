@@ -25,13 +25,13 @@ from groundup.refine.filter.apply import (
     score_bounds,
     thresholds_for,
 )
-from groundup.refine.filter.language_bounds import (
+from groundup.refine.filter.rules import (
     ENDED_LINES,
+    RULE_SETS,
     UNKNOWN,
     WORD_LENGTH,
     WORDS_WITH_LETTERS,
 )
-from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.filter.statistics import SHORT_LINE, Statistics
 from groundup.runtime.user_code import code_digest
 

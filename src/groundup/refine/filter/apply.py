@@ -70,7 +70,7 @@ def apply_filters(
             for rule in rules_for(name, kind, thresholds):
                 for row in result.reject(*rule.passes(statistics), rule.reason):
                     language = batch.column("language")[row].as_py() or ""
-                    result.detail[row] = f"{name}: {rule.bounds_in(language)}"
+                    result.detail[row] = f"{name}: {rule.bounds(language)}"
         else:
             result.reject(*_call(name, root, batch), name)
     return result
@@ -165,7 +165,7 @@ def _with_bound(rule: Rule, bound: float | Sequence[float], name: str) -> Rule:
             )
         return replace(rule, low=float(bound[0]), high=float(bound[1]), by_language={})
     if not isinstance(bound, (int, float)):
-        raise RecipeError(f"{where} needs one number; the published bound is {rule.bounds}")
+        raise RecipeError(f"{where} needs one number; the published bound is {rule.bounds()}")
     if math.isfinite(rule.low):
         return replace(rule, low=float(bound), by_language={})
     return replace(rule, high=float(bound), by_language={})

@@ -29,8 +29,10 @@ it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -38,21 +40,26 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, lengths, mask
 from groundup.artifacts.kinds import KINDS
-from groundup.refine.filter.language_bounds import (
-    ENDED_LINES,
-    REPEATED_LINES,
-    SHORT_LINES,
-    UNKNOWN,
-    WORD_LENGTH,
-    WORDS_WITH_LETTERS,
-    ByLanguage,
-)
 from groundup.refine.filter.statistics import Statistics
 
 PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
 PAGES = tuple(name for name in PROSE if name != "books")
 # Documentation files among source code have no programming language.
 DOCUMENTATION = ("", "markdown", "rst", "docs")
+
+# Bounds in languages other than English by ISO 639 code; UNKNOWN stands for those not listed.
+ByLanguage = Mapping[str, tuple[float, float]]
+UNKNOWN = ""
+_BOUNDS = tomllib.loads(
+    Path(__file__).with_name("language_bounds.toml").read_text(encoding="utf-8")
+)
+WORD_LENGTH: ByLanguage = {code: (low, high) for code, (low, high, _, _) in _BOUNDS.items()}
+WORDS_WITH_LETTERS: ByLanguage = {code: (low, math.inf) for code, (_, _, low, _) in _BOUNDS.items()}
+ENDED_LINES: ByLanguage = {code: (low, math.inf) for code, (*_, low) in _BOUNDS.items()}
+# FineWeb2 has one value for all languages but English: 0.1 of the text in repeated lines. It does
+# not count short lines; a page of little else is no prose in any language.
+REPEATED_LINES: ByLanguage = {UNKNOWN: (-math.inf, 0.1)}
+SHORT_LINES: ByLanguage = {UNKNOWN: (-math.inf, 0.9)}
 
 
 @dataclass(frozen=True)
@@ -101,17 +108,12 @@ class Rule:
             return self.low, self.high
         return self.by_language.get(language, self.by_language[UNKNOWN])
 
-    def bounds_in(self, language: str) -> str:
+    def bounds(self, language: str = "en") -> str:
         """Return what the score must be in a language, in words."""
         low, high = self.limits(language)
-        return replace(self, low=low, high=high).bounds
-
-    @property
-    def bounds(self) -> str:
-        """What the score must be, in words."""
-        parts = [f"at least {self.low:g}"] if self.low > -math.inf else []
-        if self.high < math.inf:
-            parts.append(f"at most {self.high:g}")
+        parts = [f"at least {low:g}"] if low > -math.inf else []
+        if high < math.inf:
+            parts.append(f"at most {high:g}")
         return " and ".join(parts)
 
 
