@@ -51,6 +51,8 @@ from groundup.refine.out_of_core import (
     DocumentTable,
     RowFile,
     Scratch,
+    create_array,
+    first_of_runs,
     hash_parts,
     hash_ranges,
     map_array,
@@ -176,29 +178,20 @@ class LineIndex:
 
     def save(self) -> None:
         """Sort the lines, and write lines.npy and line_rows.npy."""
-        columns = {"lines": self.hashes.view(), "line_rows": self.rows.view()}
-        hashes, outputs, pos = columns["lines"], [], 0
-        for name, column in columns.items():
-            path = self.folder / f"{name}.npy"
-            if len(column) == 0:
-                np.save(path, column)
-                continue
-            out = np.lib.format.open_memmap(path, "w+", column.dtype, column.shape)
-            outputs.append((column, out))
+        hashes, rows, pos = self.hashes.view(), self.rows.view(), 0
+        sorted_hashes = create_array(self.folder / "lines.npy", hashes.dtype, hashes.shape)
+        sorted_rows = create_array(self.folder / "line_rows.npy", rows.dtype, rows.shape)
         for part in hash_parts(hashes, PART_LINES):
             # Rows are ascending, and a stable sort keeps them so among equal hashes.
-            indices = part[np.argsort(hashes[part], kind="stable")]
-            for column, out in outputs:
-                out[pos : pos + len(indices)] = column[indices]
-            pos += len(indices)
+            indices, end = part[np.argsort(hashes[part], kind="stable")], pos + len(part)
+            sorted_hashes[pos:end], sorted_rows[pos:end] = hashes[indices], rows[indices]
+            pos = end
 
 
 def count_lines(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-    """Yield the lines of shards, ascending and unique, and the number of kept documents of each.
+    """Yield the lines of shards, ascending and unique, and the number of documents with each.
 
-    Args:
-        shards: folders of refined shards.
-        kept: for each of them the mask of the rows that count.
+    `kept` has for each shard the mask of the rows that count.
     """
     indexes = [(map_array(shard, "lines"), map_array(shard, "line_rows")) for shard in shards]
     for low, high in hash_ranges(sum(len(hashes) for hashes, _ in indexes), PART_LINES):
@@ -207,23 +200,16 @@ def count_lines(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple
             begin = np.searchsorted(hashes, np.uint64(low))
             end = np.searchsorted(hashes, np.uint64(high), side="right")
             of_shard = hashes[begin:end][mask[rows[begin:end]]]
-            first = _first_of_runs(of_shard)
+            first = first_of_runs(of_shard)
             parts.append(of_shard[first])
             counts.append(np.diff(first, append=len(of_shard)))
         # A stable sort merges sorted runs: one per shard.
         lines = np.concatenate(parts)
         order = np.argsort(lines, kind="stable")
         lines = lines[order]
-        first = _first_of_runs(lines)
-        totals = counts[0]
-        if len(first):
-            totals = np.add.reduceat(np.concatenate(counts)[order], first)
-        yield lines[first], totals
-
-
-def _first_of_runs(values: Array) -> Array:
-    """Return the index of the first of each run of equal values."""
-    return np.flatnonzero(np.diff(values, prepend=~values[:1]))
+        first = first_of_runs(lines)
+        sums = np.concatenate([[0], np.cumsum(np.concatenate(counts)[order])])
+        yield lines[first], np.diff(sums[np.append(first, len(lines))])
 
 
 def rows_with(shard: Path, listed: Array, documents: int) -> Array:

@@ -64,25 +64,30 @@ class RowFile:
         """Return all rows as a memory map, shape (rows, width), or (rows,) for a width of 1."""
         self._file.flush()
         shape = (self.rows, self.width) if self.width > 1 else (self.rows,)
-        if self.rows == 0:
-            return np.frombuffer(b"", self.dtype).reshape(shape)
-        return np.memmap(self.path, self.dtype, mode, shape=shape).view(np.ndarray)
+        return _map(self.path, self.dtype, mode, shape)
 
     def save(self, path: Path, transpose: bool = False) -> None:
         """Write the rows as `.npy`; transposed, shape (width, rows), each column is contiguous."""
         rows = self.view()
-        shape = rows.shape[::-1] if transpose else rows.shape
-        if self.rows == 0:
-            np.save(path, np.zeros(shape, self.dtype))
-            return
-        out = np.lib.format.open_memmap(path, "w+", self.dtype, shape)
+        out = create_array(path, self.dtype, rows.shape[::-1] if transpose else rows.shape)
+        ordered = out.T if transpose else out
         for begin in range(0, self.rows, _SAVED_ROWS):
-            block = rows[begin : begin + _SAVED_ROWS]
-            if transpose:
-                out[:, begin : begin + _SAVED_ROWS] = block.T
-            else:
-                out[begin : begin + _SAVED_ROWS] = block
-        out.flush()
+            ordered[begin : begin + _SAVED_ROWS] = rows[begin : begin + _SAVED_ROWS]
+
+
+def _map(path: Path, dtype: Any, mode: Literal["r", "r+", "w+"], shape: tuple[int, ...]) -> Array:
+    """Map a file of numbers; an empty file cannot be mapped."""
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, mode, shape=shape).view(np.ndarray)
+
+
+def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """Return the memory map of a new `.npy` file of zeros; not mapped if it is empty."""
+    if 0 in shape:
+        np.save(path, np.zeros(shape, dtype))
+        return np.zeros(shape, dtype)
+    return np.lib.format.open_memmap(path, "w+", dtype, shape).view(np.ndarray)
 
 
 def hash_ranges(count: int, max_hashes: int) -> Iterator[tuple[int, int]]:
@@ -105,6 +110,11 @@ def hash_parts(hashes: Array, max_hashes: int) -> Iterator[Array]:
             inside = (block >= np.uint64(low)) & (block <= np.uint64(high))
             indices.append(np.flatnonzero(inside) + begin)
         yield np.concatenate(indices)
+
+
+def first_of_runs(values: Array) -> Array:
+    """Return the index of the first of each run of equal values."""
+    return np.flatnonzero(np.diff(values, prepend=~values[:1]))
 
 
 def map_array(folder: Path, name: str) -> Array:
@@ -200,13 +210,10 @@ class DocumentTable:
                 yield rows, batch
 
     def shingles(self, mask: Array, file: RowFile, offsets: Array) -> Array:
-        """Return a memory map of the shingle sets of the rows of a mask, one after the other.
+        """Return a memory map of the shingle sets of the rows of a mask, written to `file`.
 
-        Args:
-            mask: of rows.
-            file: receives the sets.
-            offsets: int64 [rows + 1], filled here: the set of row r is offsets[r] to offsets[r +
-                1].
+        Fills `offsets`, int64 [rows + 1]: the set of row r begins at offsets[r], and ends at the
+        next offset.
         """
         filled = 0
         for rows, batch in self.batches(["text"], mask):
@@ -264,9 +271,7 @@ class Scratch:
 
     def full(self, name: str, rows: int, dtype: Any, value: Any = 0) -> Array:
         """Return an array of `rows` entries that all equal `value`."""
-        if rows == 0:
-            return np.full(0, value, dtype)
-        array = np.memmap(self.folder / name, dtype, "w+", shape=(rows,)).view(np.ndarray)
+        array = _map(self.folder / name, dtype, "w+", (rows,))
         if value:
             array[:] = value
         return array
@@ -278,10 +283,7 @@ class Scratch:
             for part in table.arrays(name):
                 shape, dtype = part.shape, part.dtype
                 part.tofile(out)
-        shape = (table.rows, *shape[1:])
-        if table.rows == 0:
-            return np.zeros(shape, dtype)
-        return np.memmap(self.folder / name, dtype, "r", shape=shape).view(np.ndarray)
+        return _map(self.folder / name, dtype, "r", (table.rows, *shape[1:]))
 
     def kept(self, table: DocumentTable, lists: Sequence[Path], name: str = "kept") -> Array:
         """Return the mask of the rows that no list of dropped documents names.

@@ -24,7 +24,14 @@ from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.whitespace import fold_whitespace
 from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys, signatures
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import BLOCK_ROWS, DocumentTable, RowFile, map_array
+from groundup.refine.out_of_core import (
+    BLOCK_ROWS,
+    DocumentTable,
+    RowFile,
+    create_array,
+    first_of_runs,
+    map_array,
+)
 
 # 37 bands of 3 find a pair of Jaccard 0.5 with probability 1 - (1 - 0.5^3)^37 = 0.993, and of 0.6
 # with 0.9999; 28 bands of 4 would give 0.836 and 0.978. The price is more candidates: a pair of 0.2
@@ -72,17 +79,13 @@ def document_keys(texts: Texts) -> tuple[Array, Array]:
 def write_index(folder: Path, keys: RowFile) -> None:
     """Write keys.npy and rows.npy from the keys of documents, shape (n, WIDTH)."""
     keys.save(folder / "keys.npy", transpose=True)
-    shape = (WIDTH, keys.rows)
+    rows = create_array(folder / "rows.npy", np.uint32, (WIDTH, keys.rows))
     if keys.rows == 0:
-        np.save(folder / "rows.npy", np.zeros(shape, np.uint32))
         return
     ordered = np.lib.format.open_memmap(folder / "keys.npy", "r+")
-    rows = np.lib.format.open_memmap(folder / "rows.npy", "w+", np.uint32, shape)
     for band in range(WIDTH):
         order = np.argsort(ordered[band], kind="stable")
         ordered[band], rows[band] = ordered[band][order], order
-    for array in (ordered, rows):
-        array.flush()
 
 
 def _read(
@@ -178,7 +181,11 @@ class LshIndex:
             # An unstable sort is several times faster; members are ordered below.
             order = np.argsort(keys)
             keys, rows = keys[order], rows[order]
-            rows, starts = _gather(keys, rows)
+            # A key of one document is no bucket.
+            same = keys[1:] == keys[:-1]
+            shared = np.append(same, False) | np.append(False, same)
+            keys, rows = keys[shared], rows[shared]
+            starts = np.append(first_of_runs(keys), len(keys))
             _sort_buckets(rows, starts, self.precedence, self.ids)
             yield starts, rows
         elif not complete and high - low == 1:
@@ -212,38 +219,13 @@ class LshIndex:
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> Iterator[tuple[Array, Array]]:
         """Yield keys and rows of a range of keys, shard by shard, then those of the updates."""
-        for (_, folder), start in zip(self.table.shards, self.table.starts, strict=False):
-            for keys, rows in _read(folder, band, low, high, selected):
-                yield _select(keys, rows + start, among)
-        for folder in self.updates:
-            documents = map_array(folder, "documents")
-            for keys, rows in _read(folder, band, low, high):
-                yield _select(keys, documents[rows], among)
-
-
-def _select(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array]:
-    if among is None:
-        return keys, rows
-    included = among[rows]
-    return keys[included], rows[included]
-
-
-@kernel
-def _gather(keys: Array, rows: Array) -> tuple[Array, Array]:
-    """Return the rows of each key (ascending) with at least two, in place, and their starts."""
-    starts, buckets, count, begin = np.zeros(len(keys) // 2 + 1, np.int64), 0, 0, 0
-    while begin < len(keys):
-        end = begin + 1
-        while end < len(keys) and keys[end] == keys[begin]:
-            end += 1
-        if end - begin > 1:
-            for k in range(begin, end):
-                rows[count] = rows[k]
-                count += 1
-            buckets += 1
-            starts[buckets] = count
-        begin = end
-    return rows[:count], starts[: buckets + 1]
+        folders = [folder for _, folder in self.table.shards]
+        for k, folder in enumerate([*folders, *self.updates]):
+            updated = map_array(folder, "documents") if k >= len(folders) else None
+            for keys, members in _read(folder, band, low, high, selected):
+                rows = members + self.table.starts[k] if updated is None else updated[members]
+                included = slice(None) if among is None else among[rows]
+                yield keys[included], rows[included]
 
 
 @kernel
