@@ -227,7 +227,8 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
         units = [unit for unit in units if unit]
         repeated = [unit for place, unit in enumerate(units) if unit in units[:place]]
         found = repeated_lines(*buffers(texts), breaks)[row].tolist()
-        assert found == [len(units), len(repeated), sum(len(unit) for unit in repeated)]
+        counts = [len(units), len(repeated), sum(len(unit) for unit in repeated)]
+        assert found == [*counts, len(text.encode())]
 
 
 @examples(200)

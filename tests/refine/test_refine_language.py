@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from tests.helpers.examples import examples
 
+from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.recipe import LANGUAGES, MEMBERS
 from groundup.refine.filter import language
 
@@ -60,14 +61,19 @@ def test_a_title_page_does_not_decide() -> None:
     assert (found.share > 0.6).all()
 
 
+def slices(texts: list[str]) -> list[str]:
+    samples = language.sample_slices(text_buffers(pa.array(texts, pa.string())))
+    return [str(text) for text in text_array(*samples).to_pylist()]
+
+
 def test_slices_against_plain_slices() -> None:
     """A short text is read whole; of a long one a bounded part, its beginning and end included."""
     size, most = language.SLICE_CHARACTERS, language.MAX_SLICES
     whole = ["", "a", "日本語" * 200, "ab é" * 150]
-    assert language.sample_slices(pa.array(whole, pa.string())).to_pylist() == whole
+    assert slices(whole) == whole
     for letter in "aé語𠀀":
         text = "".join(f"{letter}{n:05} " for n in range(20_000))
-        sample = language.sample_slices(pa.array(["x", text]))[1].as_py()
+        sample = slices(["x", text])[1]
         assert len(sample) == most * (size + 1) - 1
         assert sample.startswith(text[:size])
         assert text[-size // 2 : -9] in sample[-size:]
@@ -137,6 +143,6 @@ def test_any_text(texts: list[str]) -> None:
     found = language.detect(pa.array(texts, pa.string()), ["en", "fr"])
     assert len(found.code) == len(texts)
     assert ((found.share >= 0) & (found.share <= 1)).all()
-    samples = language.sample_slices(pa.array(texts, pa.string())).to_pylist()
+    samples = slices(texts)
     for text, sample in zip(texts, samples, strict=True):
         assert sample == text or len(text) > language.SLICE_CHARACTERS * language.MIN_SLICES

@@ -15,9 +15,8 @@ A refined shard holds, with n kept documents:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,6 @@ from groundup.refine.stats.shard_stats import TEXT_STATS, ShardStats
 from groundup.runtime.run import build_step
 
 
-@dataclass
 class ShardWriter:
     """Writes a refined shard; the shard is complete after `save`.
 
@@ -63,47 +61,24 @@ class ShardWriter:
         reasons: documents dropped, by reason.
     """
 
-    folder: Path
-    kind: str
-    documents: TableWriter
-    dropped: TableWriter
-    keys: RowFile
-    ids: RowFile
-    hashes: RowFile
-    sizes: RowFile
-    stats: ShardStats
-    lines: LineIndex | None = None
-    changed: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    bytes_in: int = 0
-    bytes_out: int = 0
+    def __init__(self, folder: Path, kind: str, bounds: Bounds, stack: ExitStack) -> None:
+        """Open the files, which `stack` closes; `bounds` are those of the scores of its filters."""
 
-    @staticmethod
-    @contextmanager
-    def open(folder: Path, kind: str, bounds: Bounds) -> Iterator[ShardWriter]:
-        """Open the files of a shard; `bounds` are those of the scores of its filters."""
-        with ExitStack() as stack:
+        def row_file(name: str, dtype: type[np.generic], width: int = 1) -> RowFile:
+            return stack.enter_context(RowFile(folder / f".{name}", np.dtype(dtype), width))
 
-            def row_file(name: str, dtype: type[np.generic], width: int = 1) -> RowFile:
-                file = RowFile(folder / f".{name}", np.dtype(dtype), width)
-                return stack.enter_context(file)
-
-            lines = None
-            if kind in LINE_KINDS:
-                rows = row_file("line_rows", np.uint32)
-                lines = LineIndex(folder, row_file("line_hashes", np.uint64), rows)
-            yield ShardWriter(
-                folder,
-                kind,
-                stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT)),
-                stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED)),
-                keys=row_file("keys", np.uint64, WIDTH),
-                ids=row_file("ids", np.uint64, 2),
-                hashes=row_file("hashes", np.uint8, 16),
-                sizes=row_file("sizes", np.uint32),
-                stats=ShardStats(bounds, row_file("bins", np.uint8, len(TEXT_STATS) + len(bounds))),
-                lines=lines,
-            )
+        self.folder, self.kind = folder, kind
+        self.documents = stack.enter_context(TableWriter(folder / "documents.parquet", DOCUMENT))
+        self.dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
+        self.keys, self.ids = row_file("keys", np.uint64, WIDTH), row_file("ids", np.uint64, 2)
+        self.hashes, self.sizes = row_file("hashes", np.uint8, 16), row_file("sizes", np.uint32)
+        self.stats = ShardStats(bounds, row_file("bins", np.uint8, len(TEXT_STATS) + len(bounds)))
+        self.lines: LineIndex | None = None
+        if kind in LINE_KINDS:
+            line_rows = row_file("line_rows", np.uint32)
+            self.lines = LineIndex(folder, row_file("line_hashes", np.uint64), line_rows)
+        self.changed, self.reasons = Counter[str](), Counter[str]()
+        self.bytes_in = self.bytes_out = 0
 
     def keep(self, batch: pa.RecordBatch) -> None:
         """Write kept documents, and what later steps compare them by."""
@@ -172,12 +147,11 @@ def refine_shard(
     Args:
         languages: ISO 639 codes to keep; empty keeps all.
         filters: rule sets, and functions in modules beside the recipe in `root`.
-        thresholds: bounds that replace published ones.
-        personal: what to do with addresses and numbers of people.
     """
     bounds: Bounds = {"language": (language.MIN_SHARE, None)} if languages else {}
     bounds = {**bounds, **score_bounds(filters, kind, thresholds)}
-    with ShardWriter.open(folder, kind, bounds) as out:
+    with ExitStack() as stack:
+        out = ShardWriter(folder, kind, bounds, stack)
         for raw in read_batches([collected / "documents.parquet"]):
             texts = pc.fill_null(raw.column("text"), "")
             out.bytes_in += int(lengths(texts).sum(dtype=np.int64))

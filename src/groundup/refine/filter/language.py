@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
+from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_array, text_buffers
 from groundup.recipe import MEMBERS
 from groundup.refine.kernels import kernel
 
@@ -87,7 +87,7 @@ def _model() -> _LangidModel:
 def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLanguages:
     """Detect the language of every text; the share of a text too short to tell is 1."""
     model = _model()
-    samples = sample_slices(texts)
+    samples = text_array(*sample_slices(text_buffers(texts)))
     # The model learned from lowercase: headlines in capitals would mislead it.
     capitals = mask(pc.utf8_is_upper(samples))
     lowered = pc.utf8_lower(samples.filter(pa.array(capitals)))
@@ -95,7 +95,13 @@ def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLang
     shares = _shares(text_buffers(samples), tuple(model[:6]), len(model.codes), _LOGARITHMS)
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
-    enough = _enough_letters(samples) & (text >= MIN_TEXT)
+    # Most texts begin with letters. Where a rule or a row of numbers stands there, read on.
+    enough = np.zeros(len(samples), np.bool_)
+    for characters in (3 * MIN_LETTERS, None):
+        unread = pc.utf8_slice_codeunits(samples.filter(pa.array(~enough)), 0, characters)
+        letters = pc.replace_substring_regex(unread, r"\PL+", "")
+        enough[~enough] = mask(pc.greater_equal(pc.binary_length(letters), MIN_LETTERS))
+    enough &= text >= MIN_TEXT
     shares[:, nothing] = 0
     shares /= np.maximum(text, MIN_TEXT)[:, None]
     codes = pa.array(model.codes).take(pa.array(shares.argmax(axis=1)))
@@ -107,34 +113,19 @@ def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLang
     )
 
 
-def _enough_letters(samples: pa.StringArray) -> Array:
-    """Return whether each sample has MIN_LETTERS bytes of letters."""
-    # Most texts begin with letters. Where a rule or a row of numbers stands there, read on.
-    enough = np.zeros(len(samples), np.bool_)
-    for characters in (3 * MIN_LETTERS, None):
-        texts = pc.utf8_slice_codeunits(samples.filter(pa.array(~enough)), 0, characters)
-        letters = pc.replace_substring_regex(texts, r"\PL+", "")
-        enough[~enough] = mask(pc.greater_equal(pc.binary_length(letters), MIN_LETTERS))
-    return enough
-
-
-def sample_slices(texts: pa.StringArray) -> pa.StringArray:
+@kernel
+def sample_slices(texts: Texts) -> Texts:
     """Return slices of each text from its beginning to its end, with a space between two.
 
     The cost of a text is bounded: at most MAX_SLICES * (SLICE_CHARACTERS + 1) characters.
     """
-    offsets, data = text_buffers(texts)
-    # A code point has at most four bytes.
-    most = np.minimum(np.diff(offsets), 4 * SLICE_CHARACTERS * MAX_SLICES) + MAX_SLICES
-    out = np.empty(int(most.sum(dtype=np.int64)), np.uint8)
+    offsets, data = texts
+    size = 0
+    for text in range(len(offsets) - 1):
+        # A code point has at most four bytes.
+        size += min(offsets[text + 1] - offsets[text], 4 * SLICE_CHARACTERS * MAX_SLICES)
+    out = np.empty(size + MAX_SLICES * len(offsets), np.uint8)
     ends = np.zeros(len(offsets), np.int32)
-    written = _copy_slices(offsets, data, out, ends)
-    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(out[:written]))
-
-
-@kernel
-def _copy_slices(offsets: Array, data: Array, out: Array, ends: Array) -> int:
-    """Write the slices of each text to `out` and their ends to `ends`; return the bytes written."""
     to = 0
     for text in range(len(offsets) - 1):
         begin, stop = offsets[text], offsets[text + 1]
@@ -156,7 +147,7 @@ def _copy_slices(offsets: Array, data: Array, out: Array, ends: Array) -> int:
             done = i
             width = width or i - begin
         ends[text + 1] = to
-    return to
+    return ends, out[:to]
 
 
 @kernel

@@ -244,15 +244,19 @@ def _table_size(count: int) -> int:
 
 
 @kernel
-def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
+def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 << 31) -> Array:
     """Count lines (or paragraphs, for `breaks` = 2) that occurred before in their text.
 
-    Returns:
-        shape (n, 3): lines with text, repeated ones, bytes of the repeated ones.
+    Only the beginning of a text is read: whole characters in at most `beginning` bytes. Returns
+    lines with text, repeated ones, bytes of these, and bytes read, shape (n, 4).
     """
-    out = np.zeros((len(offsets) - 1, 3), np.int64)
+    out = np.zeros((len(offsets) - 1, 4), np.int64)
     for text in range(len(offsets) - 1):
-        begin, stop, row = offsets[text], offsets[text + 1], out[text]
+        begin, row = offsets[text], out[text]
+        stop = min(begin + beginning, offsets[text + 1])
+        while begin < stop < offsets[text + 1] and data[stop] & 0xC0 == 0x80:
+            stop -= 1
+        row[3] = stop - begin
         size = _table_size((data[begin:stop] == 0x0A).sum() + 1)
         keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
         newlines = 0
@@ -282,15 +286,10 @@ def repeated_lines(offsets: Array, data: Array, breaks: int) -> Array:
 def repeated_words(
     hashes: Array, starts: Array, ends: Array, first: Array, tokens_per_word: Array
 ) -> Array:
-    """Measure n-grams of words that repeat inside their text.
+    """Return the bytes of the n-grams that repeat inside each text, shape (texts, 9).
 
-    Args:
-        tokens_per_word: of each text; more than one in scripts without spaces, whose tokens are
-            letters.
-
-    Returns:
-        shape (n, 9), bytes: for n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10
-        every n-gram that occurred before, overlaps counted once.
+    For n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10 every n-gram that
+    occurred before, overlaps counted once. In scripts without spaces a word has several tokens.
     """
     out = np.zeros((len(first) - 1, 9), np.int64)
     for text in range(len(first) - 1):

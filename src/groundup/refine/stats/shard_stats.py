@@ -29,7 +29,6 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, text_buffers
 from groundup.refine.filter.apply import Bounds
 from groundup.refine.filter.statistics import count_tokens, repeated_lines
-from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import RowFile
 
 # Of a shard, and of all shards together.
@@ -53,28 +52,9 @@ BEGINNING_BYTES = 8_192
 def text_stats(texts: Texts) -> Array:
     """Return the statistics of every text, shape (n, 3), float64; a share of nothing is NaN."""
     sizes = np.diff(texts[0]).astype(np.int64)
-    beginnings = _beginnings(*texts, BEGINNING_BYTES)
-    length = np.diff(beginnings[0]).astype(np.float64)
-    length[length == 0] = np.nan
     words = count_tokens(*texts)[:, 0]
-    repeated = repeated_lines(*beginnings, 1)[:, 2] / length
-    return np.stack([sizes, words, repeated], axis=1)
-
-
-@kernel
-def _beginnings(offsets: Array, data: Array, size: int) -> Texts:
-    """Return the first `size` bytes of every text, without cutting a character."""
-    out = np.zeros(len(offsets), np.int32)
-    for text in range(len(offsets) - 1):
-        end = min(offsets[text] + size, offsets[text + 1])
-        while end < offsets[text + 1] and end > offsets[text] and data[end] & 0xC0 == 0x80:
-            end -= 1
-        out[text + 1] = out[text] + end - offsets[text]
-    beginnings = np.empty(out[-1], np.uint8)
-    for text in range(len(offsets) - 1):
-        end = offsets[text] + out[text + 1] - out[text]
-        beginnings[out[text] : out[text + 1]] = data[offsets[text] : end]
-    return out, beginnings
+    _, _, repeated, read = repeated_lines(*texts, 1, BEGINNING_BYTES).T
+    return np.stack([sizes, words, repeated / np.where(read, read, np.nan)], axis=1)
 
 
 # Histograms
