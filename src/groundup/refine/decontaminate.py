@@ -41,7 +41,6 @@ from groundup.refine.out_of_core import DocumentTable, Scratch, format_id
 from groundup.runtime.run import build_step
 
 CONTAMINATED = "contaminated"
-GLOBAL_LISTS = ("duplicates", "lines", CONTAMINATED)
 # Words of an n-gram, and of the shortest item that is searched.
 MAX_WORDS, MIN_WORDS = 13, 8
 # An n-gram of more items is their form ("Choose the best answer to the following question …"), not
@@ -69,11 +68,7 @@ _PREFILTER_BITS = 24
 
 @dataclass(frozen=True)
 class EvaluationGrams:
-    """The n-grams of all items: see the top of this module.
-
-    Attributes:
-        items: table with the columns of items.parquet.
-    """
+    """The n-grams of all items: the files that the top of this module describes."""
 
     hashes: Array
     starts: Array
@@ -125,12 +120,9 @@ def _word_grams(hashes: Array, first: Array, width: int) -> Array:
 
 @build_step("refine/evaluation", version=2)
 def write_grams(folder: Path, shards: Sequence[Path], allowed: Sequence[str]) -> dict[str, Any]:
-    """Write the n-grams of all evaluation items.
+    """Write the n-grams of all evaluation items, which are in the collected `shards`.
 
-    Args:
-        folder: receives the files.
-        shards: folders of collected evaluation shards, in order.
-        allowed: texts whose n-grams prove nothing, from the recipe.
+    The n-grams of `allowed` texts prove nothing, and are left out.
     """
     tables, count, short = [_ITEM.empty_table()], 0, 0
     parts, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
@@ -144,9 +136,8 @@ def write_grams(folder: Path, shards: Sequence[Path], allowed: Sequence[str]) ->
         tables.append(pa.Table.from_arrays([*batch.columns[:4], pa.array(sizes)], schema=_ITEM))
         count += len(batch)
     # From pairs of n-gram and item to the items of each n-gram, without forms and allowed texts.
-    hashes, inverse, counts = np.unique(
-        np.concatenate(parts), return_inverse=True, return_counts=True
-    )
+    grams = np.concatenate(parts)
+    hashes, inverse, counts = np.unique(grams, return_inverse=True, return_counts=True)
     exempt = gram_sets(pa.array(list(allowed), pa.string()))[0]
     used = (counts <= MAX_ITEMS) & ~np.isin(hashes, exempt)
     kept = np.flatnonzero(used[inverse])
@@ -221,12 +212,9 @@ def find_contaminated(
 ) -> dict[str, Any]:
     """List the documents that hold evaluation items, with the longest stretch in common.
 
-    Args:
-        folder: receives contaminated.parquet (DROPPED schema, in the order of rows).
-        shards, cuts: as for DocumentTable.
-        occurrences: folder of the occurrences of each shard.
-        dropped: lists of documents that are dropped already.
-        evaluation: folder of the items' n-grams.
+    Writes contaminated.parquet (DROPPED schema, in the order of rows). `occurrences` and
+    `evaluation` are folders of the steps before, `dropped` lists documents that are dropped
+    already.
     """
     table, grams = DocumentTable(shards, cuts), EvaluationGrams.load(evaluation)
     items = grams.items.select(["id", "source", "origin", "record"]).to_pylist()
@@ -260,17 +248,13 @@ def find_unlisted(
 ) -> Iterator[tuple[str, str, float]]:
     """Search all texts again; yield document, item and share of what is not on the list.
 
-    Args:
-        shards: as for DocumentTable.
-        tests, allowed: as for `write_grams`.
-        dropped: folder of the lists of dropped documents.
-        cuts: folder of the cuts.
+    `dropped` and `cuts` are folders of the view; `tests` are collected shards.
     """
     files = {name: cuts / f"{name}.npy" for name, _ in shards} if cuts else {}
     table = DocumentTable(shards, files)
-    lists = [path for path in sorted(dropped.glob("*.parquet")) if path.stem in GLOBAL_LISTS]
-    listed = [path for path in lists if path.stem == CONTAMINATED]
-    others = [path for path in lists if path.stem != CONTAMINATED]
+    lists = {path.stem: path for path in sorted(dropped.glob("*.parquet"))}
+    listed = [lists[CONTAMINATED]] if CONTAMINATED in lists else []
+    others = [lists[name] for name in ("duplicates", "lines") if name in lists]
     with TemporaryDirectory() as name, Scratch(Path(name) / "scratch") as scratch:
         write_grams(evaluation := Path(name), tests, allowed)
         occurrences = {}

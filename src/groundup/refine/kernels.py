@@ -13,11 +13,7 @@ import numba
 Number: TypeAlias = Any
 
 # Modules whose kernels or constants are compiled into the kernels of other modules.
-SHARED = (
-    "clean/unicode_classes.py",
-    "dedup/lsh_index.py",
-    "dedup/minhash.py",
-)
+SHARED = ("clean/unicode_classes.py", "dedup/lsh_index.py", "dedup/minhash.py")
 
 
 def compiled_folder(modules: Path, parent: Path) -> Path:
@@ -25,11 +21,8 @@ def compiled_folder(modules: Path, parent: Path) -> Path:
 
     numba recompiles a kernel when the file of the kernel changes, but not when it calls code from
     another file that changed. With one cache folder for all versions, a machine with an old cache
-    would run old code after an update, and write other documents than a fresh machine.
-
-    Args:
-        modules: folder of the package `groundup.refine`.
-        parent: folder of the cache.
+    would run old code after an update, and write other documents than a fresh machine. `modules` is
+    the folder of the package `groundup.refine`.
     """
     shared = b"".join((modules / name).read_bytes() for name in SHARED)
     return parent / f"kernels-{hashlib.sha256(shared).hexdigest()[:12]}"

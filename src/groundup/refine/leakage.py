@@ -54,11 +54,7 @@ class Leakage:
 
 
 def measure_leakage(run_root: Path, worst: int = 10) -> Leakage:
-    """Measure the leakage of a run.
-
-    Raises:
-        StoreError: the run has no refine stage yet.
-    """
+    """Measure the leakage of a run; a StoreError if it has no refine stage yet."""
     ids, sets, offsets, sampled = _validation(run_root)
     grams = np.unique(sets)
     seen = np.zeros(len(grams), np.bool_)

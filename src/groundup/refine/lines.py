@@ -230,9 +230,7 @@ def rows_with(shard: Path, listed: Array, documents: int) -> Array:
 def find_lines(texts: Texts, listed: Array, roles: Array, transitions: Array) -> Array:
     """Return the listed lines in texts, int64 [n, 4]: row, index in `listed`, first byte, end.
 
-    Args:
-        texts: offsets and bytes; returned bytes count from the beginning of a text.
-        listed: hashes, ascending and unique (uint64).
+    `listed` has hashes, ascending and unique. Bytes count from the beginning of a text.
     """
     offsets, data = texts
     out, pos = np.empty((max_lines(offsets, data), 4), np.int64), 0
@@ -374,10 +372,7 @@ def find_repeated_lines(
 ) -> dict[str, Any]:
     """List the lines that at least `fewest` documents of a source hold, and cut them out of all.
 
-    Args:
-        shards: refined shards by name and folder, in order.
-        kinds: kind of each source.
-        duplicates: list of the duplicates.
+    Documents in the list `duplicates` are not counted; `kinds` has the kind of each source.
     """
     table, facts = DocumentTable(shards), dict[str, dict[str, int]]()
     (folder / "cuts").mkdir()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import Cuts, read_rows
-from groundup.refine.dedup.minhash import SHINGLE_WORDS, shingle_sets
+from groundup.refine.dedup.minhash import shingle_sets
 from groundup.refine.kernels import kernel
 
 # Rows or hashes processed at a time: 2 MB of 64-bit values.
@@ -217,7 +217,7 @@ class DocumentTable:
         """
         filled = 0
         for rows, batch in self.batches(["text"], mask):
-            sets, ends = shingle_sets(text_buffers(batch.column("text")), SHINGLE_WORDS)
+            sets, ends = shingle_sets(text_buffers(batch.column("text")))
             # Rows outside of the mask have empty sets.
             first, end = rows[0], rows[-1] + 1
             sizes = np.zeros(end - first, np.int64)

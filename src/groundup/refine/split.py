@@ -61,8 +61,8 @@ def split_documents(
     """Write split/SHARD.npy: assign every kept document to train or validation.
 
     Args:
-        shards, cuts: as for DocumentTable; similarity and bytes are those after the cuts.
         kinds, dropped: kind of each source, and lists of dropped documents.
+        cuts: by shard; similarity and bytes are those after the cuts.
         validation: share of the bytes of every source, in clusters that `seed` chooses.
         memory: bytes that a part of the index may take.
     """
@@ -124,7 +124,7 @@ def _index_cut_documents(table: DocumentTable, kept: Array, scratch: Scratch) ->
     """Index the kept documents with cuts again: two pages may be similar only after the cuts."""
     folders = []
     for shard, block, cuts in table.cut_shards():
-        changed = np.zeros(block.stop - block.start, np.bool_)
+        changed = np.zeros_like(kept[block])
         changed[cuts.rows] = kept[block][cuts.rows]
         (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
         with RowFile(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
@@ -205,8 +205,7 @@ def cluster_sizes(
     entries of a cluster are ordered by source.
 
     Args:
-        cluster: what `find_clusters` returned for the same table, mask and memory.
-        lengths: bytes of each row.
+        cluster: what `find_clusters` returned.
         out: int64, of width 3: CLUSTER, SOURCE, BYTES.
     """
     # The smallest first half of an id of each cluster, at the first row of the cluster.
@@ -254,11 +253,8 @@ def choose_validation(
     3. Each kind with nothing held out takes one in the same way: its sources are one project or
        host each.
 
-    Args:
-        entries: bytes of clusters by source in their order, from `cluster_sizes`.
-        kind_of_source: index of the kind of each source.
-        validation: share of the bytes.
-        held_out: mask by first row of a cluster, all False; changed in place.
+    `entries` are those of `cluster_sizes`. `held_out`, a mask by first row of a cluster, is all
+    False at first.
     """
     sources = np.arange(len(kind_of_source))
     totals = _totals(entries, len(sources))[1].astype(np.float64)
@@ -327,11 +323,8 @@ def _next_cluster(
     from its own. A unit with nothing held out may also take one that is at most MAX_OF_SOURCE of
     every unit that it touches. Of two equally small clusters, the earlier one is taken.
 
-    Args:
-        entries: bytes of clusters by source.
-        unit: the unit.
-        held_out: mask by first row of a cluster.
-        shares: unit of each source; bytes of each unit; to hold out; held out so far.
+    `shares` are the unit of each source, and of each unit its bytes, those to hold out, and those
+    held out so far.
     """
     units, totals, target, held = shares
     best, least, sizes = -1, np.inf, np.zeros(len(held))
@@ -359,11 +352,7 @@ def _next_cluster(
 
 
 def _facts(sources: Sequence[str], clusters: Array, counts: Array) -> dict[str, dict[str, Any]]:
-    """Return clusters, documents and bytes on both sides, by source.
-
-    Args:
-        counts: documents and bytes, shape (sources, sides, 2).
-    """
+    """Return clusters, documents and bytes of both sides; `counts` is [source, side, 2]."""
     facts: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(sources):
         facts[name] = {"clusters": int(clusters[k])}

@@ -157,19 +157,15 @@ def _collected_shards(run: Run) -> list[Artifact]:
     view = run.store.view("collect")
     if view is None:
         raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
-    shards = []
-    for entry in view.manifest["artefacts"]:
-        if entry["step"] != "collect/shard":
-            continue
-        if (shard := run.store.artifact(entry)) is None:
-            raise StoreError(
-                f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
-                " collect"
-            )
-        # Conversations for tuning keep their form: the tune stage reads them from collect.
-        if KINDS[shard.facts["kind"]].role != "tuning":
-            shards.append(shard)
-    return shards
+    steps = [entry["step"] for entry in view.manifest["artefacts"]]
+    shards = run.store.artifacts("collect", "collect/shard")
+    if len(shards) < steps.count("collect/shard"):
+        raise StoreError(
+            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
+            " collect"
+        )
+    # Conversations for tuning keep their form: the tune stage reads them from collect.
+    return [shard for shard in shards if KINDS[shard.facts["kind"]].role != "tuning"]
 
 
 def _shard_job(run: Run, collected: Artifact) -> Job:
@@ -203,7 +199,7 @@ def _find_duplicates(done: Refinement) -> None:
     """List the duplicates, starting from the list of the last run where that has equal settings."""
     from groundup.refine.dedup.duplicates import EarlierResult, find_duplicates
 
-    recipe, store = done.run.recipe, done.run.store
+    run, recipe = done.run, done.run.recipe
     # Without priorities the key is that of runs before they existed.
     priorities = {source.name: source.priority for source in recipe.source if source.priority}
     job = find_duplicates.job(
@@ -216,12 +212,11 @@ def _find_duplicates(done: Refinement) -> None:
         # It saves comparisons, and does not change the list.
         earlier=Unkeyed(None),
     )
-    view, step = store.view("refine"), job.step
-    entries = view.manifest["artefacts"] if view is not None else []
-    artifacts = (store.artifact(entry) for entry in entries if entry["step"] == step.step)
-    old = next((artifact for artifact in artifacts if artifact is not None), None)
-    # In a crowded bucket, the compared pairs would depend on the earlier list.
-    if old is not None and not old.facts["crowded"]:
+    step = job.step
+    # At most one. In a crowded bucket, the compared pairs would depend on the earlier list.
+    for old in run.store.artifacts("refine", step.step):
+        if old.facts["crowded"]:
+            continue
         before = old.manifest
         inputs = before["inputs"].items()
         # Shards that have not changed: pairs among them need no comparison.

@@ -66,13 +66,8 @@ def redact(
 ) -> tuple[pa.StringArray, dict[str, Array]]:
     """Redact the kinds of PII that `actions` names ("email", "url", "ip", "phone").
 
-    Args:
-        texts: without nulls, white space normalized.
-        actions: by kind.
-        code: whether they are source code.
-
-    Returns:
-        The texts, and for each kind the mask of the texts in which something was redacted.
+    The white space of `texts` is normalized; `code` says whether they are source code. Returns
+    them, and for each kind the mask of the texts in which something was redacted.
     """
     touched = {}
     for kind, pattern in {"url": _URL, "email": _CODE_MAIL if code else _MAIL}.items():

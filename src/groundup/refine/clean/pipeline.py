@@ -54,10 +54,7 @@ def clean_texts(
 ) -> CleanedTexts:
     """Clean a column of texts.
 
-    Args:
-        texts: decoded.
-        code: mask of source code, whose inner spaces, entities and encoding stay.
-        personal: what to do with addresses and numbers of people.
+    `code` is the mask of source code, whose inner spaces, entities and encoding stay.
     """
     cleaned = CleanedTexts(texts)
     foreign = ~code & ~mask(pc.string_is_ascii(texts))
@@ -91,8 +88,7 @@ def _normalize_rows(
 ) -> tuple[Array, Array]:
     """Normalize the white space of some rows, some of them gently (see `normalize_whitespace`).
 
-    Returns:
-        The masks of the rows that changed, and of those that may not be in NFC.
+    Returns the masks of the rows that changed, and of those that may not be in NFC.
     """
     changed, unstable = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
     if rows.any():

@@ -97,7 +97,6 @@ def find_duplicates(
     the row of each dropped document, and of the one kept instead.
 
     Args:
-        shards: refined shards by name and folder, in order.
         near_threshold: Jaccard similarity of near duplicates.
         memory: bytes that a part of the index may take.
         earlier: a result to start from: only pairs with a new document are compared. The output is
@@ -106,17 +105,16 @@ def find_duplicates(
     """
     table = DocumentTable(shards)
     with Scratch(folder / ".scratch") as scratch:
-        search = DuplicateSearch.begin(table, scratch, memory, priorities or {}, earlier)
+        search = DuplicateSearch(table, scratch, memory, priorities or {}, earlier)
         search.run(near_threshold)
         if search.crowded and not search.everything:
             # In a crowded bucket, the compared pairs would depend on the earlier result.
-            search = DuplicateSearch.begin(table, scratch, memory, priorities or {})
+            search = DuplicateSearch(table, scratch, memory, priorities or {})
             search.run(near_threshold)
         _write(folder, search)
         return _facts(search)
 
 
-@dataclass
 class DuplicateSearch:
     """State of every document during the search (memory-mapped arrays).
 
@@ -130,25 +128,15 @@ class DuplicateSearch:
         crowded: documents not compared with all of their bucket.
     """
 
-    index: LshIndex
-    scratch: Scratch
-    winner: Array
-    similarity: Array
-    unequal: Array
-    fresh: Array
-    everything: bool
-    compared: int = 0
-    crowded: int = 0
-
-    @staticmethod
-    def begin(
+    def __init__(
+        self,
         table: DocumentTable,
         scratch: Scratch,
         memory: int,
         priorities: Mapping[str, int],
         earlier: EarlierResult | None = None,
-    ) -> DuplicateSearch:
-        """Return a search in which all is fresh that an earlier result does not answer."""
+    ) -> None:
+        """Begin with all documents fresh that an earlier result does not answer."""
         precedence = scratch.joined(table, "sizes")
         if any(priorities.values()):
             # The priority of the source is in the bits above the length.
@@ -156,25 +144,23 @@ class DuplicateSearch:
             for (name, _), span in zip(table.shards, table.spans, strict=True):
                 priority = priorities.get(name.rpartition(".")[0], 0)
                 precedence[span] = lengths[span].astype(np.int64) + (priority << 32)
-        search = DuplicateSearch(
-            LshIndex(table, precedence, scratch.joined(table, "ids"), memory, scratch.folder),
-            scratch,
-            winner=scratch.full("winner", table.rows, np.int64, -1),
-            similarity=scratch.full("similarity", table.rows, np.float64),
-            unequal=scratch.full("unequal", table.rows, np.bool_, True),
-            fresh=scratch.full("fresh", table.rows, np.bool_, True),
-            everything=earlier is None,
-        )
+        ids = scratch.joined(table, "ids")
+        self.index = LshIndex(table, precedence, ids, memory, scratch.folder)
+        self.scratch, self.everything = scratch, earlier is None
+        self.compared = self.crowded = 0
+        self.winner = scratch.full("winner", table.rows, np.int64, -1)
+        self.similarity = scratch.full("similarity", table.rows, np.float64)
+        self.unequal = scratch.full("unequal", table.rows, np.bool_, True)
+        self.fresh = scratch.full("fresh", table.rows, np.bool_, True)
         if earlier is not None:
             for span in earlier.spans(table).values():
-                search.fresh[span] = False
+                self.fresh[span] = False
             for rows, winners, similarity, exact in earlier.dropped(table):
                 known = winners >= 0
-                search.fresh[rows[~known]] = True
-                search.winner[rows[known]] = winners[known]
-                search.similarity[rows[known]] = similarity[known]
-                search.unequal[rows[known]] = ~exact[known]
-        return search
+                self.fresh[rows[~known]] = True
+                self.winner[rows[known]] = winners[known]
+                self.similarity[rows[known]] = similarity[known]
+                self.unequal[rows[known]] = ~exact[known]
 
     def run(self, threshold: float) -> None:
         """Repeat until no document was dropped for a document that is dropped itself."""

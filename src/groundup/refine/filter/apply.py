@@ -185,5 +185,5 @@ def score_bounds(
             continue
         for rule in rules_for(name, kind, thresholds):
             low, high = (bound if math.isfinite(bound) else None for bound in (rule.low, rule.high))
-            bounds[rule.reason] = (low, high)
+            bounds[rule.reason] = low, high
     return bounds

@@ -128,18 +128,20 @@ def sum_distributions(
     table = DocumentTable(shards, cuts)
     stats = {source: SourceStats(kinds[source]) for source in table.sources}
     with Scratch(folder / ".scratch") as scratch:
-        reasons, names = _reasons(table, lists, scratch)
-        lengths = scratch.lengths(table)
+        lengths, sizes = scratch.lengths(table), scratch.joined(table, "sizes")
         for (name, path), rows in zip(shards, table.spans, strict=True):
             of_source = stats[name.rpartition(".")[0]]
             kept = np.load(split / f"{name}.npy") != DROPPED
             _add_shard(of_source, DocumentTable([(name, path)], cuts), kept, lengths[rows])
-            # What the lists dropped, with its size before any cut.
-            documents = np.bincount(reasons[rows], minlength=len(names))
-            sizes = np.load(path / "sizes.npy", mmap_mode="r")
-            dropped = np.bincount(reasons[rows], sizes, minlength=len(names))
-            for k in np.flatnonzero(documents[1:]).tolist():
-                of_source.add_dropped(names[k + 1], int(documents[k + 1]), int(dropped[k + 1]))
+        for path in lists:
+            for listed, batch in table.listed(path, ["reason"]):
+                shard = np.searchsorted(table.starts, listed, side="right") - 1
+                # Sizes are those before any cut.
+                columns = {"shard": shard, "reason": batch.column("reason"), "size": sizes[listed]}
+                groups = pa.table(columns).group_by(["shard", "reason"])
+                for sums in groups.aggregate([("size", "count"), ("size", "sum")]).to_pylist():
+                    of_source = stats[shards[sums["shard"]][0].rpartition(".")[0]]
+                    of_source.add_dropped(sums["reason"], sums["size_count"], sums["size_sum"])
     quality = {
         "edges": EDGES.tolist(),
         "quantiles": list(QUANTILES),
@@ -155,9 +157,7 @@ def sum_distributions(
 def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: Array) -> None:
     """Add the documents of the only shard of `table` at every step.
 
-    Args:
-        kept: mask of the rows that every global step kept.
-        lengths: bytes of the text of every row, after cuts.
+    `kept` is the mask of the rows that every global step kept, `lengths` their bytes after cuts.
     """
     ((_, shard),) = table.shards
     # The texts as collected and as cleaned no longer exist. The shard counted them itself.
@@ -189,20 +189,6 @@ def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: A
         stats.languages["kept"].update(language_counts(language.filter(pa.array(here))))
 
 
-def _reasons(
-    table: DocumentTable, lists: Sequence[Path], scratch: Scratch
-) -> tuple[Array, list[str]]:
-    """Return the index of the drop reason of every row (uint8; 0 for none), and the reasons."""
-    reasons, names = scratch.full("reasons", table.rows, np.uint8), {"": 0}
-    for path in lists:
-        for rows, batch in table.listed(path, ["reason"]):
-            column = batch.column("reason").dictionary_encode()
-            known = column.dictionary.to_pylist()
-            indices = np.array([names.setdefault(name, len(names)) for name in known], np.uint8)
-            reasons[rows] = indices[column.indices.to_numpy()]
-    return reasons, list(names)
-
-
 def lost_share(facts: Mapping[str, Any]) -> float:
     """Return the share of a source's collected bytes that is neither kept nor an exact copy."""
     collected, left = facts["collected"]["bytes"], facts["kept"]["bytes"] + facts["copies"]
@@ -221,9 +207,10 @@ def check_drops(
 ) -> None:
     """Stop a run in which a source lost nearly all of its text; warn where the recipe allows it.
 
+    No run is stopped while documents are being forgotten: the user wants the text gone, and it
+    would keep it.
+
     Args:
-        run: is not stopped while documents are being forgotten: the user wants the text gone, and
-            it would keep it.
         sources: facts of refine/quality.
         rejected: what the collector rejected, by source and reason.
 

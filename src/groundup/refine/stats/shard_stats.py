@@ -158,7 +158,6 @@ class StepCounts:
         return {"documents": self.documents, "bytes": self.bytes}
 
 
-@dataclass
 class ShardStats:
     """Follows the rows of each batch through the steps of a shard.
 
@@ -173,21 +172,16 @@ class ShardStats:
         dropped: documents and bytes of cleaned text, by reason.
     """
 
-    bounds: Bounds
-    bins: RowFile
-    collected: StepCounts = field(init=False)
-    before_filters: StepCounts = field(init=False)
-    languages: Counter[str] = field(default_factory=Counter)
-    dropped: dict[str, Counter[str]] = field(default_factory=dict)
-    # Of the rows of the batch that are not dropped yet.
-    _codes: Array = field(init=False, repr=False)
-    _sizes: Array = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, bounds: Bounds, bins: RowFile) -> None:
+        self.bounds, self.bins = bounds, bins
         self.collected, self.before_filters = (
             StepCounts(histograms=[np.zeros(CODES, np.int64)] * columns)
-            for columns in (len(TEXT_STATS), self.bins.width)
+            for columns in (len(TEXT_STATS), bins.width)
         )
+        self.languages = Counter[str]()
+        self.dropped: dict[str, Counter[str]] = {}
+        # Of the rows of the batch that are not dropped yet.
+        self._codes, self._sizes = np.empty((0, bins.width), np.uint8), np.empty(0, np.uint32)
 
     def cleaned(self, raw: pa.StringArray, texts: pa.StringArray) -> None:
         """Begin a batch: measure it before cleaning, and what cleaning changed again."""
