@@ -41,7 +41,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from groundup.errors import ExpensiveError, GroundupError, InterruptionError
@@ -107,10 +106,6 @@ class BuildStep:
         """Call the function."""
         return self.function(*args, **kwargs)
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        # Workers import it by the name of its function, which the decorator gave to the step.
-        return resolve_name, (f"{self.function.__module__}:{self.function.__qualname__}",)
-
     def job(
         self,
         artifact: str,
@@ -139,12 +134,18 @@ class BuildStep:
         inspect.signature(self.function).bind(None, **values)
         settings |= key_only or {}
         step = Step(self.name, artifact, self.version, settings, dict(inputs))
-        return Job(step, self, values, size)
+        return Job(step, self.function, values, size)
 
 
 def build_step(name: str, version: int) -> Callable[[Callable[..., Facts]], BuildStep]:
-    """Declare a function to be a step, under the name of the function."""
-    return lambda function: BuildStep(name, version, function)
+    """Declare a function to be a step, which takes its name."""
+
+    def declare(function: Callable[..., Facts]) -> BuildStep:
+        # Where workers import the function from.
+        function.__qualname__ += ".function"
+        return BuildStep(name, version, function)
+
+    return declare
 
 
 @dataclass
