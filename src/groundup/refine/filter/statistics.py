@@ -105,7 +105,7 @@ class Statistics:
         return spaced + (self["unspaced"] - long) / SHORT_WORD + long / LONG_WORD
 
     def _tokens_per_word(self) -> Array:
-        """Return how many of the tokens in `_words` make a word, rounded."""
+        """Return how many of the tokens in `_words` make a word: several in unspaced scripts."""
         tokens = np.diff(self._words[3])
         surplus = self["words"] - self.estimated_words()
         return np.rint(tokens / np.maximum(tokens - surplus, 1)).astype(np.int64)
@@ -286,10 +286,9 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 
 def repeated_words(
     hashes: Array, starts: Array, ends: Array, first: Array, tokens_per_word: Array
 ) -> Array:
-    """Return the bytes of the n-grams that repeat inside each text, shape (texts, 9).
+    """Return the bytes of repeated n-grams of words in each text, n = 2 … 10, shape (texts, 9).
 
-    For n = 2, 3, 4 all copies of the most frequent n-gram; for n = 5 … 10 every n-gram that
-    occurred before, overlaps counted once. In scripts without spaces a word has several tokens.
+    Up to n = 4 all copies of the most frequent one, then all that occurred before, no byte twice.
     """
     out = np.zeros((len(first) - 1, 9), np.int64)
     for text in range(len(first) - 1):
