@@ -22,6 +22,7 @@ from groundup.recipe import Source
 from groundup.runtime.fetch import download as downloads
 from groundup.runtime.fetch.download import ByteRange, PartialFile, download, download_ranges
 from groundup.runtime.fetch.https import Access
+from groundup.runtime.fetch.remote import Bucket as S3Bucket
 from groundup.runtime.fetch.remote import RemoteFile, fetch_all
 from groundup.runtime.progress import Progress, progress
 
@@ -341,12 +342,11 @@ def test_two_processes_want_one_file(tmp_path: Path) -> None:
     assert all(order[n][0] == order[n + 1][0] for n in (0, 2, 4))
 
 
-class _SlowStore:
+class _SlowStore(S3Bucket):
     """A store of two files: one that is missing, and one that arrives slowly."""
 
-    address = "slow://x"
-
     def __init__(self) -> None:
+        super().__init__("slow")
         self.begun, self.sent = threading.Event(), 0
 
     def list_files(self, folder: str) -> list[RemoteFile]:

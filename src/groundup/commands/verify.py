@@ -22,7 +22,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,12 +87,11 @@ def verify_run(root: Path) -> bool:
         lines = list(outcome(function, root))
         notes = [line for line in lines if isinstance(line, Note)]
         problems = [line for line in lines if not isinstance(line, Note)]
-        shown = notes + problems[:MAX_SHOWN]
-        if len(problems) > MAX_SHOWN:
-            shown.append(f"and {len(problems) - MAX_SHOWN} more")
         echo(f"{'FAIL' if problems else 'ok  '} {title}")
-        for line in shown:
+        for line in notes + problems[:MAX_SHOWN]:
             echo(f"     {line}")
+        if len(problems) > MAX_SHOWN:
+            echo(f"     and {len(problems) - MAX_SHOWN} more")
         passed = passed and not problems
     return passed
 
@@ -110,23 +108,21 @@ def outcome(function: Check, root: Path) -> Iterator[str]:
         )
 
 
-def _read(path: Path, reader: Callable[..., Any], **options: Any) -> Any:
-    """Read a file of the run; an error names the file."""
-    try:
-        return reader(path, **options)
-    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: missing or damaged ({error})") from None
-
-
 def read_table(path: Path, columns: list[str]) -> pa.Table:
-    """Read some columns of a Parquet file of the run."""
-    return _read(path, pq.read_table, columns=columns)
+    """Read some columns of a Parquet file of the run; an error names the file."""
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: missing or damaged ({error})") from None
 
 
 def verdicts(root: Path, shard: str) -> npt.NDArray[np.uint8]:
     """Return the verdict of each refined document of a shard: 0 dropped, 1 train, 2 validation."""
-    path = root / "refine" / "split" / f"{shard}.npy"
-    return np.asarray(_read(path, np.load, allow_pickle=False))
+    refined = RefinedShard(root / "refine", shard)
+    try:
+        return refined.verdicts()
+    except (OSError, EOFError, ValueError) as error:
+        raise StoreError(f"{refined.split}: missing or damaged ({error})") from None
 
 
 @check("Every stage is complete")
@@ -386,8 +382,6 @@ def check_tokens(root: Path) -> Iterator[str]:
                     f"{name}: the index lists {len(lengths)} documents with {total} tokens;"
                     f" {documents} documents are kept, and the shard holds {len(tokens)} tokens"
                 )
-            if len(tokens) and int(tokens.max()) >= vocab_size:
-                yield f"{name}: holds an id beyond the vocabulary of {vocab_size} tokens"
 
 
 @check(f"Tokens decode to the text that they were made from ({ROUND_TRIPS} random documents)")

@@ -37,8 +37,8 @@ TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # What is not the public internet: the special-purpose registries of IANA (RFC 6890 and its
 # successors), as of 2026. Not `ipaddress.is_global`, which differs between versions of Python.
-_PRIVATE_IPV4 = tuple(
-    ipaddress.IPv4Network(network)
+_PRIVATE = [
+    ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private use
@@ -55,18 +55,13 @@ _PRIVATE_IPV4 = tuple(
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved, and broadcast
-    )
-)
-# All else that is global unicast lies in here; fec0::/10, fc00::/7 and the like do not.
-_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
-_PRIVATE_IPV6 = tuple(
-    ipaddress.IPv6Network(network)
-    for network in (
         "2001::/23",  # protocol assignments, Teredo among them
         "2001:db8::/32",  # documentation
         "3fff::/20",  # documentation
     )
-)
+]
+# All else that is global unicast lies in here; fec0::/10, fc00::/7 and the like do not.
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 # RFC 6052: IPv4 addresses as a NAT64 gateway writes them.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Names that resolve to this machine or to a local network wherever they are looked up (RFC 6761,
@@ -92,14 +87,15 @@ class StoppedError(Exception):
 
 def is_public(address: Address) -> bool:
     """Whether an address is on the public internet, seen through IPv4 wrapped in IPv6."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return not any(address in network for network in _PRIVATE_IPV4)
-    inner = address.ipv4_mapped or address.sixtofour
-    if address in _NAT64:
-        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if inner is not None:
-        return is_public(inner)
-    return address in _GLOBAL_IPV6 and not any(address in network for network in _PRIVATE_IPV6)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address not in _GLOBAL_IPV6:
+            return False
+    return not any(address in network for network in _PRIVATE)
 
 
 def check_literal(host: str) -> None:

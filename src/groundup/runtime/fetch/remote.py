@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -58,12 +58,9 @@ _S3_IDENTITY_FILES = {
     "AWS_CONFIG_FILE": "~/.aws/config",
 }
 _HUB_ERRORS = {
-    "GatedRepoError": (
-        "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN"
-    ),
-    "RepositoryNotFoundError": (
-        "there is no such dataset, or it is private; correct the path, or set HF_TOKEN"
-    ),
+    "GatedRepoError": "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN",
+    "RepositoryNotFoundError": "there is no such dataset, or it is private; correct the path, or"
+    " set HF_TOKEN",
     "RevisionNotFoundError": "there is no such revision; correct what follows @ in the recipe",
     "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not in the cache",
 }
@@ -84,20 +81,6 @@ class RemoteFile:
     size: int
     stamp: str
     sha256: str = ""
-
-
-class RemoteStore(Protocol):
-    """A store that lists and downloads files."""
-
-    @property
-    def address(self) -> str:
-        """What a recipe would write for it: no credentials, one revision if it has several."""
-
-    def list_files(self, folder: str) -> list[RemoteFile]:
-        """Return the file `folder`, or all below it."""
-
-    def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
-        """Download a file, continuing where `partial` ends."""
 
 
 def open_remote(path: str) -> tuple[RemoteStore, str]:
@@ -145,17 +128,13 @@ def fetch_all(store: RemoteStore, files: Sequence[RemoteFile], source: str) -> l
         )
 
     def fetch_one(file: RemoteFile) -> Path:
-        name = _cache_name(store, file)
+        name, where = _cache_name(store, file), f"{store.address}/{file.path}"
+
+        def write(partial: PartialFile) -> None:
+            store.download(file, replace(partial, stop=stop), bar)
+
         path = cached(name, file.sha256)
-        if path is not None:
-            return path
-        return add_to_cache(
-            name,
-            filename_of(file.path),
-            file.sha256,
-            lambda partial: store.download(file, replace(partial, stop=stop), bar),
-            f"{store.address}/{file.path}",
-        )
+        return path or add_to_cache(name, filename_of(file.path), file.sha256, write, where)
 
     with progress(f"fetching {source}", size, "B") as bar:
         return map_threads(fetch_one, files, PARALLEL_DOWNLOADS, stop.set)
@@ -350,3 +329,6 @@ def _hub_error(where: str, error: Exception) -> SourceError:
     text = " ".join(str(error).split())[:200]
     why = f"cannot be listed: {text}; check the network and run again"
     return SourceError(f"{where}: {_HUB_ERRORS.get(type(error).__name__, why)}")
+
+
+RemoteStore = Bucket | HubDataset
