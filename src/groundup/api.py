@@ -174,18 +174,11 @@ class OpenRun:
         """Return the checkpoints, oldest first: step, path, tokens, seconds, bytes, best or not."""
         best, rows = best_step(self.root), []
         for step, path in list_checkpoints(self.root).items():
-            checkpoint = load_artifact(path)
-            if checkpoint is not None:
-                files = checkpoint.manifest["files"].values()
+            if (checkpoint := load_artifact(path)) is not None:
+                row = {"step": step, "path": path, "tokens": read_json(path / STATE)["tokens"]}
+                size = sum(entry["size"] for entry in checkpoint.manifest["files"].values())
                 rows.append(
-                    {
-                        "step": step,
-                        "path": path,
-                        "tokens": read_json(path / STATE)["tokens"],
-                        "seconds": checkpoint.seconds,
-                        "bytes": sum(entry["size"] for entry in files),
-                        "best": step == best,
-                    }
+                    row | {"seconds": checkpoint.seconds, "bytes": size, "best": step == best}
                 )
         return rows
 

@@ -99,19 +99,17 @@ def decode(cls: type[Any], table: Any, where: str) -> Any:
         fields[key].name: _decode_value(hints[fields[key].name], value, f"{where}: {key}")
         for key, value in table.items()
     }
+    missing = [
+        f"[[{key}]]" if key == "source" else f'"{key}"'
+        for key, f in fields.items()
+        if f.default is f.default_factory is dataclasses.MISSING and key not in table
+    ]
+    if missing:
+        raise RecipeError(f"{where}: {' and '.join(missing)} is missing")
     try:
         return cls(**values)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
-    except TypeError:
-        required = [
-            f.name
-            for f in dataclasses.fields(cls)
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        ]
-        names = [f"[[{name}]]" if name == "source" else f'"{name}"' for name in required]
-        missing = [name for name in names if name.strip('[]"') not in values]
-        raise RecipeError(f"{where}: {' and '.join(missing)} is missing") from None
 
 
 def _decode_value(hint: Any, value: Any, where: str) -> Any:
@@ -130,22 +128,25 @@ def _decode_value(hint: Any, value: Any, where: str) -> Any:
         return {
             key: _decode_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()
         }
-    if origin is Literal:
-        return _decode_choice((hint,), value, where)
-    if origin in (types.UnionType, typing.Union):
-        return _decode_choice(arguments, value, where)
-    return _decode_scalar(hint, value, where)
+    if origin in (Literal, types.UnionType, typing.Union):
+        return _decode_choice((hint,) if origin is Literal else arguments, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) <= MAX_INT else math.inf
+    # In Python a bool is an int; in TOML it is none.
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise RecipeError(f"{where}: expected {_type_name(hint)}, found {_shown(value)}")
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        raise RecipeError(f"{where}: {_shown(value)} is too large")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where}: {value} is not a finite number")
+    return value
 
 
 def _decode_choice(options: Sequence[Any], value: Any, where: str) -> Any:
     """Return a value of one of several types; the words of literals are matched first."""
-    words: list[Any] = []
-    others = []
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            words += typing.get_args(option)
-        else:
-            others.append(option)
+    literals = [option for option in options if typing.get_origin(option) is Literal]
+    words = [word for option in literals for word in typing.get_args(option)]
+    others = [option for option in options if option not in literals]
     if isinstance(value, str) and words:
         if value not in words:
             names = [_type_name(option) for option in others if typing.get_origin(option) is None]
@@ -157,19 +158,6 @@ def _decode_choice(options: Sequence[Any], value: Any, where: str) -> Any:
     lists = [option for option in others if typing.get_origin(option) is tuple]
     hint = lists[0] if lists and isinstance(value, list) else others[0]
     return _decode_value(hint, value, where)
-
-
-def _decode_scalar(hint: type, value: Any, where: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) <= MAX_INT else math.inf
-    # In Python a bool is an int; in TOML it is none.
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{where}: expected {_type_name(hint)}, found {_shown(value)}")
-    if isinstance(value, int) and abs(value) > MAX_INT:
-        raise RecipeError(f"{where}: {_shown(value)} is too large")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{where}: {value} is not a finite number")
-    return value
 
 
 def _type_name(hint: type) -> str:

@@ -4,7 +4,7 @@
     recipe.train.steps                                # 100, an override of the command line
     [source.name for source in all_sources(recipe)]   # its sources, benchmarks and tuning data
 
-The tables are in `tables`, a `[[source]]` is in `source`.
+The tables are in `tables`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from typing import Any
 
 from groundup.errors import RecipeError
 from groundup.recipe.languages import LANGUAGES, MEMBERS
-from groundup.recipe.source import KINDS, TUNING, Source, default_name
 from groundup.recipe.tables import (
+    KINDS,
+    TUNING,
     Evaluate,
     Export,
     Model,
     Personal,
     Recipe,
     Refine,
+    Source,
     Tokenize,
     Train,
     Tune,
+    default_name,
 )
 from groundup.schema import decode, override, parse_toml, settings
 
@@ -72,9 +75,8 @@ def all_sources(recipe: Recipe) -> tuple[Source, ...]:
 
 def _free_name(name: str, sources: Sequence[Source]) -> str:
     """Return `name`, or `name-2`, `name-3`, ... if a source is called so."""
-    taken = {source.name for source in sources}
-    names = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
-    return next(free for free in names if free not in taken)
+    names = (name, *(f"{name}-{n}" for n in range(2, len(sources) + 3)))
+    return next(free for free in names if free not in {source.name for source in sources})
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -220,7 +220,17 @@ class Bucket:
                 f"{where}: there is no such file or folder; correct the path in the recipe"
             ) from None
         except OSError as error:
-            raise _s3_error(where, error) from None
+            reason = _s3_reason(error)
+            if "ACCESS_DENIED" in str(error):
+                why = "it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+                raise SourceError(f"{where}: {why} AWS_PROFILE") from None
+            if "NO_SUCH_BUCKET" in reason:
+                why = "there is no such bucket; correct the path in the recipe"
+                raise SourceError(f"{where}: {why}") from None
+            raise RetryableError(
+                f"{where}: cannot be fetched: {reason}; check the network, AWS_REGION and"
+                " AWS_ENDPOINT_URL, and run again"
+            ) from None
 
 
 def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
@@ -238,22 +248,6 @@ def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
         region=region,
         proxy_options=None if proxy_bypass(host) else proxy,
         tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE"),
-    )
-
-
-def _s3_error(where: str, error: OSError) -> SourceError:
-    """Return an error in one line that says what to do; broken connections are retryable."""
-    if "ACCESS_DENIED" in str(error):
-        return SourceError(
-            f"{where}: it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-            " AWS_PROFILE"
-        )
-    reason = _s3_reason(error)
-    if "NO_SUCH_BUCKET" in reason:
-        return SourceError(f"{where}: there is no such bucket; correct the path in the recipe")
-    return RetryableError(
-        f"{where}: cannot be fetched: {reason}; check the network, AWS_REGION and AWS_ENDPOINT_URL,"
-        " and run again"
     )
 
 

@@ -172,22 +172,7 @@ class RayPool:
         self.perform = self.ray.remote(num_cpus=1, max_retries=0)(perform)
         self.token.touch()
         self.required = vars(self.requirements())
-        self._check_nodes()
-
-    def requirements(self) -> NodeRequirements:
-        """Return what `check_node` compares a node with."""
-        paths = {f"the run directory {self.writable.parent}": self.token}
-        paths |= {f"{title} {path}": path for title, path in self.paths.items()}
-        return NodeRequirements(
-            self.token.name,
-            installed_versions(self.libraries),
-            source_digest(),
-            {title: (str(path), path.stat().st_ino) for title, path in paths.items()},
-            str(self.writable),
-        )
-
-    def _check_nodes(self) -> None:
-        """Check every node that has cores; a node that dies meanwhile does not count."""
+        # A node that dies meanwhile does not count.
         hosts = {
             node["NodeID"]: node["NodeManagerHostname"]
             for node in self.ray.nodes()
@@ -212,6 +197,18 @@ class RayPool:
                 " status`"
             )
         self.cores = int(self.ray.cluster_resources().get("CPU", 0))
+
+    def requirements(self) -> NodeRequirements:
+        """Return what `check_node` compares a node with."""
+        paths = {f"the run directory {self.writable.parent}": self.token}
+        paths |= {f"{title} {path}": path for title, path in self.paths.items()}
+        return NodeRequirements(
+            self.token.name,
+            installed_versions(self.libraries),
+            source_digest(),
+            {title: (str(path), path.stat().st_ino) for title, path in paths.items()},
+            str(self.writable),
+        )
 
     def has_room(self) -> bool:
         """Whether Ray has fewer calls than keep its cores busy: it never holds a whole corpus."""
