@@ -218,7 +218,7 @@ def test_hostile_text_is_shown_and_not_executed(tiny_run: Path) -> None:
         5,
     )
     of_books["scores"][HOSTILE] = of_books["measures"]["bytes"] | {"bounds": [None, 1.0]}
-    live = LiveStatus(HOSTILE, HOSTILE, moment="now", refresh=30, step=2, of=3)
+    live = LiveStatus(HOSTILE, HOSTILE, heartbeat="now", refresh=30, step=2, of=3)
     markup = render_page(plain(hostile), metric_lines(tiny_run), live)
     document = html.fromstring(markup)
     assert_harmless(document)

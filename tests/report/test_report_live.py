@@ -1,6 +1,7 @@
 """Test the live page: it is always whole, tells how far the run is, and never disturbs the run."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from lxml import html
 
+from groundup.commands.status import run_status
 from groundup.commands.verify import check_stages
 from groundup.flow import STAGES, run_flow, run_one
 from groundup.recipe import load_recipe
@@ -87,25 +89,26 @@ def test_training_shows_its_step_and_the_time_left(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "killed", "words"),
+    ("event", "words"),
     [
         (
             {"event": "failed", "error": "GroundupError: no room \x1b[2J"},
-            False,
             "Stopped in train. no room ␛[2J",
         ),
-        ({"event": "began"}, True, "Stopped in train. The run was killed"),
-        ({"event": "finished", "seconds": 1.0, "peak_bytes": 1}, False, "Stopped after train."),
+        ({"event": "interrupted"}, "Stopped in train. The run was interrupted"),
+        ({"event": "began"}, "Stopped in train. The run was killed"),
+        ({"event": "finished", "seconds": 1.0, "peak_bytes": 1}, "Stopped after train."),
     ],
 )
 def test_a_stopped_run_says_why_and_does_not_refresh(
-    run: Path, event: dict[str, Any], killed: bool, words: str
+    run: Path, event: dict[str, Any], words: str
 ) -> None:
     begin_stage(run, "train")
     fields = {key: value for key, value in event.items() if key != "event"}
     Ledger(run / "ledger.jsonl").write(event["event"], stage="train", **fields)
-    live.Renderer(run).render(refresh=False, killed=killed)
+    live.Renderer(run).render(refresh=False)
     assert words in banner(run)
+    assert "Last heartbeat" in banner(run)
     assert refresh_seconds(run) == []
 
 
@@ -169,3 +172,47 @@ def test_the_process_hears_of_stages_and_ends_before_the_report(
     run_flow(load_recipe(run_copy), run, workers=1)
     assert heard[:2] == ["collect", live.STAGE]
     assert heard[-6:] == ["export", live.STAGE, live.QUIT, "report", live.STAGE, live.END]
+
+
+def test_a_page_that_says_running_is_closed_by_the_status_of_a_killed_run(run: Path) -> None:
+    """Where a machine went down, nobody was left to write a last page."""
+    begin_stage(run, "train")
+    live.Renderer(run).render(refresh=True)
+    with locked(run):
+        assert run_status(run)["stages"]["train"]["state"] == "running"
+        assert "Running: train." in banner(run)
+    running = json.loads((run / "report" / "report.json").read_text())
+    assert run_status(run)["stages"]["train"]["state"] == "killed"
+    assert "Stopped in train. The run was killed" in banner(run)
+    assert refresh_seconds(run) == []
+    assert json.loads((run / "report" / "report.json").read_text()) == running
+
+
+def test_status_leaves_a_finished_page_alone(run: Path) -> None:
+    before = (run / "report" / "index.html").stat()
+    begin_stage(run, "train")
+    assert run_status(run)["stages"]["train"]["state"] == "killed"
+    assert (run / "report" / "index.html").stat() == before
+
+
+def test_a_page_process_that_was_killed_leaves_no_running_page(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report fails after the page process has ended, or that process hangs and is killed."""
+    monkeypatch.setattr(live, "FIRST_SECONDS", 1e6)
+    with pytest.raises(ZeroDivisionError), live.live_page(run):
+        begin_stage(run, "report")
+        live.Renderer(run).render(refresh=True)
+        assert "Running: report." in banner(run)
+        Ledger(run / "ledger.jsonl").write("failed", stage="report", error="OSError: no space")
+        raise ZeroDivisionError
+    assert banner(run).startswith("Stopped in report. OSError: no space Failed ")
+    assert refresh_seconds(run) == []
+
+
+def test_the_page_process_outlives_a_kill_of_the_process_group(run: Path) -> None:
+    page = live.Live(run)
+    page.start()
+    assert page.process is not None
+    assert os.getpgid(page.process.pid) != os.getpgid(0)
+    page.end(live.QUIT)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from groundup.flow import STAGES
+from groundup.report.live import close_page
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.lock import require_run
+from groundup.runtime.lock import is_locked, require_run
 from groundup.runtime.progress import echo
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
@@ -32,7 +33,8 @@ def run_status(root: Path) -> dict[str, Any]:
 
     Returns:
         run, stages (by name: state, seconds, peak_bytes, and the artifacts that the last run built
-        and reused, None if it did not come to that stage), training.
+        and reused, None if it did not come to that stage), training. A stage that began and did not
+        end is "running" if a process works in the run, else "killed".
 
     Raises:
         StoreError: there is no run in `root`.
@@ -40,7 +42,11 @@ def run_status(root: Path) -> dict[str, Any]:
     require_run(root)
     events = Ledger(root / "ledger.jsonl").events()
     last_run = max((n for n, event in enumerate(events) if event.get("event") == "run"), default=0)
-    words = {"began": "running or cut off", "finished": "done", "fresh": "done"}
+    running = is_locked(root)
+    if not running:
+        close_page(root)
+    words = {"began": "killed", "finished": "done", "fresh": "done"}
+    newest = [event["stage"] for event in events if "stage" in event][-1:]
     stages = {}
     for stage in STAGES:
         of_stage = [(n, event) for n, event in enumerate(events) if event.get("stage") == stage]
@@ -58,6 +64,8 @@ def run_status(root: Path) -> dict[str, Any]:
             "peak_bytes": costs.get("peak_bytes"),
             **counts,
         }
+        if last["event"] == "began" and running and [stage] == newest:
+            stages[stage]["state"] = "running"
         if last["event"] == "failed":
             stages[stage]["error"] = last["error"]
     return {"run": str(root), "stages": stages, "training": newest_metrics(root)}

@@ -64,6 +64,7 @@ STYLE: dict[Any, Any] = {
 }
 # A longer curve is averaged in buckets: more points than pixels make a page heavy and no clearer.
 MAX_POINTS = 500
+FEW_POINTS = 10
 # Inches.
 WIDE, NARROW, SMALL = (7.4, 3.1), (3.5, 2.6), (2.55, 1.75)
 
@@ -79,6 +80,11 @@ def series(lines: Sequence[Row], metric: str) -> tuple[list[float], list[float]]
     buckets = [points[n : n + size] for n in range(0, len(points), size)]
     steps = [bucket[-1][0] for bucket in buckets]
     return steps, [sum(value for _, value in bucket) / len(bucket) for bucket in buckets]
+
+
+def has_curve(lines: Sequence[Row], metric: str) -> bool:
+    """Whether a metric was logged twice; one point makes no curve."""
+    return len(series(lines, metric)[0]) > 1
 
 
 def chart(name: str, size: tuple[float, float], title: str, draw: Callable[[Axes], None]) -> str:
@@ -123,7 +129,10 @@ def loss_chart(lines: Sequence[Row], checkpoints: Sequence[int], best: int | Non
     """Return the curves of both losses, with checkpoints marked and the best one named."""
 
     def draw(axes: Axes) -> None:
-        axes.plot(*series(lines, "loss"), color=MUTED, linewidth=1, label="training")
+        steps, losses = series(lines, "loss")
+        # One point is no line.
+        marker = "." if len(steps) < FEW_POINTS else ""
+        axes.plot(steps, losses, marker=marker, color=MUTED, linewidth=1, label="training")
         steps, losses = series(lines, "validation_loss")
         axes.plot(steps, losses, color=ACCENT, marker="o", markersize=3.2, label="validation")
         axes.set_ylabel("nats a token")

@@ -91,6 +91,19 @@ def formatted(value: Value, form: str = "") -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
+def in_words(value: Any) -> str:
+    """Return a setting or a table of settings for people: `device cpu, compile no`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{spaced(str(key))} {in_words(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(in_words, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float) and abs(value) >= 1e6:
+        return short(value)
+    return formatted(value) if isinstance(value, (int, float)) else str(value)
+
+
 def spelled(text: object) -> str:
     """Return foreign text with hidden characters replaced, for attributes; it is not escaped."""
     return _HIDDEN.sub(lambda match: _picture(match[0]), str(text))

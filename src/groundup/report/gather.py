@@ -23,13 +23,15 @@ from groundup.report.figures import (
     number,
     run_figures,
 )
+from groundup.report.formatting import in_words, spaced
 from groundup.runtime.ledger import Ledger
-from groundup.runtime.run import changed_settings
 from groundup.runtime.store import Store, load_artifact
 
 VIEWS = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
 # What is shown where texts cannot be read.
 NO_EXAMPLES: dict[str, list[Row]] = {"kept": [], "left_out": [], "dropped": [], "duplicates": []}
+# Of an event of training, what stands in other columns of its table or is a check of the file.
+EVENT_FIELDS = ("event", "time", "step", "chain")
 NO_TRAINING: Row = {"events": [], "checkpoints": [], "best": None}
 
 # What report.json holds, or one half of it.
@@ -125,14 +127,17 @@ def training(root: Path) -> Row:
     before: dict[str, Any] = {}
     for event in json_lines(root, "train/ledger.jsonl"):
         settings = event.get("settings")
+        kind = str(event.get("event", "event"))
         if not isinstance(settings, dict):
-            fields = [(k, v) for k, v in event.items() if k not in ("event", "time", "step")]
-            words = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in fields)
+            fields = {name: value for name, value in event.items() if name not in EVENT_FIELDS}
+            words = in_words(fields.get(kind, fields))
         elif before:
-            words, before = changed_settings(before, settings), settings
+            pairs = [(name, before.get(name), settings.get(name)) for name in {**before, **settings}]
+            changes = [(spaced(name), in_words(a), in_words(b)) for name, a, b in pairs if a != b]
+            words = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changes)
+            before = settings
         else:
             words, before = "began with the settings of the recipe", settings
-        kind = str(event.get("event", "event"))
         events.append({"step": event.get("step"), "kind": kind, "words": words[:1000]})
     best = json_file(root, "train/best.json")
     return {

@@ -3,6 +3,10 @@
 A live report is a whole view with all four files, but it lists no artifact: so the stage `report`
 replaces it, and `verify` does not take it for finished. The process learns through a pipe that its
 parent ended a stage, ended, or was killed. An error in it costs a page, never the run.
+
+A page cannot say "Running" for longer than the run does. The process writes a last page, and
+outlives a kill of the run's process group to do so. Where it was killed too, `close_page` does it:
+at the end of the run, and whenever somebody asks for the status of the run.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundup.errors import StoreError
 from groundup.runtime.ledger import Ledger
+from groundup.runtime.lock import is_locked
 from groundup.runtime.store import Store, commit
 
 if TYPE_CHECKING:
@@ -65,6 +69,8 @@ class Live:
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
                     bufsize=0,
+                    # A kill of the run's process group leaves somebody to say so.
+                    start_new_session=True,
                 )
 
     def tell(self, word: bytes = STAGE) -> None:
@@ -108,12 +114,13 @@ def live_page(root: Path) -> Iterator[Live]:
     finally:
         timer.cancel()
         live.end()
+        close_page(root)
 
 
 def main() -> None:
     """Render pages until the parent says that the run has ended, or is gone."""
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Signals for the run are none of its page's; the parent decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(19)
     renderer, wait = Renderer(Path(sys.argv[1])), 0.0
@@ -125,7 +132,7 @@ def main() -> None:
             return
         start = time.process_time()
         if word is not None and (END in word or not word):
-            renderer.last(orphan=END not in word)
+            renderer.render(refresh=False, orphan=not word)
             return
         renderer.render(refresh=True)
         wait = max(float(EVERY_SECONDS), (time.process_time() - start) / MAX_CPU_SHARE)
@@ -139,51 +146,75 @@ class Renderer:
     _content: Report = field(default_factory=dict)
     _scanned: list[Row] | None = None
 
-    def last(self, orphan: bool) -> None:
-        """Render the page of a run that stopped.
+    def render(self, refresh: bool, orphan: bool = False) -> None:
+        """Publish a live report; an error costs this page only.
 
         The parent of an orphan no longer holds the run's lock. If another process has it by now,
         the page belongs to that process.
         """
-        from groundup.runtime.lock import locked
+        with page_errors():
+            from groundup.report.figures import lock_table
+            from groundup.report.gather import gather_content, gather_facts, merge
 
-        if not orphan:
-            self.render(refresh=False)
-            return
-        with contextlib.suppress(StoreError), locked(self.root):
-            self.render(refresh=False, killed=True)
+            events = Ledger(self.root / "ledger.jsonl").events()
+            if orphan and is_locked(self.root):
+                return
+            recipe = lock_table(self.root)
+            facts = gather_facts(self.root, str(recipe["name"]))
+            data_stages = ("collect", "refine", "tokenize")
+            hashes = [row for row in facts["artefacts"] if row["name"] in data_stages]
+            if hashes != self._scanned:
+                self._content = gather_content(self.root, int(recipe["seed"]))
+                self._scanned = hashes
+            # Nor may the page of a killed run replace that of a run that began meanwhile.
+            if not orphan or events == Ledger(self.root / "ledger.jsonl").events():
+                publish_page(self.root, merge(facts, self._content), refresh, time.time())
 
-    def render(self, refresh: bool, killed: bool = False) -> None:
-        """Publish a live report; an error costs this page only."""
-        try:
-            self._publish(refresh, killed)
-        except Exception:
-            if os.environ.get("GROUNDUP_TRACEBACK"):
-                raise
 
-    def _publish(self, refresh: bool, killed: bool) -> None:
-        from groundup.report.figures import lock_table, metric_lines
-        from groundup.report.gather import gather_content, gather_facts, merge
-        from groundup.report.stage import write_files
+@contextmanager
+def page_errors() -> Iterator[None]:
+    """Let no error of a page reach the run."""
+    try:
+        yield
+    except Exception:
+        if os.environ.get("GROUNDUP_TRACEBACK"):
+            raise
 
-        recipe = lock_table(self.root)
-        facts = gather_facts(self.root, str(recipe["name"]))
-        data_stages = ("collect", "refine", "tokenize")
-        hashes = [row for row in facts["artefacts"] if row["name"] in data_stages]
-        if hashes != self._scanned:
-            self._content = gather_content(self.root, int(recipe["seed"]))
-            self._scanned = hashes
-        report, lines = merge(facts, self._content), metric_lines(self.root)
-        with Store(self.root).stage() as folder:
-            write_files(folder, report, lines, status(self.root, report, lines, refresh, killed))
-            manifest = {"view": "report", "artefacts": [], "facts": {"live": refresh}}
-            commit(folder, self.root / "report", manifest)
+
+def close_page(root: Path) -> None:
+    """Have a page that says "Running" say how the run ended; call it when no process runs it.
+
+    The figures stay those of the page, which may be older than the end of the run.
+    """
+    from groundup.report.figures import json_file
+
+    with page_errors():
+        view = Store(root).view("report")
+        if view is not None and view.facts.get("live"):
+            report = json_file(root, "report/report.json")
+            publish_page(root, report, refresh=False, heartbeat=view.facts.get("heartbeat"))
+
+
+def publish_page(root: Path, report: Report, refresh: bool, heartbeat: float | None) -> None:
+    """Write the four files of a live report and replace the one before."""
+    from groundup.report.figures import metric_lines
+    from groundup.report.stage import write_files
+
+    lines = metric_lines(root)
+    with Store(root).stage() as folder:
+        write_files(folder, report, lines, status(root, report, lines, refresh, heartbeat))
+        facts = {"live": refresh, "heartbeat": heartbeat}
+        manifest = {"view": "report", "artefacts": [], "facts": facts}
+        commit(folder, root / "report", manifest)
 
 
 def status(
-    root: Path, report: Report, lines: Sequence[Row], refresh: bool, killed: bool
+    root: Path, report: Report, lines: Sequence[Row], refresh: bool, heartbeat: float | None
 ) -> LiveStatus:
-    """Return the stage, how far it is and how long it will take; or why the run stopped."""
+    """Return the stage, how far it is and how long it will take; or why the run stopped.
+
+    A run that was killed leaves no event: its last stage began and never ended.
+    """
     from groundup.report.page import LiveStatus
 
     events = Ledger(root / "ledger.jsonl").events()
@@ -203,12 +234,23 @@ def status(
         progress["words"] = re.sub(OWN_ERRORS, "", str(last.get("error", "")))
     elif event == "interrupted":
         progress["words"] = "The run was interrupted; run the same command to resume."
-    elif killed:
+    elif event == "began":
         progress["words"] = "The run was killed; run the same command to resume."
     else:
-        title, progress["words"] = f"Stopped after {stage}.", "The run was to end there."
-    moment = datetime.now(UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
-    return LiveStatus(title, moment=moment, refresh=EVERY_SECONDS if refresh else 0, **progress)
+        title, progress["words"] = f"Stopped after {stage}.", "No later stage began."
+    ended = "" if refresh or event == "began" else f"{event.capitalize()} {moment(last['time'])}."
+    return LiveStatus(
+        title,
+        heartbeat=moment(heartbeat) if heartbeat else "unknown",
+        ended=ended,
+        refresh=EVERY_SECONDS if refresh else 0,
+        **progress,
+    )
+
+
+def moment(seconds: float) -> str:
+    """Return a time since the epoch as a date and time of day."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
 
 
 def training_progress(report: Report, lines: Sequence[Row]) -> dict[str, Any]:

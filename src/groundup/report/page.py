@@ -17,11 +17,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from groundup.model.config import Layout, ModelConfig
-from groundup.report.charts import architecture_diagram, drawings, loss_chart, small_chart
+from groundup.report.charts import (
+    architecture_diagram,
+    drawings,
+    has_curve,
+    loss_chart,
+    small_chart,
+)
 from groundup.report.figures import MODEL_SIZES, PLANNED, Problems, Row, leaves, number
 from groundup.report.formatting import (
     FigureHtml,
     formatted,
+    in_words,
     plain_markdown,
     size,
     spaced,
@@ -46,6 +53,13 @@ PARTS = {
     "feed_forward": "feed-forward",
     "norms": "norms",
 }
+# The largest are shown; a click shows the others.
+MAX_SOURCES = 10
+# Sources without a document that are named at the top of the page.
+MAX_EMPTY = 5
+NOTHING_HELD_OUT = (
+    "nothing is held out; the split is by document, book, project or thread, and needs two of them"
+)
 UNTIED_PARTS = PARTS | {"embedding": "embedding", "head": "output head"}
 
 
@@ -54,14 +68,16 @@ class LiveStatus:
     """What the top of a live page says about a run that is still on, or that stopped.
 
     Attributes:
-        moment: when the page was written.
+        heartbeat: when the page process of the run last wrote its figures.
+        ended: how and when the run ended, "" if it did not or left no event.
         refresh: seconds after which the browser loads the page again, 0 for never.
         step, of: the step of training and the last one; 0 outside training.
     """
 
     title: str
     words: str
-    moment: str
+    heartbeat: str
+    ended: str = ""
     refresh: int = 0
     step: int = 0
     of: int = 0
@@ -95,10 +111,16 @@ def render_page(report: Report, lines: Sequence[Row], live: LiveStatus | None = 
     made = {
         name: problems.guarded(name, partial(make, page), None) for name, make in SECTIONS.items()
     }
+    sources = [source["name"] for source in report["sources"]]
+    sources = [name for name in sources if figures.value(f"tokens.kept.share.{name}")]
     return page_template("page.html").render(
         report=report,
         sections={name: section for name, section in made.items() if section is not None},
         problems=[*report["problems"], *problems.lines],
+        largest=sorted(sources, key=lambda name: -figures.value(f"tokens.kept.share.{name}")),
+        drops=drop_reasons(figures),
+        troubles=troubles(report, figures),
+        nothing_held_out=NOTHING_HELD_OUT if unmeasured(figures) else "",
         live=live,
         width=bar_width,
         fig=figures.fig,
@@ -118,8 +140,66 @@ def page_template(name: str) -> Template:
         lstrip_blocks=True,
     )
     filters = {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
+    filters["in_words"] = in_words
     environment.filters |= filters | {"in_form": formatted, "plain": plain_markdown}
     return environment.get_template(name)
+
+
+def largest_first(figures: FigureHtml, names: list[str]) -> list[str]:
+    """Return sources by what is kept of them if a page does not show all; else in their order."""
+    if len(names) <= MAX_SOURCES:
+        return names
+    sizes = ("tokens.kept.tokens", "collect.bytes_out")
+    return sorted(names, key=lambda name: [-figures.value(f"{size}.{name}") for size in sizes])
+
+
+def empty_sources(figures: FigureHtml) -> dict[str, str]:
+    """Return the sources of which nothing was read, or nothing kept, each with the reasons."""
+    notes, drops = {}, drop_reasons(figures)
+    for name in figures.names_after("collect.documents."):
+        documents = figures.value(f"collect.documents.{name}")
+        kept = f"tokens.kept.documents.{name}"
+        if documents and (figures.value(kept) or not figures.has(kept)):
+            continue
+        stage = "refine" if documents else "collect"
+        what, unit = f"nothing kept: {documents:,.0f}", "document"
+        count = documents
+        if not documents:
+            count = figures.value(f"collect.files.{name}")
+            what, unit = f"nothing read: {count:,.0f}", "file"
+        reasons = {
+            row["reason"]: figures.value(f"{stage}.dropped_by.{name}@{row['reason']}")
+            for row in drops
+            if row["stage"] == stage and name in row["sources"]
+        }
+        words = [f"{number:,.0f} {reason}" for reason, number in reasons.items()]
+        if len(words) == 1:
+            words = [f"all {next(iter(reasons))}"]
+        notes[name] = ", ".join([f"{what} {unit}{'s' if count != 1 else ''}", *words])
+    return notes
+
+
+def unmeasured(figures: FigureHtml) -> bool:
+    """Whether an evaluation had no held-out text to measure."""
+    bits = "evaluate.model.bits_per_byte"
+    return bool(figures.names_after("evaluate.")) and not figures.has(bits)
+
+
+def troubles(report: Report, figures: FigureHtml) -> list[str]:
+    """Return what a reader should know before trusting the figures, one line each."""
+    empty = [f"Source {name}: {words}." for name, words in empty_sources(figures).items()]
+    lines = empty[:MAX_EMPTY]
+    if len(empty) > MAX_EMPTY:
+        lines.append(f"{len(empty) - MAX_EMPTY:,} more sources gave nothing; see their table.")
+    steps, planned = figures.value("train.steps"), figures.value("train.steps_planned")
+    if 0 < steps < planned:
+        lines.append(f"Training is at step {steps:,.0f} of {planned:,.0f}.")
+    rollbacks = sum(event["kind"] == "rollback" for event in report["training"]["events"])
+    if rollbacks:
+        lines.append(f"Training went back to an earlier checkpoint, {rollbacks:,} in all.")
+    if unmeasured(figures):
+        lines.append(f"The model was not measured: {NOTHING_HELD_OUT}.")
+    return lines
 
 
 def bar_width(value: float, largest: float) -> str:
@@ -149,7 +229,7 @@ def data(page: PageInput) -> Section | None:
     table = source_table(report, figures)
     if table is None:
         return None
-    names, examples = table["sources"], report["examples"]
+    names, examples = largest_first(figures, table["sources"]), report["examples"]
     languages = sorted(
         figures.names_after("documents.language."),
         key=lambda code: (-figures.value(f"documents.language.{code}"), code),
@@ -162,8 +242,9 @@ def data(page: PageInput) -> Section | None:
         for name in names
     }
     return table | {
+        "sources": names,
+        "empty": empty_sources(figures),
         "most": max((figures.value(f"tokens.kept.share.{name}") for name in names), default=0.0),
-        "reasons": drop_reasons(figures),
         "languages": languages,
         "drawn": drawings(report["distributions"]),
         "examples": by_source,
@@ -198,6 +279,7 @@ def tokenizer(page: PageInput) -> Section | None:
     prefix = "tokens.kept.bytes_per_token."
     names = [name for name in figures.names_after(prefix) if figures.has(prefix + name)]
     names.sort(key=lambda name: -figures.value(prefix + name))
+    names = largest_first(figures, names)
     most = max((figures.value(prefix + name) for name in names), default=0.0)
     return {"sources": names, "most": most} | page.report["vocabulary"]
 
@@ -228,10 +310,11 @@ def training(page: PageInput) -> Section | None:
     small = [
         (title, Markup(small_chart(page.lines, metric, title, log)))
         for metric, title, log in SMALL_CHARTS
-        if any(number(line.get(metric)) is not None for line in page.lines)
+        if has_curve(page.lines, metric)
     ]
+    drawn = has_curve(page.lines, "loss") or has_curve(page.lines, "validation_loss")
     return {
-        "loss": Markup(loss_chart(page.lines, record["checkpoints"], best)),
+        "loss": Markup(loss_chart(page.lines, record["checkpoints"], best)) if drawn else "",
         "small": small,
         "events": record["events"],
         "best": best,
@@ -242,11 +325,12 @@ def training(page: PageInput) -> Section | None:
 def evaluation(page: PageInput) -> Section | None:
     """Return bits per byte by source next to the n-gram models, tasks and samples."""
     figures = page.figures
-    if not figures.has("evaluate.model.bits_per_byte"):
+    if not figures.names_after("evaluate."):
         return None
     models = [name for name in NGRAM_MODELS if figures.has(f"evaluate.{name}.bits_per_byte")]
     prefix = "evaluate.model.bits_per_byte."
     names = figures.names_after(prefix)
+    names.sort(key=lambda name: figures.value(prefix + name))
     values = [
         figures.value(f"evaluate.{model}.bits_per_byte{suffix}")
         for model in ("model", *models)
@@ -259,7 +343,7 @@ def evaluation(page: PageInput) -> Section | None:
     ]
     return {
         "models": models,
-        "sources": sorted(names, key=lambda name: figures.value(prefix + name)),
+        "sources": largest_first(figures, names),
         "low": int(4 * min(values)) / 4,
         "high": (int(4 * max(values)) + 1) / 4,
         "tasks": [task for task in tasks if figures.value(f"evaluate.{task}.n")],

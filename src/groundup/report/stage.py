@@ -46,7 +46,7 @@ def build_report(folder: Path, *, root: Path, facts: Report, seed: int) -> Facts
 
 
 # The version is raised by hand when report.json, the page, the card or the summary change.
-REPORT = BuildStep("report/report", 4, build_report)
+REPORT = BuildStep("report/report", 5, build_report)
 
 
 def write_files(

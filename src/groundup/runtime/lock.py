@@ -59,6 +59,22 @@ def locked(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(root: Path) -> bool:
+    """Whether a process works in a run directory; a killed one does not."""
+    try:
+        descriptor = os.open(root / ".lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two who ask at the same moment do not see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def check_directory(root: Path) -> None:
     """Refuse a folder that is not empty and that no run was started in, by a StoreError.
 
