@@ -1,11 +1,15 @@
 """Test the report page in a browser: layout, contrast, printing, and that it requests nothing."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from groundup.report.figures import metric_lines
+from groundup.report.page import render_page
 
 sync_api = pytest.importorskip(
     "playwright.sync_api",
@@ -117,4 +121,54 @@ def test_print_layout_clips_nothing(browser: Any, tiny_run: Path) -> None:
     assert clipped == 0
     data = page.pdf(prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", data)) > 1
+    page.close()
+
+
+def with_sources(report: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return a report with copies of its source of books, `count` sources in all."""
+    of_books = re.compile(r"(?<=[.@])books(?=$|@)")
+    figures, examples = dict(report["figures"]), dict(report["examples"])
+    sources, tables = list(report["sources"]), dict(report["distributions"]["sources"])
+    for n in range(count - len(sources)):
+        name = f"books-{n:02}"
+        figures |= {of_books.sub(name, k): v for k, v in figures.items() if of_books.search(k)}
+        sources.append({"name": name, "kind": "text", "path": "x", "license": ""})
+        tables[name] = tables["books"]
+    distributions = report["distributions"] | {"sources": tables}
+    changes = {"figures": figures, "sources": sources, "distributions": distributions}
+    return report | changes | {"examples": examples}
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_of_47_sources_is_short_until_it_is_opened(
+    browser: Any, tiny_run: Path, tmp_path: Path, width: int
+) -> None:
+    report = with_sources(json.loads((tiny_run / "report" / "report.json").read_text()), 47)
+    (tmp_path / "report").mkdir()
+    path = tmp_path / "report" / "index.html"
+    path.write_text(render_page(report, metric_lines(tiny_run)))
+    page, _ = open_report(browser, tmp_path, width)
+    height = page.evaluate("document.documentElement.scrollHeight")
+    assert height < (6_000 if width == 1280 else 10_000)
+    tables = page.locator("section#data table").first.locator("tbody tr")
+    assert tables.count() == 10
+    more = page.locator("section#data summary", has_text="more sources").first
+    more.click()
+    assert page.locator("section#data tbody tr:visible").count() == 47
+    page.evaluate(OPEN_ALL)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_the_first_screen_answers_four_questions(browser: Any, tiny_run: Path) -> None:
+    page, _ = open_report(browser, tiny_run)
+    brief = page.locator("dl.brief")
+    assert page.locator("p.lead").is_visible()
+    assert brief.locator("dt").all_inner_texts() == [
+        "How good it is",
+        "What it is made of",
+        "What went wrong",
+    ]
+    box = brief.bounding_box()
+    assert box["y"] + box["height"] <= 900
     page.close()

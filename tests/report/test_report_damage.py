@@ -323,4 +323,9 @@ def test_nothing_held_out_is_said_and_no_figure_is_nan(run: Path) -> None:
     assert "nan" not in card(report)
     names = [name for name in report["figures"] if name.startswith("evaluate.")]
     assert not [name for name in names if "loss" in name or "bits" in name or ".low" in name]
-    html.fromstring(render_page(report, metric_lines(run)))
+    document = html.fromstring(render_page(report, metric_lines(run)))
+    reason = "Not measured: nothing is held out; the split is by document"
+    for place in ('//dl[@class="brief"]', '//section[@id="evaluation"]'):
+        assert reason in " ".join(document.xpath(f"string({place})").split())
+    words = document.text_content().split()
+    assert "nan" not in words and "None" not in words

@@ -13,9 +13,11 @@ from tests.helpers.harmless import assert_harmless
 
 from groundup.flow import run_one
 from groundup.model.config import ModelConfig
+from groundup.report.card import summary
 from groundup.report.figures import MODEL_SIZES, metric_lines, parameter_parts
-from groundup.report.formatting import formatted
+from groundup.report.formatting import formatted, in_words
 from groundup.report.gather import gather_content, gather_facts, merge
+from groundup.report.page import render_page
 from groundup.report.stage import FILES, next_commands, write_files
 from groundup.runtime.ledger import Ledger
 
@@ -245,6 +247,75 @@ def test_the_card_shows_the_figures_of_report_json(tiny_run: Path, report: dict[
         }
     for source in report["sources"]:
         assert re.search(rf"^\| {source['name']} \| {source['kind']} \|", body, re.MULTILINE)
+
+
+def answers(markup: str) -> dict[str, str]:
+    """Return what the first screen of a page says, by question."""
+    rows = html.fromstring(markup).xpath('//dl[@class="brief"]/div')
+    return {row.xpath("string(dt)"): " ".join(row.xpath("string(dd)").split()) for row in rows}
+
+
+def test_the_first_screen_says_what_went_wrong(report: dict[str, Any]) -> None:
+    """Two sources gave nothing: no file of one could be read, no document of the other is kept."""
+    figures = dict(report["figures"])
+
+    def set_figures(**values: float) -> None:
+        for name, value in values.items():
+            name = name.replace("__", ".").replace("_AT_", "@unsupported-format")
+            figures[name] = {"value": value, "unit": "", "from": "collect/manifest.json"}
+
+    set_figures(collect__documents__web=0, collect__files__web=3, tokens__kept__documents__web=0)
+    for name in [name for name in figures if "dropped_by.web@" in name]:
+        del figures[name]
+    set_figures(collect__dropped_by__web_AT_=3, **{"collect__dropped__unsupported-format": 3})
+    set_figures(tokens__kept__documents__code=0)
+    read = figures["collect.documents.code"]["value"]
+    set_figures(train__steps_planned=figures["train.steps"]["value"] + 6)
+    changed = report | {"figures": figures}
+    wrong = answers(render_page(changed, []))["What went wrong"]
+    assert "Source web: nothing read: 3 files, all unsupported-format." in wrong
+    assert f"Source code: nothing kept: {read} documents" in wrong
+    assert "Training is at step 6 of 12." in wrong
+    document = html.fromstring(render_page(changed, []))
+    web = document.xpath('//summary[starts-with(normalize-space(), "web ")]')[0].text_content()
+    assert web == "web nothing read: 3 files, all unsupported-format"
+    assert "0 of 0" not in document.text_content()
+    assert "web: nothing read: 3 files, all unsupported-format" in summary(changed)
+
+
+def test_the_first_screen_says_how_good_the_model_is(report: dict[str, Any], page: Any) -> None:
+    shown = answers(html.tostring(page).decode())
+    bits, trigrams = (
+        report["figures"][f"evaluate.{name}.bits_per_byte"]["value"]
+        for name in ("model", "trigram")
+    )
+    judged = "better" if bits < trigrams else "no better"
+    good = f"bits per byte of text that it has not seen, {judged} than a model that counts trigrams"
+    assert good in shown["How good it is"]
+    assert f"({trigrams:.3f})" in shown["How good it is"]
+    assert "books" in shown["What it is made of"]
+    assert "Nothing that the run recorded." in shown["What went wrong"]
+
+
+def test_one_logged_step_draws_no_empty_axes(report: dict[str, Any]) -> None:
+    line = {"step": 3, "loss": 6.0, "tokens": 9, "seconds": 1.0, "learning_rate": 0.1}
+    few = html.fromstring(render_page(report, [line, {"step": 3, "validation_loss": 6.1}]))
+    assert not few.xpath('//section[@id="training"]//*[name()="svg"]')
+    assert "Too few steps" in few.xpath('string(//section[@id="training"])')
+    more = html.fromstring(render_page(report, [line, line | {"step": 4}]))
+    assert len(more.xpath('//section[@id="training"]//*[name()="svg"]')) == 3
+
+
+def test_settings_are_shown_in_words(page: Any, report: dict[str, Any]) -> None:
+    text = page.text_content()
+    assert "{'" not in text and "chain " not in text
+    machine = next(e for e in report["training"]["events"] if e["kind"] == "machine")["words"]
+    assert machine.startswith("device cpu, threads ")
+    assert "batch_tokens" not in html.tostring(page.xpath('//section[@id="training"]')[0]).decode()
+    assert in_words({"batch_tokens": [1, 2], "compile": False, "x": {}}) == (
+        "batch tokens 1, 2, compile no, x none"
+    )
+    assert in_words(88304143249.6) == "88.3 G"
 
 
 def test_next_commands_open_the_page_and_the_chat(tiny_run: Path) -> None:

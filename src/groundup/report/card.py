@@ -6,16 +6,23 @@ report.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from groundup.artifacts.model_card import CONTINUE_CODE, model_card
 from groundup.report.formatting import MISSING, FigureHtml, formatted, plain_markdown
 from groundup.report.gather import Report
-from groundup.report.page import NGRAM_MODELS, STAGES, page_template, source_table
+from groundup.report.page import (
+    NGRAM_MODELS,
+    NOTHING_HELD_OUT,
+    STAGES,
+    drop_reasons,
+    empty_sources,
+    page_template,
+    source_table,
+    unmeasured,
+)
 
 # Licenses of the hub by the names that sources give; anything else is "other" there.
 _HUB_LICENSE = re.compile(
@@ -40,8 +47,6 @@ CARD_FIGURES = (
 )
 # Reasons in the summary; report.json has all.
 MAX_REASONS = 12
-
-Figures = Mapping[str, Mapping[str, Any]]
 
 
 def card(report: Report) -> str:
@@ -89,52 +94,38 @@ def hub_license(table: Mapping[str, Any], base: Mapping[str, str]) -> str:
 
 def summary(report: Report) -> str:
     """Return the report as plain text of about 100 columns."""
-    figures = report["figures"]
+    figures = FigureHtml(report["figures"])
     # Seconds of each stage when it last did any work.
     costs = [(stage, f"stage.{stage}.seconds") for stage in STAGES]
-    seconds = [f"{stage} {_value(figures, name):.0f}" for stage, name in costs if name in figures]
+    seconds = [f"{stage} {figures.plain(n, '.0f')}" for stage, n in costs if n in figures.figures]
     samples = [
         f"--- {sample.get('kind', 'text')} (longest run of tokens also in the training text:"
         f" {(sample.get('overlap') or {}).get('tokens', '?')} of {sample.get('tokens', '?')})\n"
         f"{sample['prompt']}⟶{sample['text']}"
         for sample in report["samples"]
     ]
-    drops = [
-        (name.partition(".dropped.")[2], int(figure["value"]))
-        for name, figure in figures.items()
-        if ".dropped." in name and figure["value"]
-    ]
-    drops.sort(key=lambda pair: (-pair[1], pair[0]))
+    drops = [(row["reason"], int(figures.value(row["name"]))) for row in drop_reasons(figures)]
     dropped = [f"{reason} {count:,}" for reason, count in drops[:MAX_REASONS]]
     reasons = [f"dropped: {', '.join(dropped)}"] if dropped else []
     if rest := drops[MAX_REASONS:]:
         reasons.append(f"         and {sum(n for _, n in rest):,} for {len(rest)} other reasons")
     parts = (
         _source_rows(figures, [source["name"] for source in report["sources"]]),
-        reasons,
-        _model_lines(figures) if "model.parameters" in figures else (),
+        [f"{name}: {words}" for name, words in empty_sources(figures).items()] + reasons,
+        _model_lines(figures) if "model.parameters" in figures.figures else (),
         [f"seconds: {', '.join(seconds)}"] if seconds else [],
         samples,
     )
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
 
-def _value(figures: Figures, name: str) -> float:
-    """Return a figure as a number; a missing count is 0, anything else missing is NaN."""
-    value = figures.get(name, {}).get("value")
-    if isinstance(value, (int, float)):
-        return float(value)
-    return 0.0 if name.startswith(("tokens.", "refine.", "collect.")) else float("nan")
-
-
-def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
+def _source_rows(figures: FigureHtml, order: Sequence[str]) -> Iterator[str]:
     """Yield a row for each source: documents in and out, megabytes, tokens."""
     yield (
         f"{'source':20}{'collected':>10}{'MB':>8}{'refined':>10}{'train':>10}{'validation':>11}"
         f"{'tokens':>12}"
     )
-    prefix = "collect.documents."
-    names = [name.removeprefix(prefix) for name in figures if name.startswith(prefix)]
+    names = figures.names_after("collect.documents.")
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
     columns = ["collect.documents", "collect.bytes_out", "refine.documents"]
     columns += ["tokens.train.documents", "tokens.validation.documents"]
@@ -142,7 +133,7 @@ def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
     for source in [*names, ""]:
         suffix = f".{source}" if source else ""
         collected, size, refined, train, validation, *tokens = (
-            _value(figures, name + suffix) for name in columns
+            figures.value(name + suffix) for name in columns
         )
         yield (
             f"{source or 'all':20}{collected:>10,.0f}{size / 1e6:>8.1f}{refined:>10,.0f}"
@@ -150,20 +141,12 @@ def _source_rows(figures: Figures, order: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _show(figures: Figures, name: str, form: str) -> str:
-    """Return a figure in a format, "–" if it is missing."""
-    number = _value(figures, name)
-    return "–" if math.isnan(number) else format(number, form)
-
-
-def _evaluation_lines(figures: Figures) -> Iterator[str]:
+def _evaluation_lines(figures: FigureHtml) -> Iterator[str]:
     """Yield loss, bits per byte next to the n-gram models, and the right next passages."""
-    show = partial(_show, figures)
-    if "evaluate.model.loss" not in figures:
-        yield (
-            "loss:    not measured: nothing is held out; the split is by document, book, project or"
-            " thread, and needs two of them"
-        )
+    show = figures.plain
+    if not figures.has("evaluate.model.loss"):
+        why = f": {NOTHING_HELD_OUT}" if unmeasured(figures) else " yet"
+        yield f"loss:    not measured{why}"
         return
     yield (
         f"loss:    {show('evaluate.model.loss', '.3f')} nats a token on held-out text"
@@ -175,25 +158,24 @@ def _evaluation_lines(figures: Figures) -> Iterator[str]:
         f" {show('evaluate.trigram.bits_per_byte', '.3f')}, unigram model"
         f" {show('evaluate.unigram.bits_per_byte', '.3f')}"
     )
-    names = [name for name in figures if name.startswith(f"{bits}.")]
-    by_source = ", ".join(f"{n.removeprefix(f'{bits}.')} {show(n, '.2f')}" for n in names)
-    yield f"         by source: {by_source}"
-    if _value(figures, "evaluate.passages.n") > 0:
+    names = figures.names_after(f"{bits}.")
+    yield "         by source: " + ", ".join(f"{n} {show(f'{bits}.{n}', '.2f')}" for n in names)
+    if figures.value("evaluate.passages.n") > 0:
         yield (
             f"         next passage of four: {show('evaluate.passages.accuracy', '.0%')} of"
             f" {show('evaluate.passages.n', '.0f')} right (chance 25 %)"
         )
 
 
-def _model_lines(figures: Figures) -> Iterator[str]:
+def _model_lines(figures: FigureHtml) -> Iterator[str]:
     """Yield sizes, the evaluation, tuning and speed."""
-    show = partial(_show, figures)
+    show = figures.plain
     yield (
         f"model:   {show('model.parameters', ',.0f')} parameters,"
         f" {show('train.steps', ',.0f')} steps, {show('train.tokens', ',.0f')} tokens seen"
     )
     yield from _evaluation_lines(figures)
-    if "tune.after.loss" in figures:
+    if figures.has("tune.after.loss"):
         yield (
             f"tuned:   loss of held-out answers {show('tune.before.loss', '.3f')} →"
             f" {show('tune.after.loss', '.3f')} nats a token"

@@ -94,7 +94,8 @@ def formatted(value: Value, form: str = "") -> str:
 def in_words(value: Any) -> str:
     """Return a setting or a table of settings for people: `device cpu, compile no`."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{spaced(str(key))} {in_words(inner)}" for key, inner in value.items())
+        pairs = [f"{spaced(str(key))} {in_words(inner)}" for key, inner in value.items()]
+        return ", ".join(pairs) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(in_words, value)) or "none"
     if value is None or isinstance(value, bool):
@@ -175,6 +176,10 @@ class FigureHtml:
     def value(self, name: str) -> float:
         """Return a figure as a number, 0 if it is missing."""
         return number(self.figures.get(name, {}).get("value")) or 0.0
+
+    def plain(self, name: str, spec: str) -> str:
+        """Return a figure as plain text in a format of Python, a dash if it is missing."""
+        return format(self.value(name), spec) if self.has(name) else MISSING
 
     def names_after(self, prefix: str) -> list[str]:
         """Return what follows `prefix` in the names of figures, in the order of report.json."""

@@ -132,7 +132,9 @@ def training(root: Path) -> Row:
             fields = {name: value for name, value in event.items() if name not in EVENT_FIELDS}
             words = in_words(fields.get(kind, fields))
         elif before:
-            pairs = [(name, before.get(name), settings.get(name)) for name in {**before, **settings}]
+            pairs = [
+                (name, before.get(name), settings.get(name)) for name in {**before, **settings}
+            ]
             changes = [(spaced(name), in_words(a), in_words(b)) for name, a, b in pairs if a != b]
             words = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changes)
             before = settings

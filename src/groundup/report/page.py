@@ -24,7 +24,7 @@ from groundup.report.charts import (
     loss_chart,
     small_chart,
 )
-from groundup.report.figures import MODEL_SIZES, PLANNED, Problems, Row, leaves, number
+from groundup.report.figures import MODEL_SIZES, PLANNED, Problems, Row, leaves
 from groundup.report.formatting import (
     FigureHtml,
     formatted,
@@ -172,7 +172,7 @@ def empty_sources(figures: FigureHtml) -> dict[str, str]:
             for row in drops
             if row["stage"] == stage and name in row["sources"]
         }
-        words = [f"{number:,.0f} {reason}" for reason, number in reasons.items()]
+        words = [f"{n:,.0f} {reason}" for reason, n in reasons.items()]
         if len(words) == 1:
             words = [f"all {next(iter(reasons))}"]
         notes[name] = ", ".join([f"{what} {unit}{'s' if count != 1 else ''}", *words])
