@@ -43,6 +43,8 @@ EVERY_SECONDS = 30
 MAX_CPU_SHARE = 1 / 60
 # After it, a process that hangs is killed.
 LAST_PAGE_SECONDS = 20.0
+# Of 0.1 s, after the death of the parent.
+LOCK_TRIES = 30
 # The message of our own errors says it all; of other errors the class is shown, too.
 OWN_ERRORS = r"^(Groundup|Recipe|Source|Store|Expensive)Error: "
 # What the parent writes into the pipe: a stage ended; the run ended; the finished page follows.
@@ -157,7 +159,12 @@ class Renderer:
             from groundup.report.gather import gather_content, gather_facts, merge
 
             events = Ledger(self.root / "ledger.jsonl").events()
-            if orphan and is_locked(self.root):
+            # A killed process can lose its lock a moment later than its end of the pipe.
+            for _ in range(LOCK_TRIES):
+                if not (orphan and is_locked(self.root)):
+                    break
+                time.sleep(0.1)
+            else:
                 return
             recipe = lock_table(self.root)
             facts = gather_facts(self.root, str(recipe["name"]))
