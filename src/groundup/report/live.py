@@ -227,7 +227,7 @@ def status(
     events = Ledger(root / "ledger.jsonl").events()
     started = max((n for n, event in enumerate(events) if event.get("event") == "run"), default=0)
     events = [event for event in events[started:] if "stage" in event]
-    last = events[-1] if events else {"stage": "collect", "event": "began"}
+    last: Row = events[-1] if events else {"stage": "collect", "event": "began"}
     stage, event = last["stage"], last["event"]
     progress: dict[str, Any] = {"words": ""}
     title = f"Stopped in {stage}."
