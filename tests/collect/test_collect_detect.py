@@ -188,3 +188,14 @@ def test_urls_and_folder_names_decide(tmp_path: Path) -> None:
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
         (kinds[name],) = (source.kind for source in suggest_sources(tmp_path / name))
     assert kinds == {"dump": "web", "extraction-benchmark": "web", "gsm8k": "evaluation"}
+
+
+def test_web_pages_with_the_columns_of_fineweb_are_no_code(tmp_path: Path) -> None:
+    """A `file_path` and a `language` are those of a dump and of a text, unless they name code."""
+    page = {"text": "x", "url": "http://a.org/", "file_path": "s3://cc/1.warc.gz", "language": "en"}
+    code = {"content": "x", "path": "src/a.rs", "license": "mit", "ext": "rs"}
+    for name, record in {"pages": page, "files": code}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
+    kinds = [source.kind for source in suggest_sources(tmp_path)]
+    assert kinds == ["code", "web"]

@@ -35,8 +35,8 @@ from groundup.collect.licenses import project_roots
 from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
 from groundup.collect.readers.code import (
-    CODE_RECORD_KEYS,
     DOC_LANGUAGES,
+    is_code_record,
     is_license_file,
     language_of,
 )
@@ -211,7 +211,7 @@ def _detect_records(item: Item, format: str) -> Detection:
         return Detection("evaluation", format, "evaluation items")
     if all(find_messages(record) or is_message_row(record) for record in records):
         return Detection("conversations", format, "turns by speaker")
-    if len(keys & CODE_RECORD_KEYS) > 1 and first_text(first, ("content", "code", "text")):
+    if is_code_record(first):
         return Detection("code", format, "source files as records")
     if has_text:
         kind = _kind_in_name(item.origin) or ("web" if _has_url(first) else "text")

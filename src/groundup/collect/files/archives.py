@@ -174,7 +174,7 @@ def _open(
     tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512)
     if opaque or not (zipped or tarred):
         if opening.selection.keeps(origin):
-            yield make_item(origin, name, stream, path)
+            yield make_item(origin, name, stream, path, opening.budget)
     elif depth > MAX_DEPTH:
         yield Refused(origin, "nested", "archives are opened one level deep only")
     elif zipped:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import lzma
+import resource
 import signal
 import struct
+import sys
 import tarfile
 import tempfile
 import threading
@@ -13,10 +15,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, cast
+
+import psutil
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES
 
@@ -77,6 +81,31 @@ def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def memory_limit(growth: int) -> Iterator[None]:
+    """Let the block allocate at most `growth` bytes more than the process has; Linux only.
+
+    For libraries that allocate what a file tells them to.
+
+    Raises:
+        DamagedError: the block needs more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = psutil.Process().memory_info().vms + growth
+    if soft != resource.RLIM_INFINITY:
+        limit = min(soft, limit)
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    except MemoryError:
+        detail = f"it takes more than {growth >> 20:,} MB of memory at a time"
+        raise DamagedError("too-large", detail) from None
+    finally:
+        if sys.platform == "linux":
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @dataclass
@@ -165,6 +194,8 @@ class Item:
         path: the file itself where it is neither compressed nor inside an archive.
         project: the project of a source file, "" outside of code.
         license: the license of that project.
+        budget: what the raw file may still unpack to; a format that stores a value once and
+            repeats it charges every time.
     """
 
     origin: str
@@ -174,6 +205,7 @@ class Item:
     path: Path | None = None
     project: str = ""
     license: str = ""
+    budget: Budget = field(default_factory=lambda: Budget.of(0))
 
 
 def read_some(stream: IO[bytes], count: int) -> bytes:
@@ -182,10 +214,17 @@ def read_some(stream: IO[bytes], count: int) -> bytes:
     return data
 
 
-def make_item(origin: str, name: str, bounded: BoundedStream, path: Path | None = None) -> Item:
-    """Return an item over a bounded stream."""
+def make_item(
+    origin: str,
+    name: str,
+    bounded: BoundedStream,
+    path: Path | None = None,
+    budget: Budget | None = None,
+) -> Item:
+    """Return an item over a bounded stream; without a budget it has that of a file of 0 bytes."""
     head = bounded.peek(HEAD)
-    return Item(origin, name, io.BufferedReader(bounded, BUFFER), head, path)
+    budget = budget or Budget.of(0)
+    return Item(origin, name, io.BufferedReader(bounded, BUFFER), head, path, budget=budget)
 
 
 def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +19,10 @@ from groundup.collect.charset import decode, is_binary
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.records import lower_keys, read_records
-from groundup.collect.readers.text import text_document
+from groundup.collect.readers.text import first_text, text_document
 from groundup.recipe import Source
 
 MAX_CODE_BYTES = 1 << 20
-
 
 _TABLES: Any = read_table("readers/code.toml")
 _BY_SUFFIX, _BY_NAME, _BY_INTERPRETER, _BY_MODE = (
@@ -43,7 +42,9 @@ _MODELINE = re.compile(
 )
 # Documentation is prose: its language is detected later.
 DOC_LANGUAGES = frozenset(("markdown", "rst", "docs"))
-
+# Of a record that is a source file.
+_CODE_TEXT_KEYS = ("content", "code", "text")
+_REPO_KEYS = tuple("repo repo_name max_stars_repo_name repository_name blob_id".split())
 _LICENSE_FILE = re.compile(
     r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
 )
@@ -128,6 +129,19 @@ def _reject_by_name(item: Item, language: str) -> Reject | None:  # noqa: PLR091
     return None
 
 
+def is_code_record(record: Mapping[Any, Any]) -> bool:
+    """Return whether a record is a source file by two of its keys and the value of one.
+
+    Data sets of web pages have a `file_path` and a `language` too, such as FineWeb.
+    """
+    values = lower_keys(record)
+    if len(values.keys() & CODE_RECORD_KEYS) < 2 or not first_text(values, _CODE_TEXT_KEYS):
+        return False
+    path = first_text(values, ("path", "file_path", "filename", "max_stars_repo_path")) or ""
+    language = first_text(values, ("language", "lang")) or language_of(path.rpartition("/")[2])
+    return language.lower() in _BY_SUFFIX.values() or not values.keys().isdisjoint(_REPO_KEYS)
+
+
 def read_code_records(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the source files of a data set of code, one a record; any other file is data."""
     rows = read_records(item)
@@ -135,7 +149,7 @@ def read_code_records(item: Item, source: Source) -> Iterator[Document | Reject]
     keys: set[str] = set()
     if first is not None and isinstance(first[1], dict):
         keys = set(lower_keys(first[1]))
-    if first is None or not (keys & {"content", "code", "text"} and keys & CODE_RECORD_KEYS):
+    if first is None or not (keys & set(_CODE_TEXT_KEYS) and keys & CODE_RECORD_KEYS):
         yield Reject("data", detail=detect_format(item.name, item.head))
         return
     for index, record in itertools.chain([first], rows):

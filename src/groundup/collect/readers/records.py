@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,9 +53,15 @@ Record = Any
 NumberedRecord = tuple[int, Record | Reject]
 
 
-def read_records(item: Item) -> Iterator[NumberedRecord]:
-    """Yield the records of a file of RECORD_FORMATS, numbered; a malformed one is a Reject."""
-    return RECORD_FORMATS[detect_format(item.name, item.head)](item)
+def read_records(item: Item, columns: Collection[str] | None = None) -> Iterator[NumberedRecord]:
+    """Yield the records of a file of RECORD_FORMATS, numbered; a malformed one is a Reject.
+
+    `columns` are those to read, in lower case, of formats that store columns; None for all.
+    """
+    form = detect_format(item.name, item.head)
+    if form in ("parquet", "arrow"):
+        return read_columnar(item, columns)
+    return RECORD_FORMATS[form](item)
 
 
 def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ _GROUP_KEYS = tuple(
     "title url source_url book repo_name max_stars_repo_name repo domain host"
     " warc_target_uri".split()
 )
+_COLUMNS = frozenset(
+    (*TEXT_KEYS, *_URL_KEYS, *_GROUP_KEYS, *"group license language lang metadata meta".split())
+)
 # What is read of an item of an evaluation set, in this order. Any of it could have leaked.
 _ITEM_KEYS = tuple(
     "text context continuation passage premise query question ctx prompt goal sentence"
@@ -100,7 +103,7 @@ class _PrefixedStream(io.RawIOBase):
 
 def read_text_records(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the records of a file that hold a text; others are rejected by number."""
-    for index, record in read_records(item):
+    for index, record in read_records(item, _COLUMNS):
         yield text_document(record, index, item, source.kind)
 
 
