@@ -17,7 +17,7 @@ from tests.helpers.mutations import read_between
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import BoundedStream, make_item
-from groundup.collect.readers import records
+from groundup.collect.readers import csv_rows, records
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 
@@ -141,6 +141,7 @@ def test_entities_never_unfold(read: Read) -> None:
 def test_very_long_lines(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
     """A line longer than MAX_RECORD is one rejection, and the next line is read."""
     monkeypatch.setattr(records, "MAX_RECORD", 1000)
+    monkeypatch.setattr(csv_rows, "MAX_RECORD", 1000)
     for size in (1001, 1000, 2000, 5000):
         long = json.dumps({"text": "x" * size}).encode() + b"\n"
         assert _told(read("text", "x.jsonl", LINE + long + LINE)) == ["whole", "too-large", "whole"]

@@ -15,7 +15,7 @@ from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import BoundedStream, make_item
-from groundup.collect.readers import records
+from groundup.collect.readers import csv_rows, records
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.wiki import dump
 from groundup.recipe import Source
@@ -96,7 +96,8 @@ def test_memory_follows_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) ->
     limit = 1 << 20
     for module, name in (
         (records, "MAX_RECORD"),
-        (records, "MAX_FIELDS"),
+        (csv_rows, "MAX_RECORD"),
+        (csv_rows, "MAX_FIELDS"),
         (records, "MAX_ELEMENT"),
         (dump, "MAX_PAGE_BYTES"),
     ):

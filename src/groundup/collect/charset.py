@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 
-from groundup.collect.files.streams import DamagedError
+from groundup.collect.files.streams import DamagedError, Item
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -94,6 +95,14 @@ def detect_encoding(data: bytes, declared: str = "") -> str:
 def decode_errors(encoding: str) -> str:
     """Return the error handler for an encoding: escape bytes for `repair_text` where it can."""
     return "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+
+
+def open_text(item: Item) -> io.TextIOWrapper:
+    """Return the text of a file that is split into records before its bytes are repaired."""
+    encoding = detect_encoding(item.head)
+    return io.TextIOWrapper(
+        item.stream, encoding=encoding, errors=decode_errors(encoding), newline=""
+    )
 
 
 def _is_utf8(data: bytes) -> bool:

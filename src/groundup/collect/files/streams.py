@@ -37,6 +37,8 @@ HEAD = 1 << 16
 # the second.
 SPOOL_BYTES = 16 << 20
 MAX_SPOOLED = 1 << 34
+# Bytes or characters of one record of a file.
+MAX_RECORD = 64 << 20
 # A hundred times the slowest real page. Sizes are bounded first, so this limit, which depends on
 # the speed of the machine, does not decide results in practice.
 RECORD_SECONDS = 60.0
@@ -240,6 +242,17 @@ def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         if size > limit:
             raise DamagedError("too-large", f"it is longer than {limit >> 20} MB")
     return b"".join(parts)
+
+
+def bounded_lines(file: Any, ends: Any, limit: int) -> Iterator[Any]:
+    """Yield the lines of a file of bytes or text; None for one longer than `limit`."""
+    while line := file.readline(limit):
+        if len(line) == limit and not line.endswith(ends):
+            while (rest := file.readline(limit)) and not rest.endswith(ends):
+                pass
+            yield None
+        else:
+            yield line
 
 
 def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:

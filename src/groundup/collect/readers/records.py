@@ -8,7 +8,6 @@ otherwise.
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
 import re
@@ -24,15 +23,14 @@ from groundup.collect.charset import (
     decode,
     decode_errors,
     detect_encoding,
+    open_text,
     repair_text,
 )
 from groundup.collect.files.formats import detect_format
-from groundup.collect.files.streams import DamagedError, Item, read_all
+from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, bounded_lines, read_all
 from groundup.collect.readers.columnar import read_columnar
+from groundup.collect.readers.csv_rows import read_csv
 
-MAX_RECORD = 64 << 20
-# A row of CSV becomes a list of Python objects before its length can be checked.
-MAX_FIELDS = 1 << 20
 MAX_YAML = 16 << 20
 # libyaml composes nodes by unbounded recursion in C: 50,000 brackets crash the process.
 MAX_YAML_DEPTH = 100
@@ -69,28 +67,10 @@ def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key).lower(): value for key, value in record.items()}
 
 
-def _open_text(item: Item) -> io.TextIOWrapper:
-    encoding = detect_encoding(item.head)
-    return io.TextIOWrapper(
-        item.stream, encoding=encoding, errors=decode_errors(encoding), newline=""
-    )
-
-
-def _bounded_lines(file: Any, ends: Any) -> Iterator[Any]:
-    """Yield the lines of a file of bytes or text; None for one longer than MAX_RECORD."""
-    while line := file.readline(MAX_RECORD):
-        if len(line) == MAX_RECORD and not line.endswith(ends):
-            while (rest := file.readline(MAX_RECORD)) and not rest.endswith(ends):
-                pass
-            yield None
-        else:
-            yield line
-
-
 def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
-    lines: Iterable[bytes | None] = _bounded_lines(item.stream, b"\n")
+    lines: Iterable[bytes | None] = bounded_lines(item.stream, b"\n", MAX_RECORD)
     if bom_encoding(item.head) in ("utf-16", "utf-32"):
-        text_lines = _bounded_lines(_open_text(item), ("\n", "\r"))
+        text_lines = bounded_lines(open_text(item), ("\n", "\r"), MAX_RECORD)
         lines = (line and line.encode("utf-8", "replace") for line in text_lines)
     lines = (line for line in lines if line is None or line.strip(b" \t\r\n\xef\xbb\xbf\0"))
     for index, line in enumerate(lines):
@@ -303,53 +283,12 @@ def _read_yaml(item: Item) -> Iterator[NumberedRecord]:
             index += 1
 
 
-def _read_csv(item: Item) -> Iterator[NumberedRecord]:
-    sample = item.head.decode(detect_encoding(item.head), "replace")
-    first_line = sample.lstrip().split("\n", 1)[0]
-    is_tsv = item.name.lower().endswith(".tsv")
-    delimiter = "\t" if is_tsv else max(",;\t|", key=first_line.count)
-    # Tab-separated files rarely quote, and hold stray quotation marks.
-    is_plain = delimiter == "\t" and '\t"' not in sample
-    csv.field_size_limit(MAX_RECORD)
-
-    def check(line: str | None) -> str:
-        if line is None:
-            raise csv.Error(f"a line longer than {MAX_RECORD >> 20} MB")
-        if line.count(delimiter) > MAX_FIELDS:
-            raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
-        return line
-
-    # A map goes on after the error of one line; a generator would not.
-    lines = map(check, _bounded_lines(_open_text(item), ("\n", "\r")))
-    rows = csv.reader(
-        lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
-    )
-    header: list[str] | None = None
-    index = -1
-    while True:
-        index += header is not None
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield max(index, 0), Reject("malformed", max(index, 0), f"not CSV: {error}")
-            continue
-        if header is None:
-            header = [name.strip().lstrip("\ufeff").strip('"') for name in row]
-        elif row and len(row) != len(header):
-            detail = f"a row of {len(row)} fields where the header has {len(header)}"
-            yield index, Reject("malformed", index, detail)
-        elif row:
-            yield index, dict(zip(header, map(repair_text, row), strict=True))
-
-
 RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "yaml": _read_yaml,
-    "csv": _read_csv,
-    "tsv": _read_csv,
+    "csv": read_csv,
+    "tsv": read_csv,
     "parquet": read_columnar,
     "arrow": read_columnar,
 }
