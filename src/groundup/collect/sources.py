@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,7 @@ from groundup.collect.files.globs import Selection, glob_to_regex, has_glob
 from groundup.collect.scrape import SCHEME, estimate_scrape, scrape
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Recipe, Source, all_sources
-from groundup.runtime.fetch.download import (
-    cache_root,
-    cached,
-    content_length,
-    fetch,
-    filename_of,
-)
+from groundup.runtime.fetch.download import cache_root, cached, content_length, fetch, filename_of
 from groundup.runtime.fetch.remote import (
     REMOTE_SCHEMES,
     RemoteFile,
@@ -75,11 +69,8 @@ class Listing:
 def list_source(source: Source, root: Path, pinned: str = "", retry: bool = False) -> Listing:
     """Return the raw files of a source, after fetching those that are not on this machine.
 
-    Args:
-        source: to list.
-        root: folder that relative paths start from.
-        pinned: `Listing.pinned` of an earlier listing, to see the same revision.
-        retry: request again the pages that an earlier scrape could not fetch.
+    Relative paths start from `root`. `pinned` is that of an earlier listing, to see the same
+    revision. With `retry`, pages that an earlier scrape could not fetch are requested again.
 
     Raises:
         SourceError: the path is missing, an empty folder, matches nothing, or cannot be fetched.
@@ -88,25 +79,25 @@ def list_source(source: Source, root: Path, pinned: str = "", retry: bool = Fals
         store, inside = open_remote(pinned or source.path)
         selected, skipped = _select_remote(source, store, inside)
         paths = fetch_all(store, list(selected.values()), source.name)
-        files = [
-            RawFile(origin, path, path.stat().st_size)
-            for origin, path in zip(selected, paths, strict=True)
-        ]
+        files = _raw_files(zip(selected, paths, strict=True))
         listed = f"{store.address}/{inside}".rstrip("/")
         unchanged = listed == source.path.rstrip("/")
-        return Listing(sorted(files), [], skipped, "" if unchanged else listed)
+        return Listing(files, [], skipped, "" if unchanged else listed)
     if source.path.startswith(SCHEME):
         warcs, missed = scrape(source, root, retry)
-        files = [RawFile(name, path, path.stat().st_size) for name, path in warcs.items()]
         # An address that the list repeats is refused once, for its first reason.
         refused = {entry.origin: entry for entry in reversed(missed)}
-        return Listing(sorted(files), [refused[origin] for origin in sorted(refused)])
+        return Listing(_raw_files(warcs.items()), [refused[origin] for origin in sorted(refused)])
     if source.path.startswith("http://"):
         raise SourceError(f'source "{source.name}": {source.path}: only https:// is fetched')
     if source.path.startswith(("pypi:", "https://")):
         file = fetch(source.path, source.sha256)
-        return Listing([RawFile(file.name, file, file.stat().st_size)])
+        return Listing(_raw_files([(file.name, file)]))
     return _list_local(source, root)
+
+
+def _raw_files(paths: Iterable[tuple[str, Path]]) -> list[RawFile]:
+    return sorted(RawFile(origin, path, path.stat().st_size) for origin, path in paths)
 
 
 def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
@@ -118,28 +109,26 @@ def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
         SourceError: the source cannot be found.
     """
 
-    def announce(what: str) -> None:
-        """Say what a run will fetch."""
-        say(f'source "{source.name}" will be fetched: {what}')
-
+    sizes, to_fetch = None, ""
     if source.path.startswith(REMOTE_SCHEMES):
         store, inside = open_remote(source.path)
         selected, _ = _select_remote(source, store, inside)
-        missing = not_cached(store, selected.values())
-        if missing:
+        if missing := not_cached(store, selected.values()):
             size = sum(file.size for file in missing)
-            announce(f"{len(missing):,} files, {size / 1e6:,.1f} MB, from {store.address}")
-        return [(origin, file.size) for origin, file in selected.items()]
-    if source.path.startswith(SCHEME):
+            to_fetch = f"{len(missing):,} files, {size / 1e6:,.1f} MB, from {store.address}"
+        sizes = [(origin, file.size) for origin, file in selected.items()]
+    elif source.path.startswith(SCHEME):
         size, to_fetch = estimate_scrape(source, root)
-        if to_fetch:
-            announce(to_fetch)
-        return [("pages.warc.gz", size)]
-    if source.path.startswith("https://") and cached(source.path, source.sha256) is None:
+        sizes = [("pages.warc.gz", size)]
+    elif source.path.startswith("https://") and cached(source.path, source.sha256) is None:
         size = content_length(source.path)
-        announce(f"{size / 1e6:,.1f} MB" if size else "a file of unknown size")
-        return [(filename_of(source.path), size)]
-    return [(file.origin, file.size) for file in list_source(source, root).files]
+        to_fetch = f"{size / 1e6:,.1f} MB" if size else "a file of unknown size"
+        sizes = [(filename_of(source.path), size)]
+    if to_fetch:
+        say(f'source "{source.name}" will be fetched: {to_fetch}')
+    if sizes is None:
+        sizes = [(file.origin, file.size) for file in list_source(source, root).files]
+    return sizes
 
 
 def shared_paths(recipe: Recipe) -> dict[str, Path]:
@@ -172,7 +161,7 @@ def _select_remote(
     listed = store.list_files(folder)
     if not pattern and [file.path for file in listed] == [folder]:
         folder = folder.rpartition("/")[0]
-    regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
+    regex = re.compile(glob_to_regex(pattern or "**"), re.DOTALL)
     selection = Selection(source.include, source.exclude)
     selected, skipped = {}, 0
     for file in listed:
@@ -194,14 +183,13 @@ def _select_remote(
 def _list_local(source: Source, root: Path) -> Listing:
     top, pattern = split_pattern(str(Path(source.path).expanduser()), root)
     where = f'source "{source.name}": {top}'
+    correct = "correct its path in the recipe"
     if not top.exists():
-        raise SourceError(
-            f"{where}: there is no such file or folder; correct its path in the recipe"
-        )
+        raise SourceError(f"{where}: there is no such file or folder; {correct}")
     if not pattern and not top.is_dir():
         top, pattern = top.parent, glob.escape(top.name)
     top = top.resolve()
-    regex = re.compile(glob_to_regex(pattern) if pattern else ".*", re.DOTALL)
+    regex = re.compile(glob_to_regex(pattern or "**"), re.DOTALL)
     selection = Selection(source.include, source.exclude)
     stores = _link_stores(top, root, source.follow_links)
     listing = Listing()
@@ -223,7 +211,7 @@ def _list_local(source: Source, root: Path) -> Listing:
         why = f'no file matches "{pattern}"' if pattern else "the folder holds no file"
         if listing.skipped:
             why = f"include and exclude leave nothing of {listing.skipped} files"
-        raise SourceError(f"{where}: {why}; correct its path in the recipe")
+        raise SourceError(f"{where}: {why}; {correct}")
     listing.files.sort()
     listing.refused.sort(key=lambda refused: refused.origin)
     return listing
@@ -294,12 +282,8 @@ def _check_entry(origin: str, entry: os.DirEntry[str], stores: Sequence[Path]) -
                 return Refused(origin, "link", "a link to a folder")
             if not any(target.is_relative_to(store) for store in stores):
                 # Not the target: the detail enters a key, which no absolute path may.
-                return Refused(
-                    origin,
-                    "link",
-                    'a link out of the source; [[source]] follow_links = "DIR" names a folder that'
-                    " links may lead into",
-                )
+                detail = 'a link out of the source; [[source]] follow_links = "DIR" names a folder'
+                return Refused(origin, "link", f"{detail} that links may lead into")
         status = path.stat()
     except OSError as error:
         return Refused(origin, "unreadable", str(error.strerror))
@@ -331,10 +315,8 @@ class HashedFile:
         Raises:
             SourceError: it is no longer what was hashed, or changed or vanished during the block.
         """
-        changed = SourceError(
-            f"{self.file.path}: it changed or vanished while it was being read; run again when it"
-            " no longer changes"
-        )
+        what = "it changed or vanished while it was being read; run again when it no longer changes"
+        changed = SourceError(f"{self.file.path}: {what}")
         try:
             file = self.file.path.open("rb")
         except OSError:
@@ -343,12 +325,11 @@ class HashedFile:
             if fingerprint(os.fstat(file.fileno())) != self.fingerprint:
                 raise changed
             yield file
-        try:
+        same = False
+        with suppress(OSError):
             same = fingerprint(self.file.path.stat()) == self.fingerprint and (
                 self.settled or file_digest(self.file.path) == self.sha256
             )
-        except OSError:
-            same = False
         if not same:
             raise changed
 
