@@ -13,7 +13,7 @@ All of these give the messages `user: Hi` and `assistant: Hello`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,6 @@ _ALPACA_TEMPLATE = re.compile(
     r"(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z",
     re.DOTALL,
 )
-
-
 # Transcripts in one string, as in hh-rlhf of Anthropic.
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
 
@@ -181,13 +179,17 @@ def parse_message(entry: Mapping[str, Any]) -> Utterance | None:
     return Utterance(speaker, content, learn) if content else None
 
 
+def parse_messages(entries: Iterable[Mapping[str, Any]]) -> list[Utterance]:
+    """Return the messages of those entries that have any content."""
+    return [message for message in map(parse_message, entries) if message is not None]
+
+
 def _parse_list(entries: Sequence[Any]) -> list[Utterance]:
     """Return the messages of a list of mappings, or of a list of texts by two who alternate."""
     if all(isinstance(entry, str) for entry in entries):
         texts = [(index, text.strip()) for index, text in enumerate(entries)]
         return [Utterance(("user", "assistant")[index % 2], text) for index, text in texts if text]
-    messages = (parse_message(entry) for entry in entries if isinstance(entry, Mapping))
-    return [message for message in messages if message is not None]
+    return parse_messages(entry for entry in entries if isinstance(entry, Mapping))
 
 
 def _with_system(record: Mapping[str, Any], messages: list[Utterance]) -> list[Utterance]:
@@ -229,8 +231,7 @@ def _prompt_list(record: Mapping[str, Any]) -> list[Utterance]:
     if not isinstance(prompt, (list, tuple)) or not all(isinstance(m, Mapping) for m in prompt):
         return []
     messages = _parse_list(prompt)
-    for key in _ANSWER_KEYS:
-        answer = record.get(key)
+    for answer in map(record.get, _ANSWER_KEYS):
         if isinstance(answer, (list, tuple)):
             answers = _parse_list(answer)
             # Some answers repeat the prompt.
@@ -254,14 +255,12 @@ def _transcript(text: str) -> list[Utterance]:
 def _message_list(record: Mapping[str, Any]) -> list[Utterance]:
     """Return the messages of a list; in preference data, those of the chosen answer."""
     chosen = record.get("chosen")
-    for key in LIST_KEYS:
-        entries = record.get(key)
-        if isinstance(entries, (list, tuple)) and entries:
-            messages = _parse_list(entries)
-            if messages and isinstance(chosen, Mapping):
-                messages += _parse_list([chosen])
-            if messages:
-                return _with_system(record, messages)
+    for entries in map(record.get, LIST_KEYS):
+        messages = _parse_list(entries) if isinstance(entries, (list, tuple)) else []
+        if messages and isinstance(chosen, Mapping):
+            messages += _parse_list([chosen])
+        if messages:
+            return _with_system(record, messages)
     return _parse_list(chosen) if isinstance(chosen, (list, tuple)) else []
 
 

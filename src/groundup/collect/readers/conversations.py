@@ -23,6 +23,7 @@ from groundup.collect.readers.chat_layouts import (
     best_reply,
     find_messages,
     parse_message,
+    parse_messages,
     refusal,
     render,
 )
@@ -156,7 +157,7 @@ def _thread_document(
         while reply is not None and len(rows) < max_length:
             rows.append(reply)
             reply = best_reply(replies.get(reply.get("message_id")))
-    messages = [message for message in map(parse_message, rows) if message is not None]
+    messages = parse_messages(rows)
     if not messages:
         return Reject("empty", index, "no row of it has any text")
     group = _thread_group({column: first[column]} if column else {}, index, item)

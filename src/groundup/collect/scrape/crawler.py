@@ -165,9 +165,8 @@ class Host:
         """Count a failure against the host, and return it."""
         self._failures += 1
         if self._failures >= MAX_FAILURES and not self._given_up:
-            self._given_up = (
-                f"{self._failures} addresses failed in a row, the last with: {failure.detail}"
-            )
+            count = f"{self._failures} addresses failed in a row"
+            self._given_up = f"{count}, the last with: {failure.detail}"
         return failure
 
     def close(self) -> None:
@@ -272,9 +271,8 @@ class Crawler:
     def _host(self, url: str) -> Host:
         name = host_of(url)
         if not name:
-            raise NoPageError(
-                "no-address", f"{https.redact_url(url)[:300]} is no address of a page"
-            )
+            detail = f"{https.redact_url(url)[:300]} is no address of a page"
+            raise NoPageError("no-address", detail)
         with self._hosts_lock:
             if name not in self._hosts:
                 self._hosts[name] = Host(self.user_agent, self.delay, self.stop)

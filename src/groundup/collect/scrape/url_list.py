@@ -74,15 +74,10 @@ def read_list(path: str, root: Path) -> list[ListEntry]:
             raise SourceError(f"{file}: the list of addresses exceeds {MAX_LIST_BYTES >> 20} MB")
         lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        raise SourceError(
-            f"{file}: the list of addresses cannot be read: {error.strerror}; correct its path in"
-            " the recipe"
-        ) from None
-    entries = [
-        _parse_entry(line.strip())
-        for line in lines
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+        what = f"the list of addresses cannot be read: {error.strerror}"
+        raise SourceError(f"{file}: {what}; correct its path in the recipe") from None
+    lines = [line.strip() for line in lines]
+    entries = [_parse_entry(line) for line in lines if line and not line.startswith("#")]
     if not entries:
         raise SourceError(f"{file}: it names no address; write one per line")
     return entries
@@ -103,18 +98,13 @@ def read_sitemap(body: bytes, address: str = "") -> Sitemap:
     """
     from lxml import etree
 
-    bounds: Any = {
-        "resolve_entities": False,
-        "no_network": True,
-        "load_dtd": False,
-        "huge_tree": False,
-    }
+    bounds: Any = dict.fromkeys(("resolve_entities", "load_dtd", "huge_tree"), False)
     pages: list[str] = []
     sitemaps: list[str] = []
     reason = detail = ""
     data = io.BytesIO(gunzip(body, MAX_SITEMAP_BYTES))
     try:
-        for _, element in etree.iterparse(data, events=("end",), tag="{*}loc", **bounds):
+        for _, element in etree.iterparse(data, tag="{*}loc", no_network=True, **bounds):
             parent, location = element.getparent(), (element.text or "").strip()
             kind = etree.QName(parent).localname if parent is not None else ""
             if kind in ("url", "sitemap") and 0 < len(location) <= MAX_ADDRESS_CHARACTERS:
@@ -169,14 +159,11 @@ class UrlList:
         # Of a long list the first sites may be enough.
         while sites and pages <= max_pages:
             batch, sites = sites[:PARALLEL_HOSTS], sites[PARALLEL_HOSTS:]
-            work = [
-                (UrlList(self.folder, self.crawler, self.bar, visited=visited), site)
-                for site in batch
-            ]
+            lists = [UrlList(self.folder, self.crawler, self.bar, visited=visited) for _ in batch]
             pages += sum(
                 map_threads(
                     lambda task: len(task[0].pages(task[1], max_pages, retry)),
-                    work,
+                    list(zip(lists, batch, strict=True)),
                     PARALLEL_HOSTS,
                     self.crawler.end,
                 )
@@ -185,10 +172,8 @@ class UrlList:
     def pages(self, entries: Sequence[ListEntry], max_pages: int, retry: bool = False) -> list[str]:
         """Return the pages in the order of the list, each once.
 
-        Args:
-            entries: of the list.
-            max_pages: stop after a few more than these.
-            retry: request again the sitemaps that could not be read.
+        It stops after a few more than `max_pages`. With `retry`, sitemaps that could not be read
+        are requested again.
         """
         pages: dict[str, None] = {}
         for entry in entries:
@@ -211,9 +196,9 @@ class UrlList:
             return
         self.visited.add(address)
         if depth > MAX_DEPTH or len(self.visited) > MAX_SITEMAPS:
-            detail = f"there are more than {MAX_SITEMAPS:,} sitemaps"
-            if depth > MAX_DEPTH:
-                detail = f"sitemaps nest more than {MAX_DEPTH} deep"
+            too_many = f"there are more than {MAX_SITEMAPS:,} sitemaps"
+            too_deep = f"sitemaps nest more than {MAX_DEPTH} deep"
+            detail = too_deep if depth > MAX_DEPTH else too_many
             self.refused.append(Refused(address, "sitemaps", detail))
             return
         sitemap = self._sitemap(address, retry)

@@ -16,7 +16,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,25 +84,20 @@ class WarcStore:
             _append_line(self._missed, missed)
             return
         if not self._records:
-            info = [
-                f"software: groundup/{__version__}",
-                "format: WARC File Format 1.1",
-                "robots: obey",
-                f"http-header-user-agent: {self._user_agent}",
-                "",
-            ]
+            info = (
+                f"software: groundup/{__version__}\r\nformat: WARC File Format 1.1\r\n"
+                f"robots: obey\r\nhttp-header-user-agent: {self._user_agent}\r\n"
+            )
             headers = {"Content-Type": "application/warc-fields"}
-            record = warc_record("warcinfo", headers, "\r\n".join(info).encode())
+            record = warc_record("warcinfo", headers, info.encode())
             name = f"{self.name}.1.warc.gz"
             (self._folder / name).write_bytes(record)
             self._records, self._torn = [StoredPage("", 0, len(record), name)], True
         if self._torn:
-            self._write_journal()
+            _write_lines(self._journal, map(asdict, self._records))
             self._torn = False
-        headers = {
-            "WARC-Target-URI": result.url,
-            "Content-Type": "application/http; msgtype=response",
-        }
+        content_type = "application/http; msgtype=response"
+        headers = {"WARC-Target-URI": result.url, "Content-Type": content_type}
         path, start = self._folder / self._records[0].file, self._records[-1].end
         with path.open("ab") as file:
             file.write(warc_record("response", headers, result.head + result.body, result.body))
@@ -121,8 +117,7 @@ class WarcStore:
         if retry:
             self._missed.unlink(missing_ok=True)
         elif any(address not in addresses for address in missed):
-            lines = [line for address, line in missed.items() if address in addresses]
-            write_whole(self._missed, b"".join(map(_to_line, lines)))
+            _write_lines(self._missed, [missed[each] for each in missed if each in addresses])
         kept = [record for record in self._records[1:] if record.address in addresses]
         if not self._records or len(kept) == len(self._records) - 1:
             return
@@ -138,12 +133,8 @@ class WarcStore:
                 records.append(StoredPage(record.address, records[-1].end, target.tell()))
         flush(path)
         self._records = records
-        self._write_journal()
+        _write_lines(self._journal, map(asdict, records))
         old.unlink()
-
-    def _write_journal(self) -> None:
-        lines = [_to_line(asdict(record)) for record in self._records]
-        write_whole(self._journal, b"".join(lines))
 
     def flush(self) -> None:
         """Force the pages to disk."""
@@ -174,13 +165,16 @@ def _to_line(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, ensure_ascii=True).encode("ascii") + b"\n"
 
 
+def _write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
+    write_whole(path, b"".join(map(_to_line, lines)))
+
+
 def _append_line(path: Path, fields: Mapping[str, object]) -> None:
     """Append a line, after ending a torn one, which would damage this one too."""
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
-            file.write(b"\n" if torn else b"")
+            file.write(b"" if file.read(1) == b"\n" else b"\n")
         file.write(_to_line(fields))
 
 
@@ -188,8 +182,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a list, without torn ones."""
     lines = []
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
-        try:
+        with suppress(ValueError):
             lines.append(json.loads(line))
-        except ValueError:
-            continue
     return lines
