@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -36,16 +37,15 @@ MAX_TAR_METADATA = 1 << 20
 # Headers before one member: a long name, a long link and two of pax are usual.
 MAX_TAR_HEADERS = 32
 _TAR_METADATA_TYPES = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
-_DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], object]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": Bzip2Stream,
-    b"\xfd7zXZ\x00": XzStream,
+_LOST = "a header in it cannot be read ({}); what follows is lost"
+_DECOMPRESSORS: dict[re.Pattern[bytes], Callable[[IO[bytes]], object]] = {
+    ZSTD_MAGIC: ZstdStream,
+    re.compile(rb"\x1f\x8b"): lambda file: gzip.GzipFile(fileobj=file),
+    re.compile(rb"BZh"): Bzip2Stream,
+    re.compile(rb"\xfd7zXZ\x00"): XzStream,
 }
 _SUFFIX_AFTER_UNPACKING = {
     **dict.fromkeys((".tgz", ".tbz2", ".tbz", ".txz", ".tzst"), ".tar"),
@@ -129,14 +129,7 @@ def open_items(
     """Yield what a raw file holds: itself, or the members of the archive that it is.
 
     Each item must be read before the next is requested. Damage ends an archive with a Refused for
-    the rest of it.
-
-    Args:
-        path: of the file, for readers that seek.
-        file: the file, opened for reading.
-        origin: of the file inside its source.
-        size: in bytes; it bounds what the file may unpack to.
-        selection: which members belong to the source.
+    the rest of it. `size`, in bytes, bounds what the file may unpack to.
     """
     opening = _Opening(Budget.of(size), selection)
     try:
@@ -156,10 +149,8 @@ def _open(
     """Unpack a stream if it is compressed, then yield it or its members."""
     name = origin.rpartition("/")[2]
     head = stream.peek(6)
-    decompressor: Callable[[IO[bytes]], object] | None = ZstdStream
-    if not ZSTD_MAGIC.match(head):
-        matching = (codec for magic, codec in _DECOMPRESSORS.items() if head.startswith(magic))
-        decompressor = next(matching, None)
+    matching = (codec for magic, codec in _DECOMPRESSORS.items() if magic.match(head))
+    decompressor = next(matching, None)
     if decompressor is not None:
         plain = cast("IO[bytes]", decompressor(cast("IO[bytes]", io.BufferedReader(stream))))
         stream = BoundedStream(plain, opening.budget)
@@ -220,10 +211,8 @@ def _open_zip(
     try:
         zip_file = zipfile.ZipFile(file)
     except ZIP_ERRORS as error:
-        raise DamagedError(
-            "damaged",
-            f"{error}: a cut-off zip file has lost its table of contents, and cannot be read",
-        ) from None
+        detail = "a cut-off zip file has lost its table of contents, and cannot be read"
+        raise DamagedError("damaged", f"{error}: {detail}") from None
     with zip_file:
         for member in zip_file.infolist():
             name = member.filename
@@ -263,9 +252,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] 
                 yield member, tar.extractfile(member) if member.isreg() else None
             stopped = getattr(tar, "stopped", None)
             if type(stopped).__name__ not in ("EOFHeaderError", "EmptyHeaderError"):
-                raise DamagedError(
-                    "damaged", f"a header in it cannot be read ({stopped}); what follows is lost"
-                )
+                raise DamagedError("damaged", _LOST.format(stopped))
     except (tarfile.TarError, UnicodeError, OverflowError) as error:
         reason = "truncated" if "end of data" in str(error) else "damaged"
         raise DamagedError(reason, str(error)) from None
@@ -282,18 +269,16 @@ class _Header(tarfile.TarInfo):
         try:
             # tarfile calls itself for each of them, until Python's stack is full.
             if in_a_row > MAX_TAR_HEADERS:
-                raise tarfile.InvalidHeaderError(  # type: ignore[attr-defined]
-                    f"more than {MAX_TAR_HEADERS} headers describe one member"
-                )
+                message = f"more than {MAX_TAR_HEADERS} headers describe one member"
+                raise tarfile.InvalidHeaderError(message)  # type: ignore[attr-defined]
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
             tar.stopped = error  # type: ignore[attr-defined]
             raise
         except (ValueError, LookupError) as error:
             # The only one of its errors that does not end the archive silently.
-            raise tarfile.SubsequentHeaderError(  # type: ignore[attr-defined]
-                f"a header in it cannot be read ({error}); what follows is lost"
-            ) from None
+            message = _LOST.format(error)
+            raise tarfile.SubsequentHeaderError(message) from None  # type: ignore[attr-defined]
         finally:
             tar.in_a_row = in_a_row - 1  # type: ignore[attr-defined]
 

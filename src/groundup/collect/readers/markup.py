@@ -66,15 +66,15 @@ def _write_script(tag: re.Match[str]) -> str:
     """Return a superscript or subscript as an element that leaves its text as it is."""
     letter, attributes, inner = tag.groups()
     table, mark = (_SUPERSCRIPTS, "^") if letter in "pP" else (_SUBSCRIPTS, "_")
-    pieces = [html.unescape(piece) for piece in _TAG.split(inner)]
+    # Texts at even places, the tags between them at odd ones.
+    pieces = _TAG.split(inner)
+    pieces[::2] = map(html.unescape, pieces[::2])
     text = "".join(pieces[::2]).strip()
     before = tag.string[max(0, tag.start() - 80) : tag.start()]
     ordinal = _ORDINAL.match(text) and _ORDINAL_BASE.search(before)
     if text and all(ord(char) in table for char in text) and not _WORD.search(text) and not ordinal:
-        inner = "".join(
-            piece if index % 2 else html.unescape(piece).translate(table)
-            for index, piece in enumerate(_TAG.split(inner))
-        )
+        pieces[::2] = [piece.translate(table) for piece in pieces[::2]]
+        inner = "".join(pieces)
     elif (
         _EXPRESSION.match(text)
         and _BASE.search(before)

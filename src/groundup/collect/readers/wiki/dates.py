@@ -180,17 +180,21 @@ def _show_hours(arguments: Arguments) -> str:
     return " ".join([*shown, f"{seconds} s"] if seconds else shown)
 
 
-@shows("ordinal")
-def _show_ordinal(arguments: Arguments) -> str:
-    number = arguments.first(0)
-    ending = {"1": "st", "2": "nd", "3": "rd"}.get(number[-1:], "th")
-    return number + ("th" if number[-2:-1] == "1" else ending) if number.isdecimal() else number
+def _ordinal(after: str) -> Show:
+    """An English ordinal, and the word after it."""
+
+    def show(arguments: Arguments) -> str:
+        number = arguments.first(0)
+        ending = {"1": "st", "2": "nd", "3": "rd"}.get(number[-1:], "th")
+        if number.isdecimal():
+            number += "th" if number[-2:-1] == "1" else ending
+        return number + after if number else ""
+
+    return show
 
 
-@shows("century")
-def _show_english_century(arguments: Arguments) -> str:
-    number = _show_ordinal(arguments)
-    return f"{number} century" if number else ""
+shows("ordinal")(_ordinal(""))
+shows("century")(_ordinal(" century"))
 
 
 # A template named as what it shows: {{XXe siècle}}, {{Ier siècle av. J.-C.}}, {{século XIX}}.
@@ -206,8 +210,7 @@ _NOT_NUMERALS = frozenset("i v x ie vie mi mix".split())
 @lru_cache(1024)
 def named_century(name: str) -> str:
     """Return what a template shows that is named, in lower case, as a century or an ordinal."""
-    if name in _NOT_NUMERALS or not _NAMED_CENTURY.fullmatch(name) or name.isdecimal():
-        return ""
-    if _ROMAN.fullmatch(name):
+    is_number = name in _NOT_NUMERALS or name.isdecimal() or _ROMAN.fullmatch(name)
+    if is_number or not _NAMED_CENTURY.fullmatch(name):
         return ""
     return _NUMERAL.sub(lambda numeral: numeral[1].upper(), name).replace("j.-c.", "J.-C.")

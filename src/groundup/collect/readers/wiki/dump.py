@@ -14,7 +14,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from xml.etree import ElementTree
 
 from groundup.artifacts.document import Document, Reject
@@ -71,13 +71,12 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
         title = (element.findtext("title") or "").strip()
         body = element.findtext("revision/text") or ""
         namespace = element.findtext("ns")
-        is_article = (namespace or "0").strip() == "0"
-        if namespace is None and _OTHER_NAMESPACE.match(title):
-            is_article = False
-        is_short = len(body) < _MAX_REDIRECT
-        if not is_article:
+        is_other = (namespace or "0").strip() != "0"
+        if is_other or (namespace is None and _OTHER_NAMESPACE.match(title)):
             yield Reject("namespace", index, title)
-        elif element.find("redirect") is not None or (is_short and is_redirect(body)):
+        elif element.find("redirect") is not None or (
+            len(body) < _MAX_REDIRECT and is_redirect(body)
+        ):
             yield Reject("redirect", index, title)
         elif (element.findtext("revision/model") or "wikitext") != "wikitext":
             yield Reject("not-wikitext", index, title)
@@ -122,16 +121,12 @@ def _last_revision(page: bytes) -> bytes:
 
 
 def _wikitext_document(
-    title: str,
-    body: str,
-    index: int,
-    hidden: frozenset[str] = frozenset(),
-    language: str = "",
+    title: str, body: str, index: int, hidden: Collection[str] = (), language: str = ""
 ) -> Document | Reject:
     try:
         with deadline():
-            page = body.replace("{{PAGENAME}}", title)
-            text, left_out = read_wikitext(page, hidden, language)
+            named = body.replace("{{PAGENAME}}", title)
+            text, left_out = read_wikitext(named, hidden, language)
     except TooLongError as error:
         return Reject("timeout", index, f"{title}: {error}")
     if not text:
