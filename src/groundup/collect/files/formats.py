@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 
 from groundup.collect.charset import detect_encoding, is_binary
 
@@ -23,9 +24,7 @@ _MAGIC = {
     b"SQLite format 3": "database",
     b"\xd0\xcf\x11\xe0": "document",
 }
-UNREADABLE = frozenset(
-    {"pdf", "7z", "rar", "image", "program", "document", "database", "wat", "binary"}
-)
+UNREADABLE = {"wat", "binary", *_MAGIC.values()} - {"parquet", "arrow"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
@@ -128,13 +127,11 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
 def is_jsonl(head: str) -> bool:
     """Return whether the first line is a whole JSON object and the next line starts another."""
     lines = [line for line in head.lstrip().split("\n", 8)[:8] if line.strip()]
-    if len(lines) < 2 or not lines[0].startswith("{") or not lines[1].startswith("{"):
-        return False
-    try:
-        json.loads(lines[0], strict=False)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    if len(lines) > 1 and lines[0].startswith("{") and lines[1].startswith("{"):
+        with suppress(ValueError, RecursionError):
+            json.loads(lines[0], strict=False)
+            return True
+    return False
 
 
 def wikitext_share(head: str) -> float:

@@ -100,9 +100,8 @@ def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
     declared = declared_encoding(source)
     match = _CHARSET.search(item.head.decode("latin-1"))
     if match and source.encoding == "auto":
-        declared = match[1] or "iso-8859-1"
-        if declared.lower() in ("iso-8859-1", "latin-1"):
-            declared = "cp1252"
+        is_latin = (match[1] or "latin-1").lower() in ("iso-8859-1", "latin-1")
+        declared = "cp1252" if is_latin else match[1]
     data = item.stream.read(MAX_DOCUMENT_BYTES)
     if len(data) == MAX_DOCUMENT_BYTES and not find_books(decode(data, declared)):
         # A corpus of books without markers: plain text, cut at blank lines.
@@ -139,8 +138,7 @@ def split_books(text: str, origin: str, wrapped: bool = True) -> Iterator[Docume
             body = unwrap(body) if wrapped else body
             yield Document(body, index, book_group(header) or origin)
         else:
-            where = "between its markers" if spans else "in it"
-            yield Reject("empty", index, f"no text {where}")
+            yield Reject("empty", index, f"no text {'between its markers' if spans else 'in it'}")
     if spans:
         rest = text[spans[-1][2] :]
         license_start = max(rest.rfind("Project Gutenberg"), rest.rfind("PROJECT GUTENBERG"), 0)
@@ -215,8 +213,9 @@ def unwrap(text: str) -> str:
         if index % 2:
             pieces[index] = "\n\n" if piece.count("\n") < 4 else "\n\n\n"
             continue
-        indents = [len(line) - len(line.lstrip()) for line in piece.split("\n")]
-        lines = [line.strip() for line in piece.split("\n")]
+        lines = piece.split("\n")
+        indents = [len(line) - len(line.lstrip()) for line in lines]
+        lines = [line.strip() for line in lines]
         if len(lines) > 1 and _is_wrapped_prose(lines, indents, width):
             joined = lines[0]
             for line in lines[1:]:
@@ -238,9 +237,7 @@ def _wrap_width(blocks: list[str]) -> int:
     # The last line of a paragraph is short, so it tells nothing.
     lengths = sorted(len(line) for lines in sample for line in lines[:-1])
     if len(lengths) < 8:
-        lengths = sorted(len(line) for lines in sample for line in lines)
-    if not lengths:
-        return 0
+        lengths = sorted(len(line) for lines in sample for line in lines) or [0]
     width = lengths[min(len(lengths) - 1, int(len(lengths) * 0.95))]
     return width if _MIN_WIDTH <= width <= _MAX_WIDTH else 0
 

@@ -18,33 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundup.artifacts.document import UNLEARNED, Turn
+from groundup.collect import read_table
 from groundup.collect.charset import repair_text
 from groundup.collect.readers.records import lower_keys
 
-# Names of keys, the preferred first.
-LIST_KEYS = tuple(
-    "messages conversations conversation turns utterances content dialogue dialog chat history log"
-    " thread".split()
+_WORDS = {name: tuple(words.split()) for name, words in read_table("readers/chat.toml").items()}
+LIST_KEYS, ROLE_KEYS, CONTENT_KEYS, THREAD_KEYS, LEARN_KEYS = (
+    _WORDS[keys] for keys in ("list", "role", "content", "thread", "learn")
 )
-ROLE_KEYS = tuple(
-    "role from speaker agent author name sender user speaker_id character participant nick".split()
-)
-CONTENT_KEYS = tuple(
-    "content value text utterance message body statement line quote sentence speech".split()
-)
-THREAD_KEYS = tuple(
-    "conversation_id dialogue_id dialog_id message_tree_id debate_id episode_id thread_id"
-    " session_id scene_id conversation dialogue dialog debate episode thread session scene".split()
-)
-_QUESTION_KEYS = tuple("prompt question query input context problem".split())
-_ANSWER_KEYS = tuple("response completion answer output chosen reply solution".split())
-_USERS = frozenset("user human prompter usr customer client question instruction".split())
-_ASSISTANTS = frozenset(
-    "assistant gpt bot chatbot chatgpt model sys ai answer response output".split()
-)
-# Keys of a record or a message that say, with 0 or false, that nothing is to be learned from it:
-# weight in OpenAI's files, train in Axolotl's, loss_weight in LLaMA-Factory's.
-LEARN_KEYS = tuple("weight loss_weight train training trainable learn loss".split())
+_QUESTION_KEYS, _ANSWER_KEYS = _WORDS["question"], _WORDS["answer"]
+_USERS, _ASSISTANTS = _WORDS["users"], _WORDS["assistants"]
+# Columns of a table for tuning.
+TEXT_COLUMNS, LABEL_COLUMNS = _WORDS["text_columns"], _WORDS["label_columns"]
 # What a message shows beside its text, as a key of the record or the type of a part of the content.
 _MEDIA = tuple("image audio video file".split())
 MAX_TREE_DEPTH = 200

@@ -17,7 +17,9 @@ from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import (
     CONTENT_KEYS,
+    LABEL_COLUMNS,
     ROLE_KEYS,
+    TEXT_COLUMNS,
     THREAD_KEYS,
     Utterance,
     best_reply,
@@ -44,14 +46,6 @@ _IRC_LINE = re.compile(r"^\[?(\d\d?):(\d\d)(?::\d\d)?\]?\s+<[ @+%~&]?([^>\s]{1,4
 # A log is cut after this many lines, and where nobody speaks for an hour.
 _IRC_MAX_LINES = 500
 _IRC_GAP_MINUTES = 60
-# Columns of a table for tuning, the preferred first.
-TEXT_COLUMNS = tuple(
-    "text sentence content utterance review message tweet comment query question input document"
-    " body description abstract headline title".split()
-)
-LABEL_COLUMNS = tuple(
-    "label labels category intent class sentiment topic target emotion tag rating stars".split()
-)
 
 
 def read_conversations(item: Item, source: Source) -> Iterator[Document | Reject]:

@@ -59,8 +59,8 @@ class _Epub:
         rootfiles = self.elements("META-INF/container.xml", "{*}rootfile")
         declared = [rootfile.get("full-path") or "" for rootfile in rootfiles]
         # Without a package document that the container names, the first .opf file is taken.
-        candidates = (*declared, *sorted(names))
-        path = next((name for name in candidates if name.endswith(".opf") or name in declared), "")
+        candidates = (*declared, *sorted(name for name in names if name.endswith(".opf")))
+        path = next(iter(candidates), "")
         root = self.xml(path) if path else None
         self.pages: dict[str, bool] = {}
         if root is not None:
@@ -72,8 +72,8 @@ class _Epub:
                 if is_page or (page and entry.get("media-type") in _PAGE_TYPES):
                     self.pages[page] = "nav" in entry.get("properties", "").split()
         if not self.pages:
-            pages = (name for name in names if name.lower().endswith(_PAGE_SUFFIXES))
-            self.pages = dict.fromkeys(sorted(pages), False)
+            pages = (name for name in sorted(names) if name.lower().endswith(_PAGE_SUFFIXES))
+            self.pages = dict.fromkeys(pages, False)
         self.title, self.author = _first_value(root, "title"), _first_value(root, "creator")
 
     def read(self, name: str, limit: int) -> bytes:
@@ -124,11 +124,9 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
         text, left_out = _read_pages(epub)
     # A book of Project Gutenberg has its markers in EPUB, too.
     books = list(split_books(text, item.origin, wrapped=False))
-    for book in books:
-        if isinstance(book, Document) and len(books) == 1 and epub.title:
-            yield replace(book, group=edition_group(epub.title, epub.author))
-        else:
-            yield book
+    if len(books) == 1 and isinstance(books[0], Document) and epub.title:
+        books[0] = replace(books[0], group=edition_group(epub.title, epub.author))
+    yield from books
     for index, damage in enumerate(left_out, len(books)):
         yield Reject(damage.reason, index, damage.detail)
 
@@ -138,9 +136,7 @@ def _read_pages(epub: _Epub) -> tuple[str, list[DamagedError]]:
     texts: list[str] = []
     left_out: list[DamagedError] = []
     size = 0
-    for name, is_contents in epub.pages.items():
-        if is_contents:
-            continue
+    for name in (page for page, is_contents in epub.pages.items() if not is_contents):
         text = ""
         try:
             data = epub.read(name, MAX_HTML_BYTES)
@@ -154,17 +150,16 @@ def _read_pages(epub: _Epub) -> tuple[str, list[DamagedError]]:
             left_out.append(DamagedError(damage.reason, f"{name}: {damage.detail}"))
         size += len(text)
         if size > MAX_DOCUMENT_BYTES:
-            detail = f"its text is longer than {MAX_DOCUMENT_BYTES >> 20} MB"
-            raise DamagedError("too-large", detail)
+            limit = f"{MAX_DOCUMENT_BYTES >> 20} MB"
+            raise DamagedError("too-large", f"its text is longer than {limit}")
         texts.append(text)
     return "\n\n".join(filter(None, texts)), left_out
 
 
 def _member_path(folder: str, reference: str) -> str:
     """Return the member that a reference in a file of `folder` names."""
-    if not reference:
-        return ""
-    return posixpath.normpath(posixpath.join(folder, unquote(reference.partition("#")[0])))
+    path = posixpath.join(folder, unquote(reference.partition("#")[0]))
+    return posixpath.normpath(path) if reference else ""
 
 
 def _first_value(root: Any, name: str) -> str:

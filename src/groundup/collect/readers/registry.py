@@ -79,9 +79,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("xml", "evaluation"): read_evaluation_xml,
     # Source files are told by name: a template may look like HTML.
     (ANY, "code"): read_code,
-    ("jsonl", "code"): read_code_records,
-    ("parquet", "code"): read_code_records,
-    ("arrow", "code"): read_code_records,
+    **{(name, "code"): read_code_records for name in ("jsonl", "parquet", "arrow")},
 }
 
 

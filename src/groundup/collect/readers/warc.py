@@ -119,8 +119,8 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
                 detail = f"it cannot be read after record {index}: {error}"[:300]
                 raise DamagedError("damaged", detail) from None
             index += 1
-            detail = f"it cannot be read, up to the next record: {error}"
-            yield Reject("damaged", index, detail[:300])
+            detail = f"it cannot be read, up to the next record: {error}"[:300]
+            yield Reject("damaged", index, detail)
     else:
         detail = f"it broke {_MAX_BREAKS:,} times; what follows record {index} is not read"
         raise DamagedError("damaged", detail)
@@ -150,9 +150,7 @@ def _record_document(record: Any, index: int) -> Document | Reject:  # noqa: PLR
     url = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
     if record_type == "conversion":
         text = record.reader.read(MAX_HTML_BYTES).decode("utf-8", "replace").strip()
-        if not text:
-            return Reject("empty", index, url)
-        return Document(text, index, host(url) or url)
+        return Document(text, index, host(url) or url) if text else Reject("empty", index, url)
     if record_type == "unknown":
         detail = "a record whose header does not say what it is: lines that end without a carriage"
         return Reject("damaged", index, f"{detail} return, for example")
@@ -165,19 +163,16 @@ def _record_document(record: Any, index: int) -> Document | Reject:  # noqa: PLR
         return Reject("http-status", index, f"{status} {url}")
     if content_type.lower() not in _HTML_TYPES:
         return Reject("not-html", index, f"{content_type or 'no type'} {url}")
-    try:
-        data = _response_body(record)
-    except DamagedError as damage:
-        return Reject(damage.reason, index, f"{damage.detail}: {url}"[:300])
-    if len(data) > MAX_HTML_BYTES:
-        return Reject("too-large", index, f"longer than {MAX_HTML_BYTES >> 20} MB: {url}")
-    if not data.strip():
-        return Reject("empty", index, url)
     charset = _CHARSET.search(record.http_headers.get("Content-Type") or "")
     try:
+        data = _response_body(record)
+        if len(data) > MAX_HTML_BYTES:
+            return Reject("too-large", index, f"longer than {MAX_HTML_BYTES >> 20} MB: {url}")
+        if not data.strip():
+            return Reject("empty", index, url)
         page = decode_html(data, charset[1] if charset else "")
     except DamagedError as damage:
-        return Reject(damage.reason, index, f"{damage.detail}: {url}")
+        return Reject(damage.reason, index, f"{damage.detail}: {url}"[:300])
     return page_document(page, index, host(url) or url)
 
 
@@ -215,15 +210,11 @@ def _decode_body(data: bytes, encoding: str) -> bytes:
         # By the standard with a zlib header; some servers leave it out.
         header = data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0
         return zlib.decompressobj(15 if header else -15).decompress(data, MAX_HTML_BYTES + 1)
-    readers = {
-        "chunked": stream_io.ChunkedReader,
-        "gzip": stream_io.GzipReader,
-        "br": stream_io.BrotliReader,
-        "zstd": stream_io.ZstdReader,
-    }
-    if encoding not in readers:
+    names = {"chunked": "Chunked", "gzip": "Gzip", "br": "Brotli", "zstd": "Zstd"}
+    if encoding not in names:
         raise OSError("unknown to this reader")
-    return bytes(readers[encoding](cast("IO[bytes]", io.BytesIO(data))).read(MAX_HTML_BYTES + 1))
+    reader: Any = getattr(stream_io, f"{names[encoding]}Reader")
+    return bytes(reader(io.BytesIO(data)).read(MAX_HTML_BYTES + 1))
 
 
 def read_arc(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -270,8 +261,7 @@ def _arc_document(
     # The body is an HTTP response, as in WARC: wrapped as a WARC record, fastwarc parses it.
     warc_header = (
         f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {' '.join(url.split())}\r\n"
-        "Content-Type: application/http; msgtype=response\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     data = io.BytesIO(warc_header.encode() + body + b"\r\n\r\n")
     try:
