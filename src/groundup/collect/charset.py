@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
+from contextlib import suppress
 
 from groundup.collect.files.streams import DamagedError, Item
 
@@ -73,11 +74,9 @@ def detect_encoding(data: bytes, declared: str = "") -> str:
     if _is_utf8(data):
         return "utf-8"
     if declared and _is_text_encoding(declared):
-        try:
+        with suppress(UnicodeError, ValueError):
             data.decode(declared)
             return declared
-        except (UnicodeError, ValueError):
-            pass
     import chardet
 
     # A sample around the first high byte.
@@ -150,11 +149,9 @@ def repair_text(text: str) -> str:
     """
     if text.isascii():
         return text
-    try:
+    with suppress(UnicodeEncodeError):
         text.encode("utf-8")
         return text
-    except UnicodeEncodeError:
-        pass
     text = re.sub(
         r"(?<![\ud800-\udbff])[\udc80-\udcff]",
         lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252", "replace"),

@@ -15,6 +15,9 @@ _PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _TABLES["pat
 _PROJECT_FILES = frozenset(_TABLES["projects"]["files"].split())
 # Debian packages: the one license file lies far from the files that it covers (Policy 12.5).
 _DEBIAN_COPYRIGHT = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
+_ARCHIVE_SUFFIX = re.compile(
+    r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$", re.IGNORECASE
+)
 # A license is short; longer texts quote others.
 LICENSE_BYTES = 1 << 16
 
@@ -63,9 +66,7 @@ def project_root(path: str, roots: frozenset[str]) -> str:
 def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[str, str]:
     """Return the project roots among `paths`, each with the license that lies nearest to it.
 
-    Args:
-        paths: of all files.
-        licenses: path of a license file → license.
+    `licenses` is path of a license file → license.
     """
     debian = {match[1] for path in licenses if (match := _DEBIAN_COPYRIGHT.fullmatch(path))}
     others = [path for path in licenses if not _DEBIAN_COPYRIGHT.fullmatch(path)]
@@ -93,10 +94,5 @@ def folder_projects(files: Mapping[str, Path]) -> dict[str, str]:
 
 def archive_project(name: str) -> str:
     """Return the project in an archive's name: `flask-3.0.3.tar.gz` → `flask`."""
-    stem = re.sub(
-        r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$",
-        "",
-        name.rpartition("/")[2],
-        flags=re.IGNORECASE,
-    )
+    stem = _ARCHIVE_SUFFIX.sub("", name.rpartition("/")[2])
     return (re.sub(r"[-_.]v?\d.*$", "", stem) or stem).lower().replace("_", "-")

@@ -55,12 +55,7 @@ class Bzip2Stream:
         self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes.
-
-        Raises:
-            EOFError: the file ends inside a stream.
-            OSError: it is damaged.
-        """
+        """Return up to `size` bytes; raise EOFError inside a stream, OSError for damage."""
         if not self._rest:
             self._rest = memoryview(next(self._plain, b""))
         part, self._rest = self._rest[:size], self._rest[size:]

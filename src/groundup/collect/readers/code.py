@@ -145,14 +145,12 @@ def is_code_record(record: Mapping[Any, Any]) -> bool:
 def read_code_records(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the source files of a data set of code, one a record; any other file is data."""
     rows = read_records(item)
-    first = next(rows, None)
-    keys: set[str] = set()
-    if first is not None and isinstance(first[1], dict):
-        keys = set(lower_keys(first[1]))
-    if first is None or not (keys & set(_CODE_TEXT_KEYS) and keys & CODE_RECORD_KEYS):
+    head = list(itertools.islice(rows, 1))
+    keys = lower_keys(head[0][1]).keys() if head and isinstance(head[0][1], dict) else set()
+    if not (keys & set(_CODE_TEXT_KEYS) and keys & CODE_RECORD_KEYS):
         yield Reject("data", detail=detect_format(item.name, item.head))
         return
-    for index, record in itertools.chain([first], rows):
+    for index, record in itertools.chain(head, rows):
         document = text_document(record, index, item)
         if isinstance(document, Document) and isinstance(record, dict):
             language = str(record.get("language") or record.get("lang") or "").lower()

@@ -69,10 +69,8 @@ def _parts(markup: str) -> dict[str, str]:
 def read_xml(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the text of an XML file as one document."""
     text = element_lines(xml_root(item))
-    if text:
-        yield Document(text, group=item.origin)
-    else:
-        yield Reject("empty", detail="XML without any text")
+    document = Document(text, group=item.origin)
+    yield document if text else Reject("empty", detail="XML without any text")
 
 
 def xml_root(item: Item) -> Any:

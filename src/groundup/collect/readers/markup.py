@@ -156,10 +156,7 @@ def _wrap_runs(container: Any) -> None:
             runs.append((child, []))
     for before, children in runs:
         lead = (container.text if before is None else before.tail) or ""
-        text = lead + "".join(
-            ("" if not isinstance(child.tag, str) else child.text_content()) + (child.tail or "")
-            for child in children
-        )
+        text = lead + "".join(child.text_content() + (child.tail or "") for child in children)
         size = len(text.strip().encode())
         is_prose = size >= PROSE_BYTES or (size >= MIN_SENTENCE and _SENTENCE_END.search(text))
         if not is_prose or _ADDRESS.match(text):
@@ -182,8 +179,6 @@ def _protect(code: Any) -> None:
     text = code.text_content().strip("\n").rstrip()
     if not text or any(letter in text for letter in _CODE):
         return
-    tail = code.tail
-    code.clear()
-    code.tail = tail
+    code.clear(keep_tail=True)
     table = dict(zip(map(ord, "\n \t\xa0"), _CODE[0:3] + _CODE[1], strict=True))
     code.text = f"{_CODE[3]}{text.translate(table)}{_CODE[3]}"

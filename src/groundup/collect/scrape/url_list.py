@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import urldefrag
 
 from groundup.collect.files.archives import Refused
 from groundup.collect.files.compression import gunzip
 from groundup.collect.files.streams import DamagedError
+from groundup.collect.readers.html import host
 from groundup.collect.scrape.crawler import ANY_TYPE, PARALLEL_HOSTS, Crawler, NoPageError, host_of
 from groundup.errors import SourceError
 from groundup.runtime.fetch.https import redact_url
@@ -154,7 +155,7 @@ class UrlList:
         by_site: dict[str, list[ListEntry]] = {}
         for entry in entries:
             if entry.is_sitemap and host_of(entry.address):
-                by_site.setdefault(_site(entry.address), []).append(entry)
+                by_site.setdefault(host(entry.address), []).append(entry)
         sites, pages, visited = list(by_site.values()), 0, set[str]()
         # Of a long list the first sites may be enough.
         while sites and pages <= max_pages:
@@ -207,16 +208,16 @@ class UrlList:
             return
         if sitemap.reason:
             self.refused.append(Refused(redact_url(address), sitemap.reason, sitemap.detail))
-        site = _site(address)
-        yield from (page for page in sitemap.pages if _site(page) == site)
+        site = host(address)
+        yield from (page for page in sitemap.pages if host(page) == site)
         # A sitemap may name pages of its own site only (sitemaps.org, "Location").
         named = (*sitemap.pages, *sitemap.sitemaps)
-        other = [location for location in named if _site(location) != site]
+        other = [location for location in named if host(location) != site]
         if other:
             detail = f"{len(other):,} addresses, such as {redact_url(other[0])[:200]}"
             self.refused.append(Refused(redact_url(address), "other-site", detail))
         for inner in sitemap.sitemaps:
-            if _site(inner) == site:
+            if host(inner) == site:
                 yield from self._walk(urldefrag(inner)[0], depth + 1, retry)
 
     def _sitemap(self, address: str, retry: bool) -> Sitemap | None:
@@ -238,11 +239,3 @@ class UrlList:
         if self.bar is not None:
             self.bar.add()
         return sitemap
-
-
-def _site(address: str) -> str:
-    """Return the host of an address without `www.`, "" when there is none."""
-    try:
-        return (urlsplit(address).hostname or "").removeprefix("www.")
-    except ValueError:
-        return ""

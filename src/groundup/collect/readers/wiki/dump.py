@@ -144,7 +144,5 @@ def read_page(item: Item, source: Source) -> Iterator[Document | Reject]:
     # Pages copied out of a dump keep its escapes.
     text = html.unescape(text) if "&lt;ref" in text else text
     title = re.sub(r"[_-]+", " ", item.name.rpartition(".")[0] or item.name)
-    if len(text) < _MAX_REDIRECT_FILE and is_redirect(text):
-        yield Reject("redirect", 0, title)
-    else:
-        yield _wikitext_document(title, text, 0)
+    redirects = len(text) < _MAX_REDIRECT_FILE and is_redirect(text)
+    yield Reject("redirect", 0, title) if redirects else _wikitext_document(title, text, 0)

@@ -43,11 +43,8 @@ _SENTENCE_END = re.compile(
 def is_hole(name: str, arguments: str, before: str, after: str) -> bool:
     """Return whether a template that shows nothing stands for words of a sentence.
 
-    Args:
-        name: in lower case.
-        arguments: what follows the name, from the first bar.
-        before: the line up to the template.
-        after: what follows it.
+    Its name is in lower case, and its arguments start with the first bar. It stands between
+    `before`, the line up to it, and `after`.
     """
     is_flag = not arguments and _FLAG.fullmatch(name)
     if not name or is_flag or is_note(name) or _NOTICE.search(arguments):

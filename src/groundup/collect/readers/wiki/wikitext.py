@@ -122,11 +122,8 @@ def to_text(wikitext: str, hidden: Iterable[str] = (), language: str = "") -> st
 def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "") -> tuple[str, int]:
     """Return the text of a page, and how many sentences were left out.
 
-    A sentence is left out when a template that is not known stands for words of it.
-
-    Args:
-        hidden: names of the wiki's own namespaces, in lower case, whose links show nothing.
-        language: code of the wiki's language; "" when it is not known.
+    A sentence is left out when a template that is not known stands for words of it. `hidden` names
+    the wiki's own namespaces, in lower case, whose links show nothing.
     """
     text = wikitext.replace("\r\n", "\n").translate(_NO_MARKS)
     # A comment that is not closed reaches to the end of the page.
