@@ -15,9 +15,9 @@ from groundup.errors import GroundupError
 from groundup.runtime.run import Run
 from groundup.runtime.store import folder_files
 from groundup.runtime.workers.map import Workers
-from groundup.tokenize.shards import SHARD
+from groundup.tokenize.shards import tokenize_shard
 from groundup.tokenize.stage import run as tokenize
-from groundup.tokenize.train_bpe import TRAIN_BPE, Sample, train_tokenizer
+from groundup.tokenize.train_bpe import Sample, train_tokenizer
 
 WORDS = "the cat sat on a mat and saw another cat on another mat".split()
 
@@ -128,4 +128,4 @@ def test_golden_tokens(tmp_path: Path) -> None:
     digest = hashlib.sha256()
     for path in sorted((tmp_path / "tokenize/shards").glob("*.npy")):
         digest.update(path.read_bytes())
-    assert digest.hexdigest() == GOLDEN[TRAIN_BPE.version, SHARD.version]
+    assert digest.hexdigest() == GOLDEN[train_tokenizer.version, tokenize_shard.version]

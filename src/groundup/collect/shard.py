@@ -42,7 +42,7 @@ from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item, user_reader
 from groundup.collect.sources import HashedFile, RawFile
 from groundup.recipe import Source
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
@@ -175,6 +175,7 @@ class CollectedShardWriter:
         return place | {"record": record}
 
 
+@build_step("collect/shard", version=VERSION)
 def collect_shard(
     folder: Path,
     files: Sequence[HashedFile],
@@ -263,6 +264,3 @@ def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str
             text = ""
         licenses.setdefault(item.origin, detect_license(text))
     return project_licenses(paths, licenses) if any("!/" in path for path in paths) else {}
-
-
-SHARD = BuildStep("collect/shard", VERSION, collect_shard)

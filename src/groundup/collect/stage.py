@@ -74,7 +74,7 @@ def collect_tuning(run: Run) -> None:
         SourceError: the data cannot be found.
         StoreError: the view `collect` is missing or damaged.
     """
-    from groundup.collect.shard import SHARD, collect_shard
+    from groundup.collect.shard import collect_shard
 
     view = run.store.view("collect")
     shards = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else [None]
@@ -87,7 +87,9 @@ def collect_tuning(run: Run) -> None:
             built = shard.manifest
             key = built["version"], built["settings"], built["inputs"]
             # The store holds it, so it is not built again.
-            others.append(Job(Step(SHARD.name, shard.name, *key), collect_shard, {}))
+            others.append(
+                Job(Step(collect_shard.name, shard.name, *key), collect_shard.function, {})
+            )
     tuning = _jobs(run, all_sources(run.recipe)[-1:])
     _publish(run, run.build("collect", [*others, *tuning], "collecting"))
 
@@ -107,7 +109,7 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
     A store with revisions is pinned to the first one that was listed, until `--redo collect`.
     """
     from groundup.collect.files.archives import Refused
-    from groundup.collect.shard import SHARD
+    from groundup.collect.shard import collect_shard
     from groundup.collect.sources import Digests, list_source
 
     digests, forgotten = Digests.load(run.root / ".store" / "raw.json"), Forgotten.load(run.root)
@@ -126,7 +128,7 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
             Refused(file.origin, "unreadable", why) for file, why in unreadable
         ]
         if refused:
-            job = SHARD.job(
+            job = collect_shard.job(
                 f"{source.name}.unread",
                 inputs={},
                 size=0,
@@ -144,7 +146,7 @@ def _shard_jobs(
     source: Source, files: Sequence[HashedFile], forgotten: Forgotten, root: Path
 ) -> list[Job]:
     from groundup.collect.licenses import folder_projects, project_root
-    from groundup.collect.shard import SHARD, cut_shards
+    from groundup.collect.shard import collect_shard, cut_shards
 
     by_file = {hashed.file: hashed for hashed in files}
     projects = {}
@@ -158,7 +160,7 @@ def _shard_jobs(
         present = {project_root(file.origin, roots) for file in shard.files} & roots
         licenses = {path: projects[path] for path in sorted(present)}
         left_out = _forgotten_records(source, inputs, forgotten)
-        job = SHARD.job(
+        job = collect_shard.job(
             f"{source.name}.{shard.name}",
             inputs=inputs,
             size=shard.size,

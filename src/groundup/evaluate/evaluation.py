@@ -43,7 +43,7 @@ from groundup.recipe import Recipe
 from groundup.runtime.files import write_json
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 from groundup.schema import settings
 
@@ -97,6 +97,7 @@ def options(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+@build_step("evaluate/model", version=2)
 def evaluate(
     folder: Path,
     *,
@@ -138,9 +139,6 @@ def evaluate(
     return {name: total.get(name) for name in ("loss", "bits_per_byte")}
 
 
-EVALUATE = BuildStep("evaluate/model", 2, evaluate)
-
-
 def validation_figures(
     model: Transformer, data: ValidationData, limit_tokens: int, seed: int
 ) -> dict[str, Any]:
@@ -176,6 +174,7 @@ def validation_figures(
     return figures | {"tokens_counted": trigram.tokens}
 
 
+@build_step("evaluate/speed", version=1)
 def measure_speed(folder: Path, checkpoint: Path, seed: int) -> Facts:
     """Write speed.json: prefill and decode speed, and the settings that they were measured with."""
     model = load_model(checkpoint, choose_device())
@@ -202,9 +201,6 @@ def measure_speed(folder: Path, checkpoint: Path, seed: int) -> Facts:
     figures = rounded(figures)
     write_json(folder / "speed.json", figures)
     return figures
-
-
-MEASURE_SPEED = BuildStep("evaluate/speed", 1, measure_speed)
 
 
 def _time(model: Transformer, prompt: list[int], tokens: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from groundup.runtime.run import Run, Unkeyed
 def run(run: Run) -> None:
     """Evaluate the best checkpoint and publish the view; GroundupError if an input is missing."""
     from groundup.evaluate.benchmarks import benchmark_files
-    from groundup.evaluate.evaluation import EVALUATE, MEASURE_SPEED, options
+    from groundup.evaluate.evaluation import evaluate, measure_speed, options
 
     checkpoint = find_checkpoint(run.root)
     tokens = run.store.view("tokenize")
@@ -27,7 +27,7 @@ def run(run: Run) -> None:
     settings = options(run.recipe)
     inputs = {"checkpoint": checkpoint.content, "tokens": tokens.content}
     inputs |= {f"benchmark {name}": file_digest(path) for name, path in files.items()}
-    evaluation = EVALUATE.job(
+    evaluation = evaluate.job(
         "best",
         inputs,
         key_only=settings,
@@ -39,7 +39,7 @@ def run(run: Run) -> None:
     )
     (figures,) = run.build("evaluate", [evaluation], "evaluating text", "model")
     content, path = {"checkpoint": checkpoint.content}, Unkeyed(checkpoint.path)
-    speed = MEASURE_SPEED.job("best", content, checkpoint=path, seed=run.recipe.seed)
+    speed = measure_speed.job("best", content, checkpoint=path, seed=run.recipe.seed)
     (speeds,) = run.build("evaluate", [speed], "evaluating speed", "model")
     links = {name: figures.path / name for name in ("evaluation.json", "samples.json")}
     links["speed.json"] = speeds.path / "speed.json"

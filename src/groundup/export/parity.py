@@ -25,7 +25,7 @@ from groundup.export.source_model import SourceModel
 from groundup.model.hf_io import load_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 
 PARITY = "parity.json"
@@ -256,10 +256,8 @@ def compare_ids(folder: Path, source: SourceModel, texts: Sequence[str]) -> dict
     return {"ids": count, "chats": len(chats)}
 
 
+@build_step("export/parity", version=1)
 def join_parity(folder: Path, *, paths: Mapping[str, Path]) -> Facts:
     """Write `parity.json` of all exports, by their names in the view."""
     write_json(folder / PARITY, {name: read_json(path) for name, path in paths.items()})
     return {"exports": len(paths)}
-
-
-JOIN_PARITY = BuildStep("export/parity", 1, join_parity)

@@ -51,7 +51,7 @@ def run(run: Run) -> None:
         GroundupError: there is no checkpoint, a package is missing, or an export disagrees with the
             model.
     """
-    from groundup.export.parity import JOIN_PARITY, PARITY
+    from groundup.export.parity import PARITY, join_parity
 
     tokens = run.store.view("tokenize")
     if tokens is None:
@@ -65,7 +65,7 @@ def run(run: Run) -> None:
     }
     artifacts = run.build("export", list(jobs.values()), "exporting", "model")
     exports = dict(zip(jobs, artifacts, strict=True))
-    join = JOIN_PARITY.job(
+    join = join_parity.job(
         "parity",
         inputs={name: artifact.content for name, artifact in exports.items()},
         key_only={"names": list(exports)},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from groundup.report.figures import METRICS, Row, metric_lines
 from groundup.report.gather import Report, gather_content, gather_facts, merge
 from groundup.runtime.files import canonical, file_digest, write_json
-from groundup.runtime.run import BuildStep, Run, Unkeyed
+from groundup.runtime.run import Run, Unkeyed, build_step
 from groundup.runtime.store import Facts
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ FILES = ("report.json", "index.html", "README.md", "summary.txt")
 def run(run: Run) -> None:
     """Compute the report and publish it; it is fresh if nothing that it shows has changed."""
     facts, metrics = gather_facts(run.root, run.recipe.name), run.root / METRICS
-    job = REPORT.job(
+    job = build_report.job(
         "report",
         inputs={
             "found": hashlib.sha256(canonical(facts).encode()).hexdigest(),
@@ -38,6 +38,7 @@ def run(run: Run) -> None:
     run.publish("report", [artifact], {name: artifact.path / name for name in FILES})
 
 
+@build_step("report/report", version=5)
 def build_report(folder: Path, *, root: Path, facts: Report, seed: int) -> Facts:
     """Write the four files of a report; return how many figures it has."""
     report = merge(facts, gather_content(root, seed))
@@ -46,7 +47,6 @@ def build_report(folder: Path, *, root: Path, facts: Report, seed: int) -> Facts
 
 
 # The version is raised by hand when report.json, the page, the card or the summary change.
-REPORT = BuildStep("report/report", 5, build_report)
 
 
 def write_files(

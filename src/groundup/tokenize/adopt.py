@@ -10,7 +10,7 @@ from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.pretrained import check_round_trip, read_tokenizer
 from groundup.artifacts.tokenizer import FILE, write_config
 from groundup.errors import GroundupError
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 from groundup.tokenize.train_bpe import NO_LIMIT
 
@@ -18,6 +18,7 @@ from groundup.tokenize.train_bpe import NO_LIMIT
 CHECKED_DOCUMENTS, CHECKED_CHARACTERS = 32, 1 << 16
 
 
+@build_step("tokenize/tokenizer", version=1)
 def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) -> Facts:
     """Write the tokenizer of the model folder `source` to `folder`; return its facts.
 
@@ -45,6 +46,3 @@ def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) 
         "splitter": tokenizer.splitter,
         "round_trips": len(texts),
     }
-
-
-ADOPT = BuildStep("tokenize/tokenizer", 1, adopt_tokenizer)

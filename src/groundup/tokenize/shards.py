@@ -30,7 +30,7 @@ from groundup.artifacts.document import TableWriter, read_batches
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import token_type
 from groundup.errors import GroundupError
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 
 INDEX = pa.schema(
@@ -88,6 +88,7 @@ class TokenWriter:
         self._file.close()
 
 
+@build_step("tokenize/shard", version=1)
 def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) -> Facts:
     """Tokenize the kept documents of a shard into `folder`; memory is bounded by one row group.
 
@@ -122,6 +123,7 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
     return {"source": shard.source} | facts
 
 
+@build_step("tokenize/index", version=1)
 def join_indexes(folder: Path, indexes: dict[str, Path]) -> Facts:
     """Write the index.parquet of all shards, in order of `indexes` (shard → its index)."""
     schema = pa.schema([("shard", pa.string()), *INDEX])
@@ -131,7 +133,3 @@ def join_indexes(folder: Path, indexes: dict[str, Path]) -> Facts:
                 table = pa.Table.from_batches([batch])
                 writer.write(table.add_column(0, "shard", pa.repeat(name, len(table))))
     return {"documents": writer.rows}
-
-
-SHARD = BuildStep("tokenize/shard", 1, tokenize_shard)
-JOIN = BuildStep("tokenize/index", 1, join_indexes)

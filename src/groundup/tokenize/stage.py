@@ -25,12 +25,12 @@ def run(run: Run) -> None:
     """
     from groundup.artifacts.corpus import VERDICTS, refined_shards
     from groundup.artifacts.tokenizer import CONFIG, FILE
-    from groundup.tokenize.shards import JOIN, SHARD
+    from groundup.tokenize.shards import join_indexes, tokenize_shard
 
     shards = sorted(refined_shards(run.root), key=lambda shard: (shard.source, shard.name))
     tokenizer = _tokenizer(run, shards)
     jobs = [
-        SHARD.job(
+        tokenize_shard.job(
             shard.name,
             inputs={"tokenizer": tokenizer.content} | dict(shard.digests),
             size=shard.documents.stat().st_size,
@@ -40,7 +40,7 @@ def run(run: Run) -> None:
         for shard in shards
     ]
     tokenized = run.build("tokenize", jobs, "tokenizing")
-    join = JOIN.job(
+    join = join_indexes.job(
         "index",
         inputs={a.name: a.manifest["files"]["index.parquet"]["sha256"] for a in tokenized},
         indexes=Unkeyed({a.name: a.path / "index.parquet" for a in tokenized}),
@@ -62,8 +62,8 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     tokenizer is part of the key.
     """
     from groundup.artifacts.pretrained import find_pretrained
-    from groundup.tokenize.adopt import ADOPT
-    from groundup.tokenize.train_bpe import TRAIN_BPE
+    from groundup.tokenize.adopt import adopt_tokenizer
+    from groundup.tokenize.train_bpe import train_tokenizer
 
     if "tokenize" in run.redo:
         # Its key does not know the data that it was made from.
@@ -71,7 +71,7 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     base, texts = find_pretrained(run.recipe), Unkeyed(shards)
     if base is None:
         settings = run.recipe.tokenize
-        job = TRAIN_BPE.job(
+        job = train_tokenizer.job(
             "tokenizer",
             inputs={},
             shards=texts,
@@ -81,7 +81,7 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     else:
         digest = hashlib.sha256(base.carried.data).hexdigest()
         key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
-        job = ADOPT.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
+        job = adopt_tokenizer.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
     what = "training the tokenizer" if base is None else "taking over the tokenizer"
     (tokenizer,) = run.build("tokenize", [job], what, "tokenizer")
     return tokenizer

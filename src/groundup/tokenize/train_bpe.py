@@ -18,7 +18,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, SPECIALS, pieces, write_config
 from groundup.errors import GroundupError
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 
 # A pair that occurs once is not a pattern.
@@ -46,6 +46,7 @@ LARGEST_AUTO = 49_152
 NO_LIMIT = 10**30
 
 
+@build_step("tokenize/tokenizer", version=1)
 def train_tokenizer(
     folder: Path, shards: Sequence[RefinedShard], vocab_size: int | str, sample_megabytes: int
 ) -> Facts:
@@ -72,9 +73,6 @@ def train_tokenizer(
         "train_bytes": train_bytes,
         "sample_bytes": sample.bytes,
     }
-
-
-TRAIN_BPE = BuildStep("tokenize/tokenizer", 1, train_tokenizer)
 
 
 def resolve_vocab_size(vocab_size: int | str, train_bytes: int) -> int:

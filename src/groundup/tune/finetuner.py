@@ -32,7 +32,7 @@ from groundup.model.transformer import Transformer
 from groundup.recipe import Tune
 from groundup.runtime.files import write_json
 from groundup.runtime.progress import progress, say
-from groundup.runtime.run import BuildStep
+from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 from groundup.train.data import derive_seed
 from groundup.train.hardware import Hardware
@@ -154,6 +154,7 @@ class Finetuner:
         write_model(folder / "model", self.model, base)
 
 
+@build_step("tune/model", version=2)
 def tune_model(
     folder: Path,
     *,
@@ -191,9 +192,6 @@ def tune_model(
     _write_lines(folder / "left-out.jsonl", rows.listed())
     counts = {"rows": len(rows.train), "steps": len(metrics)}
     return counts | {"learning_seconds": seconds, "device": hardware.device}
-
-
-TUNE_MODEL = BuildStep("tune/model", 2, tune_model)
 
 
 def _read_rows(data: TuningData, tokenizer: Tokenizer, context: int, tune: Tune, seed: int) -> Rows:

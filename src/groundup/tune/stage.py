@@ -78,7 +78,7 @@ def _without_method(run: Run) -> None:
 
 def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
     from groundup.train.hardware import Hardware, recorded_hardware
-    from groundup.tune.finetuner import LORA_KEYS, TUNE_MODEL
+    from groundup.tune.finetuner import LORA_KEYS, tune_model
 
     device, threads = choose_device(), default_workers()
     hardware = recorded_hardware(run.root) or Hardware(device, threads, micro_batch=16)
@@ -94,7 +94,7 @@ def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
     if not tune.data:
         unused |= set(FILE_KEYS)
     inputs = {"checkpoint": checkpoint.content} | data.inputs
-    return TUNE_MODEL.job(
+    return tune_model.job(
         "tuned",
         inputs,
         key_only={name: value for name, value in settings(tune).items() if name not in unused},
