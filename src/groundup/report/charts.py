@@ -1,4 +1,4 @@
-"""Draw training curves, the architecture and histograms of a report as inline SVG.
+"""Draw training curves and histograms of a report as inline SVG.
 
 Matplotlib draws with placeholder colors, which stand for CSS variables of the page: one drawing
 serves light and dark. No id, date or address of matplotlib is left in a drawing, so equal metrics
@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -20,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from groundup.model.config import ModelConfig
 from groundup.report.figures import Row, number
 from groundup.report.formatting import short, spelled
 
@@ -223,118 +222,6 @@ def _mark_best(axes: Axes, lines: Sequence[Row], best: int | None) -> None:
     words, offset = f"best: {loss:.3f} at step {best:,}", (8 if early else -8, 14)
     style: Any = {"ha": "left" if early else "right", "color": ACCENT, "fontweight": "bold"}
     axes.annotate(words, (best, loss), offset, textcoords="offset points", **style)
-
-
-# The architecture. Units of the diagram are the pixels of a phone, so its text is readable there.
-DIAGRAM_WIDTH, MIDDLE, BOX_WIDTH = 380, 158, 200
-ARROW_TIP = (
-    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6"'
-    ' orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
-)
-
-
-@dataclass
-class Diagram:
-    """A diagram that grows downwards: a box, an arrow with the shape of its tensor, a box."""
-
-    parts: list[str] = field(default_factory=list)
-    y: float = 4
-
-    def text(self, x: float, y: float, words: str, kind: str) -> None:
-        """Add words; `kind` is a class of the style sheet."""
-        self.parts.append(f'<text class="{kind}" x="{x:g}" y="{y:g}">{words}</text>')
-
-    def line(self, path: str, tip: bool = True) -> None:
-        """Add a line."""
-        end = ' marker-end="url(#tip)"' if tip else ""
-        self.parts.append(f'<path class="flow" d="{path}"{end}/>')
-
-    def box(self, title: str, note: str, parameters: str, kind: str = "") -> None:
-        """Add a box, with its parameters to the right."""
-        height = 40 if note else 26
-        self.parts.append(
-            f'<rect class="box {kind}" x="{MIDDLE - BOX_WIDTH / 2}" y="{self.y}"'
-            f' width="{BOX_WIDTH}" height="{height}" rx="5"/>'
-        )
-        self.text(MIDDLE, self.y + 17, title, "name")
-        if note:
-            self.text(MIDDLE, self.y + 32, note, "note")
-        if parameters:
-            self.text(DIAGRAM_WIDTH - 4, self.y + height / 2 + 4, parameters, "count")
-        self.y += height
-
-    def arrow(self, shape: str = "", length: float = 30) -> None:
-        """Add an arrow, with the shape of what flows next to it."""
-        end = self.y + length
-        self.line(f"M{MIDDLE} {self.y}V{end - 1}")
-        if shape:
-            self.text(MIDDLE + 8, self.y + length / 2 + 3, shape, "shape")
-        self.y = end
-
-    def branch(self, width: int, title: str, note: str, parameters: str, inside: str) -> None:
-        """Add a branch of a layer: normalized, transformed, and added to the residual stream."""
-        self.arrow(length=14)
-        entry = self.y - 10
-        self.box("RMSNorm", "", f"{width:,}", "norm")
-        self.arrow(f"[B, T, {width:,}]", 24)
-        self.box(title, note, parameters, "main")
-        x, left = MIDDLE, MIDDLE - BOX_WIDTH / 2 - 14
-        self.text(x + 8, self.y + 15, f"inside: {inside}", "shape")
-        self.line(f"M{x} {self.y}V{self.y + 22}", tip=False)
-        # The residual stream, which leaves at `entry`, and the circle of the sum.
-        self.y += 31
-        self.line(f"M{x} {entry}H{left}V{self.y}H{x - 10}")
-        self.parts.append(f'<circle class="sum" cx="{x}" cy="{self.y}" r="9"/>')
-        self.line(f"M{x - 5} {self.y}h10M{x} {self.y - 5}v10", tip=False)
-        self.y += 9
-
-
-def architecture_diagram(config: ModelConfig) -> str:
-    """Return what a token passes through, with shapes; B is the batch, T the positions."""
-    width, vocab = config.width, config.vocab_size
-    table, stream = f"{vocab * width:,}", f"[B, T, {width:,}]"
-    diagram = Diagram()
-    diagram.text(MIDDLE, diagram.y + 10, "token ids", "name")
-    diagram.y += 14
-    diagram.arrow(f"[B, T ≤ {config.context:,}]")
-    diagram.box("embedding", f"{vocab:,} × {width:,}", table, "tied")
-    diagram.arrow(stream)
-    top = diagram.y - 6
-    _add_layer(diagram, config)
-    frame = (
-        f'<rect class="frame" x="26" y="{top:g}" width="{DIAGRAM_WIDTH - 27}"'
-        f' height="{diagram.y - top + 8:g}" rx="9"/>'
-    )
-    diagram.parts.insert(0, frame)
-    diagram.text(DIAGRAM_WIDTH - 8, top + 17, f"× {config.layers:,}", "times")
-    diagram.y += 8
-    diagram.arrow(stream)
-    diagram.box("RMSNorm", "", f"{width:,}", "norm")
-    diagram.arrow(stream)
-    head = ("the embedding again, transposed", "shared")
-    if not config.tied:
-        head = (f"{width:,} × {vocab:,}", table)
-    diagram.box("output head", *head, "tied")
-    diagram.arrow(f"[B, T, {vocab:,}]")
-    diagram.text(MIDDLE, diagram.y + 12, "logits of the next token", "name")
-    return (
-        f'<svg class="diagram" viewBox="0 0 {DIAGRAM_WIDTH} {diagram.y + 20:g}" role="img"'
-        f' aria-label="Architecture: {config.layers} layers of width {width},'
-        f' {config.parameter_count():,} parameters">'
-        f"{ARROW_TIP}{''.join(diagram.parts)}</svg>"
-    )
-
-
-def _add_layer(diagram: Diagram, config: ModelConfig) -> None:
-    """Add the two branches of one transformer layer."""
-    width, heads, inner = config.width, config.head_width, config.feed_forward
-    attention = (2 * config.heads + 2 * config.kv_heads) * heads * width
-    norms = f" + {2 * heads}" if config.query_key_norm else ""
-    groups = "" if config.heads == config.kv_heads else f", {config.kv_heads} for keys and values"
-    note, shape = f"{config.heads} heads of {heads}{groups}", f"q: [B, {config.heads}, T, {heads}]"
-    diagram.branch(width, "attention", note, f"{attention:,}{norms}", shape)
-    note, parameters = f"{width:,} → 2 × {inner:,} → {width:,}", f"{3 * width * inner:,}"
-    diagram.branch(width, "SwiGLU", note, parameters, f"[B, T, {inner:,}]")
 
 
 # Histograms of documents: refine/quality.json counts them in bins on a fixed logarithmic scale.

@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from groundup.model.config import Layout, ModelConfig
 from groundup.report.charts import (
-    architecture_diagram,
     drawings,
     has_curve,
     loss_chart,
@@ -286,7 +285,7 @@ def tokenizer(page: PageInput) -> Section | None:
 
 @section
 def architecture(page: PageInput) -> Section | None:
-    """Return the diagram of the model, and its parameters by part."""
+    """Return the configuration of the model, and its parameters by part."""
     figures = page.figures
     if not figures.has("model.parameters.embedding"):
         return None
@@ -294,7 +293,6 @@ def architecture(page: PageInput) -> Section | None:
     layout: Layout = "llama" if figures.figures["model.layout"]["value"] == "llama" else "qwen3"
     config = ModelConfig(**sizes, layout=layout, tied=not figures.has("model.parameters.head"))
     return {
-        "diagram": Markup(architecture_diagram(config)),
         "parts": PARTS if config.tied else UNTIED_PARTS,
         "config": config,
     }
