@@ -42,20 +42,13 @@ STYLE: dict[Any, Any] = {
     # A run may be called $x$.
     "text.parse_math": False,
     "text.color": INK,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
+    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), RULE),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
+    **{f"axes.spines.{side}": False for side in ("top", "right", "left")},
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "grid.color": RULE,
     "grid.linewidth": 0.4,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
     "ytick.major.size": 0,
     "legend.frameon": False,
     "lines.linewidth": 1.3,
@@ -63,6 +56,7 @@ STYLE: dict[Any, Any] = {
 }
 # A longer curve is averaged in buckets: more points than pixels make a page heavy and no clearer.
 MAX_POINTS = 500
+# A shorter curve marks its points: one point is no line.
 FEW_POINTS = 10
 # Inches.
 WIDE, NARROW, SMALL = (7.4, 3.1), (3.5, 2.6), (2.55, 1.75)
@@ -129,7 +123,6 @@ def loss_chart(lines: Sequence[Row], checkpoints: Sequence[int], best: int | Non
 
     def draw(axes: Axes) -> None:
         steps, losses = series(lines, "loss")
-        # One point is no line.
         marker = "." if len(steps) < FEW_POINTS else ""
         axes.plot(steps, losses, marker=marker, color=MUTED, linewidth=1, label="training")
         steps, losses = series(lines, "validation_loss")
@@ -229,11 +222,7 @@ def _mark_best(axes: Axes, lines: Sequence[Row], best: int | None) -> None:
 # the counts from there on.
 STEPS = ("collected", "cleaned", "filtered", "kept")
 # Measure → its unit.
-MEASURES = {
-    "bytes": "bytes",
-    "words": "words",
-    "repeated_lines": "share",
-}
+MEASURES = {"bytes": "bytes", "words": "words", "repeated_lines": "share"}
 # Of a histogram; units are about the pixels that it has on a page, so its words have their size.
 WIDTH, HEIGHT, FOOT = 220, 64, 14
 # MIN_BARS are three doublings, so that neighboring bins do not look like different worlds.

@@ -75,11 +75,7 @@ class Problems:
 
 
 def json_file(root: Path, name: str) -> Any:
-    """Return the value of a JSON file of the run, or None if there is no such file.
-
-    Raises:
-        DamagedRunFileError: it is not JSON.
-    """
+    """Return a JSON file of the run, None if there is none; DamagedRunFileError if no JSON."""
     try:
         return json.loads((root / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -104,11 +100,7 @@ def json_lines(root: Path, name: str) -> Iterator[Row]:
 
 
 def lock_table(root: Path) -> dict[str, Any]:
-    """Return the resolved recipe as a table, without the folder that it was resolved in.
-
-    Raises:
-        DamagedRunFileError: it is not TOML.
-    """
+    """Return the resolved recipe without its folder; DamagedRunFileError if it is no TOML."""
     path = root / LOCK
     if not path.exists():
         return {}
@@ -121,11 +113,7 @@ def lock_table(root: Path) -> dict[str, Any]:
 
 
 def view(root: Path, stage: str) -> Artifact | None:
-    """Return the published view of a stage, or None if the stage has not run.
-
-    Raises:
-        DamagedRunFileError: the view exists and is incomplete.
-    """
+    """Return the view of a stage, None if it has not run; DamagedRunFileError if not whole."""
     published = Store(root).view(stage)
     if published is None and (root / stage / MANIFEST).exists():
         raise DamagedRunFileError(f"{stage}/ is not whole")

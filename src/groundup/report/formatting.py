@@ -94,8 +94,7 @@ def formatted(value: Value, form: str = "") -> str:
 def in_words(value: Any) -> str:
     """Return a setting or a table of settings for people: `device cpu, compile no`."""
     if isinstance(value, Mapping):
-        pairs = [f"{spaced(str(key))} {in_words(inner)}" for key, inner in value.items()]
-        return ", ".join(pairs) or "none"
+        return ", ".join(f"{spaced(str(k))} {in_words(v)}" for k, v in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(in_words, value)) or "none"
     if value is None or isinstance(value, bool):

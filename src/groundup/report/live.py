@@ -155,7 +155,7 @@ class Renderer:
         the page belongs to that process.
         """
         with page_errors():
-            from groundup.report.figures import lock_table
+            from groundup.report.figures import DATA_STAGES, lock_table
             from groundup.report.gather import gather_content, gather_facts, merge
 
             events = Ledger(self.root / "ledger.jsonl").events()
@@ -168,8 +168,7 @@ class Renderer:
                 return
             recipe = lock_table(self.root)
             facts = gather_facts(self.root, str(recipe["name"]))
-            data_stages = ("collect", "refine", "tokenize")
-            hashes = [row for row in facts["artefacts"] if row["name"] in data_stages]
+            hashes = [row for row in facts["artefacts"] if row["name"] in DATA_STAGES]
             if hashes != self._scanned:
                 self._content = gather_content(self.root, int(recipe["seed"]))
                 self._scanned = hashes
@@ -211,8 +210,7 @@ def publish_page(root: Path, report: Report, refresh: bool, heartbeat: float | N
     with Store(root).stage() as folder:
         write_files(folder, report, lines, status(root, report, lines, refresh, heartbeat))
         facts = {"live": refresh, "heartbeat": heartbeat}
-        manifest = {"view": "report", "artefacts": [], "facts": facts}
-        commit(folder, root / "report", manifest)
+        commit(folder, root / "report", {"view": "report", "artefacts": [], "facts": facts})
 
 
 def status(

@@ -17,12 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from groundup.model.config import Layout, ModelConfig
-from groundup.report.charts import (
-    drawings,
-    has_curve,
-    loss_chart,
-    small_chart,
-)
+from groundup.report.charts import drawings, has_curve, loss_chart, small_chart
 from groundup.report.figures import MODEL_SIZES, PLANNED, Problems, Row, leaves
 from groundup.report.formatting import (
     FigureHtml,
@@ -52,10 +47,8 @@ PARTS = {
     "feed_forward": "feed-forward",
     "norms": "norms",
 }
-# The largest are shown; a click shows the others.
-MAX_SOURCES = 10
-# Sources without a document that are named at the top of the page.
-MAX_EMPTY = 5
+# Sources shown before a click shows the others; sources that gave nothing named at the top.
+MAX_SOURCES, MAX_EMPTY = 10, 5
 NOTHING_HELD_OUT = (
     "nothing is held out; the split is by document, book, project or thread, and needs two of them"
 )
@@ -139,8 +132,8 @@ def page_template(name: str) -> Template:
         lstrip_blocks=True,
     )
     filters = {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
-    filters["in_words"] = in_words
-    environment.filters |= filters | {"in_form": formatted, "plain": plain_markdown}
+    filters |= {"in_form": formatted, "in_words": in_words, "plain": plain_markdown}
+    environment.filters |= filters
     return environment.get_template(name)
 
 
@@ -160,12 +153,10 @@ def empty_sources(figures: FigureHtml) -> dict[str, str]:
         kept = f"tokens.kept.documents.{name}"
         if documents and (figures.value(kept) or not figures.has(kept)):
             continue
-        stage = "refine" if documents else "collect"
-        what, unit = f"nothing kept: {documents:,.0f}", "document"
-        count = documents
+        stage, what, unit, count = "refine", "nothing kept", "document", documents
         if not documents:
+            stage, what, unit = "collect", "nothing read", "file"
             count = figures.value(f"collect.files.{name}")
-            what, unit = f"nothing read: {count:,.0f}", "file"
         reasons = {
             row["reason"]: figures.value(f"{stage}.dropped_by.{name}@{row['reason']}")
             for row in drops
@@ -174,7 +165,8 @@ def empty_sources(figures: FigureHtml) -> dict[str, str]:
         words = [f"{n:,.0f} {reason}" for reason, n in reasons.items()]
         if len(words) == 1:
             words = [f"all {next(iter(reasons))}"]
-        notes[name] = ", ".join([f"{what} {unit}{'s' if count != 1 else ''}", *words])
+        total = f"{what}: {count:,.0f} {unit}{'s' if count != 1 else ''}"
+        notes[name] = ", ".join([total, *words])
     return notes
 
 
