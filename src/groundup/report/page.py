@@ -131,9 +131,9 @@ def page_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: Row = {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
+    filters = environment.filters
+    filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
     filters |= {"in_form": formatted, "in_words": in_words, "plain": plain_markdown}
-    environment.filters |= filters
     return environment.get_template(name)
 
 
