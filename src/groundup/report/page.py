@@ -131,9 +131,9 @@ def page_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = environment.filters
-    filters |= {"visible": visible, "spelled": spelled, "spaced": spaced, "size": size}
-    filters |= {"in_form": formatted, "in_words": in_words, "plain": plain_markdown}
+    of_text = {"visible": visible, "spelled": spelled, "spaced": spaced, "plain": plain_markdown}
+    of_values: Row = {"size": size, "in_form": formatted, "in_words": in_words}
+    environment.filters |= of_text | of_values
     return environment.get_template(name)
 
 
