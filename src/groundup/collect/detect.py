@@ -42,7 +42,7 @@ from groundup.collect.readers.code import (
 )
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
-from groundup.collect.readers.text import TEXT_KEYS, first_text
+from groundup.collect.readers.text import record_text
 from groundup.collect.sources import RawFile, list_source
 from groundup.errors import SourceError
 from groundup.recipe import Source
@@ -204,7 +204,7 @@ def _detect_records(item: Item, format: str) -> Detection:
     if not records:
         return Detection(None, format, f"{format} without a record that can be read")
     first = records[0] if isinstance(records[0], Mapping) else {}
-    keys, has_text = {str(key).lower() for key in first}, first_text(first, TEXT_KEYS) is not None
+    keys, has_text = {str(key).lower() for key in first}, record_text(first) is not None
     if any(required <= keys for required in _EVALUATION_KEYS) or (
         _EVALUATION_NAME.search(_words(item.origin)) and not (has_text and _has_url(first))
     ):

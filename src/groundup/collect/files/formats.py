@@ -54,6 +54,8 @@ _HTML = re.compile(
     r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|meta|title)\b",
     re.IGNORECASE | re.DOTALL,
 )
+# A line of JSONL may be a conversation, which is an array of messages.
+_MESSAGE = re.compile(r'\[\s*\{\s*"(?:role|from|speaker|content|value)"')
 _WIKITEXT = re.compile(
     r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE
 )
@@ -80,6 +82,9 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
         return "empty"
     if is_epub(name, head):
         return "epub"
+    if head.startswith(b"\x1e"):
+        # A JSON text sequence has a record separator before each record.
+        head = head.replace(b"\x1e", b"")
     stem = re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())
     named = _BY_SUFFIX.get(stem.rpartition(".")[2])
     magic = next((format for start, format in _MAGIC.items() if head.startswith(start)), None)
@@ -103,6 +108,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
     start = head.lstrip()[:16]
     if named == "json" and is_jsonl(head):
         return "jsonl"
+    if named == "jsonl" and _is_json(head):
+        return "json"
     if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
         return named
     root = _XML_ROOT.search(head[:4096])
@@ -132,6 +139,16 @@ def is_jsonl(head: str) -> bool:
             json.loads(lines[0], strict=False)
             return True
     return False
+
+
+def _is_json(head: str) -> bool:
+    """Return whether the first line of a file is the start of a JSON array or of a long object."""
+    lines = [line.strip() for line in head.lstrip().split("\n", 8)[:8] if line.strip()]
+    if not lines or lines[0] in ("{", "[", "[{"):
+        return bool(lines)
+    if not lines[0].startswith("[") or _MESSAGE.match(lines[0]):
+        return False
+    return len(lines) == 1 or lines[0].endswith(",") or not lines[1].startswith("[")
 
 
 def wikitext_share(head: str) -> float:

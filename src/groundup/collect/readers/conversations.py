@@ -31,10 +31,9 @@ from groundup.collect.readers.chat_layouts import (
 )
 from groundup.collect.readers.records import NumberedRecord, lower_keys, read_records
 from groundup.collect.readers.text import (
-    TEXT_KEYS,
     declared_encoding,
-    first_text,
     read_text,
+    record_text,
     text_document,
 )
 from groundup.recipe import Source
@@ -75,7 +74,7 @@ def conversation_documents(
             yield Reject(refused[0], index, refused[1])
         elif messages:
             yield _document(messages, index, _thread_group(record, index, item))
-        elif isinstance(record, Mapping) and first_text(record, TEXT_KEYS):
+        elif isinstance(record, Mapping) and record_text(record):
             yield text_document(record, index, item)
         else:
             detail = "no known layout of a conversation in " + _shape(record)

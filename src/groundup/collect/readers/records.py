@@ -2,13 +2,14 @@
 
 Every format is read in bounded memory: one record, or one small batch of rows, at a time. A record
 that cannot be parsed costs itself where the format allows that, and the file from there on
-otherwise.
+otherwise. A mistake in YAML costs an entry of a list, or a document.
 """
 
 from __future__ import annotations
 
 import codecs
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ from groundup.collect.charset import (
     open_text,
     repair_text,
 )
-from groundup.collect.files.formats import detect_format
+from groundup.collect.files.formats import detect_format, text_head
 from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, bounded_lines, read_all
 from groundup.collect.readers.columnar import read_columnar
 from groundup.collect.readers.csv_rows import read_csv
@@ -37,13 +38,23 @@ MAX_YAML_DEPTH = 100
 # One element of a JSON array, or one entry of a JSON object, in characters.
 MAX_ELEMENT = 256 << 20
 _CHUNK = 1 << 20
+# Bytes of a line of JSONL that holds no record.
+_BLANK = b" \t\r\n\xef\xbb\xbf\0\x1e"
 
 # Keys under which an object wraps a list of records.
 _WRAPPERS = frozenset(
     "data rows items examples records dialogues dialogs conversations train test validation".split()
 )
 _DECODER = json.JSONDecoder(strict=False)
-_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+# What stands between values: white space, and the record separator of JSON text sequences.
+_SPACE = re.compile(r"[ \t\r\n\ufeff\x1e]*")
+_SEPARATORS = " \t\r\n\ufeff\x1e,"
+_INDEX = re.compile(r"-?\d+")
+_YAML_DOCUMENT = re.compile(r"^%[^\n]*\n(?:[%#][^\n]*\n|[ \t]*\n)*---|^---(?=\s|\Z)", re.MULTILINE)
+_YAML_ENTRY = re.compile(r"^-(?=[ \n])", re.MULTILINE)
+# What may come before the first word of a document; and a document whose first word is an entry.
+_YAML_PREFIX = re.compile(r"(?:(?:---|%|[ \t]*#)[^\n]*\n|[ \t]*\n)*+")
+_YAML_LIST = re.compile(_YAML_PREFIX.pattern + r"-[ \n]")
 # Possessive quantifiers: backtracking in a long string takes a hundred times its size.
 _BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -72,19 +83,19 @@ def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
     if bom_encoding(item.head) in ("utf-16", "utf-32"):
         text_lines = bounded_lines(open_text(item), ("\n", "\r"), MAX_RECORD)
         lines = (line and line.encode("utf-8", "replace") for line in text_lines)
-    lines = (line for line in lines if line is None or line.strip(b" \t\r\n\xef\xbb\xbf\0"))
+    lines = (line for line in lines if line is None or line.strip(_BLANK))
     for index, line in enumerate(lines):
         if line is None:
             yield index, Reject("too-large", index, f"a line longer than {MAX_RECORD >> 20} MB")
             continue
         try:
-            record = orjson.loads(line)
+            record = orjson.loads(line.lstrip(b"\x1e"))
         except ValueError:
             # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero bytes of
             # a failed disk. Real files have all of them.
             try:
                 text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
-                record = json.loads(text.lstrip("\ufeff"), strict=False)
+                record = json.loads(text.lstrip("\ufeff\x1e"), strict=False)
             except (ValueError, RecursionError) as error:
                 detail = f"not JSON: {str(error).partition(': line')[0]}"
                 record = Reject("malformed", index, detail)
@@ -92,30 +103,107 @@ def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
 
 
 def _read_json(item: Item) -> Iterator[NumberedRecord]:
-    index = held = 0
-    # Entries that are no records themselves are the columns of one record.
-    single: dict[str, Any] = {}
-    for key, value, length in json_elements(item.stream, detect_encoding(item.head)):
-        records: Iterable[Record] = ()
-        if key is None or isinstance(value, Reject):
-            records = [value]
-        elif key in _WRAPPERS and isinstance(value, list) and value and not _is_message(value[0]):
-            records = value
-        elif isinstance(value, dict) and not _is_message(value) and not single:
-            records = [{"id": key} | value]
-        else:
-            single[key] = value
-        for record in records:
+    window = JsonWindow(item.stream, detect_encoding(item.head))
+    is_sequence = _is_sequence(item.head)
+    index = 0
+    while True:
+        for record in _list_records(window.value()) if is_sequence else _json_records(window):
             is_reject = isinstance(record, Reject)
             yield index, replace(record, record=index) if is_reject else record
             index += 1
-        if key in single:
-            held += length
-        if held > MAX_RECORD:
+        window.take(",")
+        following = window.peek()
+        if not following:
+            break
+        if following not in "[{":
+            raise window.error("there is more after the end of the JSON")
+        is_sequence = True
+    if is_sequence and window.damage:
+        raise window.damage
+
+
+def _is_sequence(head: bytes) -> bool:
+    """Return whether a file holds values one after another, as jq and `json-seq` write them."""
+    text = text_head(head)
+    try:
+        _, end = _DECODER.raw_decode(text, text.find("{"))
+    except (ValueError, RecursionError):
+        return False
+    return text.lstrip(_SEPARATORS).startswith("{") and text[end:].lstrip(_SEPARATORS).startswith(
+        ("{", "[")
+    )
+
+
+def _list_records(value: Any) -> Iterable[Record]:
+    """Return the records of a value of a sequence: its items, those that it wraps, or itself."""
+    if isinstance(value, list):
+        is_conversation = value and isinstance(value[0], Mapping) and _is_message(value[0])
+        return [value] if is_conversation else value
+    if isinstance(value, dict) and value:
+        lists = [part for key, part in value.items() if key in _WRAPPERS]
+        if len(lists) == 1 and isinstance(lists[0], list) and lists[0]:
+            return [value] if _is_message(lists[0][0]) else lists[0]
+        if all(isinstance(part, dict) and not _is_message(part) for part in value.values()):
+            return [{"id": key} | part for key, part in value.items()]
+    return [value]
+
+
+def _json_records(window: JsonWindow) -> Iterator[Record]:
+    """Yield the records of an array, or of an object in one of the layouts in common use.
+
+    pandas writes a table as {column: {row: value}}, as {row: {column: value}}, as {"columns": […],
+    "index": […], "data": [[…], …]}, or as {"schema": {…}, "data": [{…}, …]}.
+    """
+    # Entries that are no records themselves are the columns of one record.
+    single: dict[str, Any] = {}
+    table: dict[str, dict[str, Any]] = {}
+    held = 0
+    for key, value, length in json_elements(window):
+        if key is None or isinstance(value, Reject):
+            yield value
+        elif key == "data" and isinstance(single.get("columns"), list) and _has_lists(value):
+            names = single.pop("columns")
+            single.pop("index", None)
+            yield from (_split_row(names, row) for row in value)
+        elif key in _WRAPPERS and isinstance(value, list) and value and not _is_message(value[0]):
+            yield from value
+        elif not single and _is_column(key, value, next(iter(table.values()), None)):
+            table[key] = value
+        elif key == "schema" and isinstance(value, dict) and "pandas_version" in value:
+            continue
+        elif isinstance(value, dict) and not _is_message(value) and not single:
+            yield {"id": key} | value
+        else:
+            single[key] = value
+        held += length if key in single or key in table else 0
+        if held > (limit := MAX_ELEMENT if table else MAX_RECORD):
             detail = "an object whose entries are no records of their own is longer than"
-            raise DamagedError("too-large", f"{detail} {MAX_RECORD >> 20} MB")
+            raise DamagedError("too-large", f"{detail} {limit >> 20} MB")
+    for row in dict.fromkeys(row for column in table.values() for row in column):
+        yield {name: column[row] for name, column in table.items() if row in column}
     if single:
-        yield index, single
+        yield single
+
+
+def _has_lists(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+
+
+def _split_row(names: list[Any], row: Any) -> Record:
+    if not isinstance(row, list) or len(row) != len(names):
+        width = len(row) if isinstance(row, list) else 1
+        return Reject("malformed", detail=f"a row of {width} values for {len(names)} columns")
+    return dict(zip(map(str, names), row, strict=True))
+
+
+def _is_column(key: str, value: Any, first: dict[str, Any] | None) -> bool:
+    """Return whether an entry is a column like the first one: its rows have numbers for names."""
+    if not isinstance(value, dict) or not value:
+        return False
+    if first is not None:
+        return value.keys() == first.keys()
+    is_scalar = not any(isinstance(part, dict) for part in value.values())
+    return is_scalar and not _INDEX.fullmatch(key) and all(map(_INDEX.fullmatch, value))
 
 
 def _is_message(value: Any) -> bool:
@@ -125,9 +213,7 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def json_elements(
-    source: io.BufferedReader, encoding: str
-) -> Iterator[tuple[str | None, Any, int]]:
+def json_elements(window: JsonWindow) -> Iterator[tuple[str | None, Any, int]]:
     """Yield the elements of a JSON array, or the entries of a JSON object, one by one.
 
     Each is (key, value, length): the key is None in an array, the length is in characters of the
@@ -136,7 +222,6 @@ def json_elements(
     Raises:
         DamagedError: the text is no array or object, or ends early. What came before was yielded.
     """
-    window = _Window(source, encoding)
     opening = window.peek()
     if opening not in ("[", "{") or not opening:
         raise DamagedError("malformed", "it starts with neither [ nor {")
@@ -152,11 +237,9 @@ def json_elements(
         yield key, value, window.length
         if not window.take(",") and window.peek() != closing:
             raise window.error("the JSON ends or goes wrong after an element")
-    if window.peek():
-        raise window.error("there is more after the end of the JSON")
 
 
-class _Window:
+class JsonWindow:
     """The part of a JSON text that was read and not yet consumed: memory holds one element."""
 
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
@@ -165,8 +248,8 @@ class _Window:
         self.text, self.position, self.ended = "", 0, False
         # Characters of the value that was consumed last.
         self.length = 0
-        # Damage of the source, raised after everything before it was used.
-        self._damage: DamagedError | None = None
+        # Damage of the source, to be raised after everything before it was used.
+        self.damage: DamagedError | None = None
 
     def _grow(self) -> None:
         """Drop what was consumed, and double the rest (up to one character over MAX_ELEMENT)."""
@@ -177,15 +260,15 @@ class _Window:
             try:
                 data = self._source.read1(_CHUNK)
             except DamagedError as damage:
-                self._damage, data = damage, b""
+                self.damage, data = damage, b""
             self.ended = not data
             count -= len(data)
-            parts.append(self._decoder.decode(data, final=self.ended and self._damage is None))
+            parts.append(self._decoder.decode(data, final=self.ended and self.damage is None))
         self.text, self.position = "".join(parts), 0
 
     def error(self, detail: str) -> DamagedError:
         """Return why the text stops here: damage to the file, its end, or a mistake in it."""
-        return self._damage or DamagedError("malformed" if self.peek() else "truncated", detail)
+        return self.damage or DamagedError("malformed" if self.peek() else "truncated", detail)
 
     def peek(self) -> str:
         """Return the next character that is not white space; "" at the end."""
@@ -233,7 +316,7 @@ class _Window:
                     return Reject("malformed", detail=str(error).partition(": line")[0])
             if self.ended:
                 detail = "the JSON ends in the middle of a value, or a bracket in it is wrong"
-                raise self._damage or DamagedError("truncated", detail)
+                raise self.damage or DamagedError("truncated", detail)
             if len(self.text) - self.position >= MAX_ELEMENT:
                 detail = f"one JSON value is longer than {MAX_ELEMENT >> 20} MB"
                 raise DamagedError("too-large", detail)
@@ -251,36 +334,108 @@ class _Window:
 
 
 def _read_yaml(item: Item) -> Iterator[NumberedRecord]:
+    text = decode(read_all(item.stream, MAX_YAML))
+    for index, record in enumerate(_yaml_records(text, 0)):
+        yield index, replace(record, record=index) if isinstance(record, Reject) else record
+
+
+def _yaml_records(text: str, line: int) -> Iterator[Record]:
+    """Yield the records of a YAML text, of which `line` lines come before.
+
+    A text with a mistake is cut into its documents, and a document into the entries of its list.
+    """
+    try:
+        loader, pages = _yaml_pages(text, line)
+    except DamagedError as damage:
+        parts = _cut_yaml(text, _YAML_DOCUMENT)
+        if len(parts) == 1 and _YAML_LIST.match(text):
+            parts = _cut_yaml(text, _YAML_ENTRY)
+        if len(parts) == 1:
+            yield Reject(damage.reason, detail=damage.detail)
+            return
+        for part in parts:
+            yield from _yaml_records(part, line)
+            line += part.count("\n")
+        return
+    for page in pages:
+        yield from _page_records(loader, page, line)
+
+
+def _cut_yaml(text: str, start: re.Pattern[str]) -> list[str]:
+    """Cut a text before each match of `start`; comments and blank lines before the first stay."""
+    starts = [match.start() for match in start.finditer(text)]
+    if starts and _YAML_PREFIX.fullmatch(text, 0, starts[0]):
+        del starts[0]
+    return [text[a:b] for a, b in itertools.pairwise([0, *starts, len(text)])]
+
+
+def _yaml_pages(text: str, line: int) -> tuple[Any, list[Any]]:
+    """Return a loader and the nodes of the documents of a text.
+
+    Raises:
+        DamagedError: it is no YAML, nests too deeply, or has aliases.
+    """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = decode(read_all(item.stream, MAX_YAML))
+    loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+    # A date is read as it is written: a text wants its characters.
+    string = yaml.SafeLoader.construct_yaml_str
+    loader.add_constructor("tag:yaml.org,2002:timestamp", string)
     depth = 0
     try:
         for token in yaml.scan(text, Loader=loader):
             name = type(token).__name__
+            where = f"line {line + token.start_mark.line + 1}: "
             if name == "AliasToken":
                 # An alias may name a list of aliases, and so on. No data set uses them.
-                raise DamagedError("malformed", "YAML with aliases is not read")
+                raise DamagedError("malformed", f"{where}YAML with aliases is not read")
             depth += name.endswith(("SequenceStartToken", "MappingStartToken"))
             depth -= name.endswith("EndToken") and not name.startswith(("Document", "Stream"))
             if depth > MAX_YAML_DEPTH:
-                raise DamagedError("nesting", f"YAML nests more than {MAX_YAML_DEPTH} deep")
-        pages = list(yaml.load_all(text, Loader=loader))
+                raise DamagedError("nesting", f"{where}YAML nests more than {MAX_YAML_DEPTH} deep")
+        return loader(text), list(yaml.compose_all(text, Loader=loader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DamagedError("malformed", "not YAML: " + " ".join(str(error).split())[:200]) from None
-    index = 0
-    for page in pages:
-        # A page is a list of records, an object that wraps one such list, or a record itself.
-        lists = [page]
-        if isinstance(page, Mapping):
-            lists = [value for key, value in page.items() if key in _WRAPPERS]
-        records = lists[0] if len(lists) == 1 and isinstance(lists[0], list) else []
-        if not records or _is_message(records[0]):
-            records = [page] if page is not None else []
-        for record in records:
-            yield index, record
-            index += 1
+        raise DamagedError("malformed", _yaml_mistake(error, line)) from None
+
+
+def _yaml_mistake(error: Exception, line: int, record: int = 0) -> str:
+    """Return what is wrong with a YAML text after `line` lines, in its line or its record's."""
+    mark = getattr(error, "problem_mark", None)
+    if "scanning" in (getattr(error, "context", None) or ""):
+        # Where a word begins that has no end.
+        mark = getattr(error, "context_mark", mark)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+    return f"line {line + (mark.line if mark else record) + 1}: not YAML: {problem}"
+
+
+def _page_records(loader: Any, page: Any, line: int) -> Iterator[Record]:
+    """Yield the records of a document: of a list, of an object that wraps one, or one record."""
+    import yaml
+
+    def construct(node: Any) -> Record:
+        """Return the value of a record; a value in it that cannot be built costs the record."""
+        try:
+            return loader.construct_document(node)
+        except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
+            loader.state_generators = []
+            return Reject("malformed", detail=_yaml_mistake(error, line, node.start_mark.line))
+
+    lists = {"": page}
+    if isinstance(page, yaml.MappingNode):
+        # The last one of equal keys counts.
+        lists = {key.value: value for key, value in page.value if str(key.value) in _WRAPPERS}
+    nodes: list[Any] = []
+    if len(lists) == 1:
+        (node,) = lists.values()
+        nodes = node.value if node.tag == "tag:yaml.org,2002:seq" else []
+    first = construct(nodes[0]) if nodes else ""
+    if _is_message(first):
+        first = construct(page)
+        nodes = [page]
+        if first is None:
+            return
+    yield first
+    yield from map(construct, nodes[1:])
 
 
 RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {

@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.charset import decode, detect_encoding, repair_text
+from groundup.collect.charset import (
+    SAMPLE_BYTES,
+    decode,
+    detect_encoding,
+    is_binary,
+    repair_text,
+)
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import content_text
 from groundup.collect.readers.feeds import element_lines, xml_root
@@ -118,10 +124,9 @@ def text_document(record: Any, index: int, item: Item, kind: str = "") -> Docume
         record = {"text": record}
     if not isinstance(record, Mapping):
         return Reject("no-text", index, f"a {type(record).__name__} where an object was expected")
-    text = first_text(record, TEXT_KEYS)
+    text = record_text(record)
     if text is None:
-        known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(map(str, list(record)[:8]))
-        return Reject("no-text", index, f"no key of {known}, … among {keys}")
+        return Reject("no-text", index, _why_no_text(record))
     if not text.strip():
         return Reject("empty", index)
     group = first_text(record, ("group",))
@@ -135,6 +140,41 @@ def text_document(record: Any, index: int, item: Item, kind: str = "") -> Docume
     license_name = first_text(record, ("license",)) or ""
     language = first_text(record, ("language", "lang")) or ""
     return Document(text, index, group, license_name, language if len(language) == 2 else "")
+
+
+def record_text(record: Mapping[str, Any]) -> str | None:
+    """Return the text of a record; a list of texts is joined by blank lines, bytes are UTF-8."""
+    text = first_text(record, TEXT_KEYS)
+    if text is not None:
+        return text
+    values = lower_keys(record)
+    texts = (_joined_text(values.get(key)) for key in TEXT_KEYS)
+    return next((text for text in texts if text is not None), None)
+
+
+def _joined_text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        is_text = not is_binary(value[:SAMPLE_BYTES])
+        return repair_text(value.decode("utf-8", "surrogateescape")) if is_text else None
+    if isinstance(value, (list, tuple)):
+        parts = [_joined_text(part) if isinstance(part, bytes) else part for part in value]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "\n\n".join(texts) if texts and len(texts) == len(value) else None
+    return None
+
+
+def _why_no_text(record: Mapping[str, Any]) -> str:
+    values = lower_keys(record)
+    key = next((key for key in TEXT_KEYS if key in values), None)
+    if key is None:
+        known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(map(str, list(record)[:8]))
+        return f"no key of {known}, … among {keys}"
+    value = values[key]
+    if value is None:
+        return f"its {key} is null"
+    kind = "bytes that are no text" if isinstance(value, bytes) else f"a {type(value).__name__}"
+    kind += " of something else than texts" if isinstance(value, (list, tuple)) and value else ""
+    return f"its {key} is no text but {kind}"
 
 
 def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
