@@ -59,6 +59,12 @@ def test_rows_of_pandas_that_do_not_fit(read: Read) -> None:
     assert told(read("text", "x.json", json.dumps(table))) == ["its text is null", "two"]
 
 
+def test_one_object_is_no_table(read: Read) -> None:
+    """An object that has a text beside numbered values is a record, as before."""
+    data = json.dumps({"scores": {"0": 1, "1": 2}, "text": "A text."})
+    assert told(read("text", "x.json", data))[1:] == ["A text."]
+
+
 def test_a_table_by_columns_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """All columns are held at once; a table that is too long for that is listed."""
     monkeypatch.setattr(records, "MAX_ELEMENT", 2000)
@@ -81,9 +87,11 @@ def test_objects_one_after_another(joint: str, indent: int | None, name: str, re
 
 def test_pages_one_after_another(read: Read) -> None:
     """Each value may be a list of records, or wrap one; the first may be longer than the sample."""
-    pages = [{"items": ROWS[:2], "next": 2}, [ROWS[2]], {"a": ROWS[0], "b": ROWS[1]}]
+    pages = [{"items": ROWS[:2]}, [ROWS[2]], {"a": ROWS[0], "b": ROWS[1]}]
+    pages.append({"text": "Beside a list.", "items": ROWS[:1]})
     data = "".join(json.dumps(page, indent=1) for page in pages)
-    assert told(read("text", "x.json", data)) == ["one", "two", "three", "one", "two"]
+    expected = ["one", "two", "three", "one", "two", "one", "Beside a list."]
+    assert told(read("text", "x.json", data)) == expected
     long = {"text": "x" * 100_000, "n": 0}
     results = told(
         read("text", "x.json", "\n".join(json.dumps(r, indent=1) for r in [long, *ROWS]))

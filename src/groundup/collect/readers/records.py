@@ -129,9 +129,8 @@ def _is_sequence(head: bytes) -> bool:
         _, end = _DECODER.raw_decode(text, text.find("{"))
     except (ValueError, RecursionError):
         return False
-    return text.lstrip(_SEPARATORS).startswith("{") and text[end:].lstrip(_SEPARATORS).startswith(
-        ("{", "[")
-    )
+    following = text[end:].lstrip(_SEPARATORS)
+    return text.lstrip(_SEPARATORS).startswith("{") and following.startswith(("{", "["))
 
 
 def _list_records(value: Any) -> Iterable[Record]:
@@ -142,7 +141,9 @@ def _list_records(value: Any) -> Iterable[Record]:
     if isinstance(value, dict) and value:
         lists = [part for key, part in value.items() if key in _WRAPPERS]
         if len(lists) == 1 and isinstance(lists[0], list) and lists[0]:
-            return [value] if _is_message(lists[0][0]) else lists[0]
+            rest = {key: part for key, part in value.items() if key not in _WRAPPERS}
+            is_record = _is_message(lists[0][0])
+            return [value] if is_record else itertools.chain(lists[0], filter(None, [rest]))
         if all(isinstance(part, dict) and not _is_message(part) for part in value.values()):
             return [{"id": key} | part for key, part in value.items()]
     return [value]
@@ -179,10 +180,13 @@ def _json_records(window: JsonWindow) -> Iterator[Record]:
         if held > (limit := MAX_ELEMENT if table else MAX_RECORD):
             detail = "an object whose entries are no records of their own is longer than"
             raise DamagedError("too-large", f"{detail} {limit >> 20} MB")
+    if single:
+        # A table has columns only: these are records, or what else the one record holds.
+        yield from ({"id": name} | column for name, column in table.items())
+        yield single
+        return
     for row in dict.fromkeys(row for column in table.values() for row in column):
         yield {name: column[row] for name, column in table.items() if row in column}
-    if single:
-        yield single
 
 
 def _has_lists(value: Any) -> bool:
