@@ -54,7 +54,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def digests(run: Run) -> dict[str, str]:
-    folder = run.root / "tune"
+    return folder_digests(run.root / "tune")
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
     return {
         p.relative_to(folder).as_posix(): file_digest(p)
         for p in folder.rglob("*")
@@ -204,14 +207,27 @@ def test_what_the_recipe_asked_for_goes_when_it_no_longer_does(tmp_path: Path) -
     assert find_model(run.root).name == "step-000007"
 
 
-def test_a_recipe_that_tunes_replaces_what_was_tuned_by_hand(run: Run) -> None:
+def test_a_recipe_that_tunes_archives_what_was_tuned_by_hand(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole, with a line that names the folder, and also if the store has the recipe's model."""
     tune(by_hand(run, epochs=1))
+    before = digests(run)
     asked = Run(run.root, dataclasses.replace(run.recipe, tune=Tune(**TUNE)))
     write_lock(asked.root, asked.recipe)
     tune(asked)
     assert figures(run)["settings"]["epochs"] == 2
     view = run.store.view("tune")
     assert view is not None and not view.facts["by_hand"]
+    first = run.root / "aside" / "tune-1"
+    assert folder_digests(first) == before
+    assert f"tuned by hand moved to {first}, since [tune]" in capsys.readouterr().err
+    tune(by_hand(run, epochs=1))
+    tune(asked)
+    assert (run.root / "aside" / "tune-2" / "model" / "model.safetensors").exists()
+    assert "tune-2" in capsys.readouterr().err
+    tune(asked)
+    assert len(list((run.root / "aside").iterdir())) == 2 and not capsys.readouterr().err
 
 
 def test_expensive_tuning_is_not_thrown_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,11 +324,12 @@ class Run:
         self.store.set_discarded_seconds(stage, 0)
         return view
 
-    def archive(self, stage: str) -> None:
-        """Move a stage folder to `RUN/aside`, and note it in the ledger."""
+    def archive(self, stage: str) -> Path | None:
+        """Move a stage folder to `RUN/aside`, note it in the ledger, and return where it is now."""
         archived = self.store.archive(stage)
         if archived is not None:
             self.ledger.write("aside", stage=stage, to=archived.name)
+        return archived
 
     def discard_planned(self, stage: str, step: str | None = None) -> None:
         """Delete the artifacts of a stage, or of one of its steps; they are built again."""

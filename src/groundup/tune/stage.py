@@ -39,15 +39,37 @@ def run(run: Run) -> None:
 
     checkpoint = find_checkpoint(run.root)
     data, collected = collected_data(run) if tune.data else (run_conversations(run), [])
-    (tuned,) = run.build("tune", [_job(run, checkpoint, data)], "tuning", "model")
+    job, by_hand = _job(run, checkpoint, data), settings(load_lock(run.root).tune) != settings(tune)
+    if not by_hand:
+        _keep_tuned_by_hand(run, job)
+    (tuned,) = run.build("tune", [job], "tuning", "model")
     links = {name: tuned.path / name for name in tuned.manifest["files"]}
     facts = {
         "settings": settings(tune),
-        "by_hand": settings(load_lock(run.root).tune) != settings(tune),
+        "by_hand": by_hand,
         "base": checkpoint.path.name,
         "content": checkpoint.content,
     }
     run.publish("tune", [*collected, tuned], links, facts)
+
+
+def _keep_tuned_by_hand(run: Run, job: Job) -> None:
+    """Archive a model that was tuned by hand before the recipe's model takes its place.
+
+    Also if the recipe's model is in the store: the other one would be deleted as unreferenced.
+    """
+    view = run.store.view("tune")
+    if view is None or not view.facts["by_hand"]:
+        return
+    if job.step.key in [entry["key"] for entry in view.manifest["artefacts"]]:
+        return
+    # Stops the run here if the tuning was expensive and --redo does not name the stage.
+    run.guard("tune", [job.step], building=run.store.find(job.step) is None)
+    archived = run.archive("tune")
+    say(
+        f"tune: the model tuned by hand moved to {archived}, since [tune] of the recipe asks for"
+        ' another one; method = "none" there leaves a model tuned by hand in place'
+    )
 
 
 def _without_method(run: Run) -> None:
