@@ -92,13 +92,40 @@ def test_another_key_is_another_training(root: Path, change: dict[str, object]) 
     assert not (root / "aside").exists()
 
 
-def test_other_tokens_are_another_training(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seed": 2}, "seed was 1, is 2"),
+        ({"model": {"layers": 1}}, "model.layers was 2, is 1"),
+        ({"weight": 2.0}, "weights.books was 1.0, is 2.0"),
+    ],
+)
+def test_training_again_says_why_and_compares(
+    root: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], reason: str
+) -> None:
+    # Protects: nobody waits for a training without knowing which setting asked for it, nor has to
+    # look up whether it was worth it; also if it was stopped in between.
+    train(root, recipe(steps=5))
+    old = read_json(root / "train" / "best.json")["loss"]
+    assert "again" not in capsys.readouterr().err
+    stage.prepare(run_in(root, recipe(steps=5, **change)))
+    said = capsys.readouterr().err
+    assert f"train: trains again from step 0: {reason}\n" in said
+    train(root, recipe(steps=5, **change))
+    new = read_json(root / "train" / "best.json")["loss"]
+    assert f"train: validation loss {new:.4g}, before {old:.4g}\n" in capsys.readouterr().err
+    train(root, recipe(steps=5, **change))
+    assert capsys.readouterr().err == ""
+
+
+def test_other_tokens_are_another_training(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Protects: weights always belong to the shards that stand beside them.
     train(root, recipe(steps=4))
     key = read_json(root / "train" / "train.json")["key"]
     write_shards(root, seed=50)
     assert train(root, recipe(steps=4)) == (1, 0)
     assert read_json(root / "train" / "train.json")["key"] != key
+    assert "again from step 0: its data changed (6 of 6 token shards)" in capsys.readouterr().err
 
 
 def test_expensive_training_is_guarded(root: Path) -> None:

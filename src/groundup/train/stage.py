@@ -7,8 +7,9 @@ an expensive training unasked.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
@@ -23,7 +24,9 @@ from groundup.runtime.store import Step
 if TYPE_CHECKING:
     from groundup.train.setup import TrainSetup
 
-INDEX = "index.parquet"
+INDEX, TOKENIZER = "index.parquet", "tokenizer.json"
+# Event of the run's ledger: a training of another key took the place of one with this loss.
+RETRAIN = "retrain"
 
 
 def run(run: Run) -> None:
@@ -54,6 +57,7 @@ def run(run: Run) -> None:
                 "the training processes died; checkpoints are kept, run the same command to resume"
             )
     run.built += 1
+    _compare_with_replaced(run, setup)
 
 
 def prepare(run: Run, processes: int = 0) -> TrainSetup:
@@ -88,20 +92,55 @@ def _make_room(run: Run, new: Step) -> None:
     setup, folder = TrainSetup.read(run.root), run.root / "train"
     if setup is None or (setup.key_parts.key == new.key and "train" not in run.redo):
         return
-    old, reason = setup.key_parts, "this version of groundup trains differently"
-    if changed := changed_settings(old.settings, new.settings):
-        reason = changed
-    elif old.inputs != new.inputs:
-        reason = "its token shards or its tokenizer changed"
-    elif old.version == new.version:
+    old = setup.key_parts
+    reason = changed_key(old, new) or "this version of groundup trains differently"
+    if old.key == new.key:
         reason = "it is to be done again"
     lines = Metrics(folder / "metrics.jsonl").read()
     seconds = max((line["seconds"] for line in lines if "seconds" in line), default=0.0)
     run.charge_discarded("train", seconds, reason)
-    if seconds > EXPENSIVE_SECONDS:
-        run.archive("train")
-    else:
+    best = read_sealed(folder / "best.json") or {"loss": None}
+    # Before anything is moved: a kill in between must not lose the loss.
+    run.ledger.write(RETRAIN, key=new.key, reason=reason, loss=best["loss"])
+    archived = run.archive("train") if seconds > EXPENSIVE_SECONDS else None
+    if archived is None:
         run.store.discard([folder])
+    where = f"; the old training moved to {archived}" if archived else ""
+    say(f"train: trains again from step 0: {reason}{where}")
+
+
+def changed_key(old: Step, new: Step) -> str:
+    """Return in words which data, tokenizer and settings differ between two trainings."""
+    names = {*old.inputs, *new.inputs}
+    changed = {name for name in names if old.inputs.get(name) != new.inputs.get(name)}
+    changes = ["its tokenizer changed"] if TOKENIZER in changed else []
+    if shards := len(changed - {TOKENIZER}):
+        changes.append(f"its data changed ({shards} of {len(names - {TOKENIZER})} token shards)")
+    before, after = _dotted(old.settings), _dotted(new.settings)
+    return "; ".join([*changes, *filter(None, [changed_settings(before, after)])])
+
+
+def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of an inner table as `table.name`."""
+    dotted: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            dotted |= {f"{name}.{inner}": item for inner, item in value.items()}
+        else:
+            dotted[name] = value
+    return dotted
+
+
+def _compare_with_replaced(run: Run, setup: TrainSetup) -> None:
+    """Say the loss of the training that this one replaced beside its own."""
+    events = [e for e in run.ledger.events(RETRAIN) if e["key"] == setup.key_parts.key]
+    best = read_sealed(run.root / "train" / "best.json")
+    if not events or best is None or None in (best["loss"], events[-1]["loss"]):
+        return
+    reason, note = events[-1]["reason"], ""
+    if "tokenizer" in reason or "data" in reason:
+        note = "; tokens and validation text are not the same, so compare bits per byte instead"
+    say(f"train: validation loss {best['loss']:.4g}, before {events[-1]['loss']:.4g}{note}")
 
 
 def finished(root: Path, setup: TrainSetup) -> bool:
