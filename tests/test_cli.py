@@ -81,6 +81,18 @@ def test_the_flow_imports_the_stages_and_nothing_heavy() -> None:
     assert imported("groundup.flow", heavy) == "[]"
 
 
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_of_training_sleep_while_they_wait(own: str | None) -> None:
+    """Set before torch is imported, which reads it then; what the user set stays."""
+    code = "import os, sys, groundup.flow as flow; assert flow.STAGES;"
+    code += "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": own} if own else {}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [own or "PASSIVE", "False"]
+
+
 def test_inspect_is_asked_for_one_thing_at_a_time(tmp_path: Path) -> None:
     """What it would leave out could be taken for an answer."""
     done = CliRunner().invoke(cli, ["inspect", str(tmp_path), "--token", "0", "--lines"])
