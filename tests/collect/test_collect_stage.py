@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.artifacts.document import DOCUMENT, DROPPED, document_id
+from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
 from groundup.collect import shard, sources, stage
 from groundup.collect.shard import collect_shard
 from groundup.collect.sources import Digests, HashedFile, RawFile
@@ -323,3 +324,37 @@ def test_no_registry_is_named() -> None:
         for path in Path(stage.__file__).parent.glob("*.py")
         if host.search(path.read_text())
     ]
+
+
+def test_a_renamed_source_is_noticed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its files; the line names both names, the cost, and what avoids it."""
+    books, text = Source("raw/books", "books"), Source("raw/text", "text")
+    _run(project, _recipe(project, books, text))
+    (project / "raw/books/new.txt").write_text("A new book.")
+    novels = Source("raw/books", "books", name="novels")
+    _run(project, _recipe(project, novels, text))
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "renamed" in x]
+    assert 'source "novels" seems to be "books" renamed (2 of 3 files are the same)' in line
+    assert "trained again from step 0" in line and 'name = "books" in the recipe avoids' in line
+    # A further source of the same files, or one of others, is no renamed one.
+    _run(project, _recipe(project, novels, text, Source("raw/books", "books", name="again")))
+    _run(project, _recipe(project, novels, Source("raw/code", "code")))
+    assert "renamed" not in capsys.readouterr().err
+
+
+def test_a_renamed_source_brings_nothing_back_that_was_forgotten(project: Path) -> None:
+    """The record of the same raw file stays out; in another file its number means nothing."""
+    recipe = _recipe(project, Source("raw/books", "books"))
+    run = _run(project, recipe)
+    (row,) = [row for row in _rows(run, "documents") if row["origin"] == "b.txt"]
+    raw = hashlib.sha256((project / "raw/books/b.txt").read_bytes()).hexdigest()
+    entry = ForgottenDocument(str(row["id"]), "books", "b.txt", int(str(row["record"])), raw=raw)
+    Forgotten((entry,)).save(run.root)
+    renamed = _recipe(project, Source("raw/books", "books", name="novels"))
+    for wanted in (recipe, renamed):
+        run = _run(project, wanted)
+        assert [row["origin"] for row in _rows(run, "documents")] == ["latin.txt"]
+        assert [row["reason"] for row in _rows(run, "dropped")] == ["forgotten"]
+    (project / "raw/books/b.txt").write_text("Another text that has this name now.")
+    run = _run(project, renamed)
+    assert [row["origin"] for row in _rows(run, "documents")] == ["b.txt", "latin.txt"]

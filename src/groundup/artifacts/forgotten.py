@@ -2,7 +2,8 @@
 
 `RUN/forgotten.json` holds `{"documents": [...]}`, one object a document with the fields of
 `ForgottenDocument`; it holds no text. A document is known by source, origin and record number, as
-its id is: the same text under another file name is another document.
+its id is: the same text under another file name is another document. If its source is gone from the
+recipe, it is known by its raw file and record number: a renamed source does not bring it back.
 
 `groundup forget` adds to the list. Then collect leaves the records out and lists them as
 `forgotten`, the data stages follow, and `erase` deletes artifacts that may still hold the text. A
@@ -12,7 +13,7 @@ model stays: it cannot be made again from what is here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -129,10 +130,29 @@ class Forgotten:
         new = (document for document in documents if document.id not in self.ids)
         return Forgotten((*self.documents, *new))
 
-    def inside(self, source: str, origins: Iterable[str]) -> list[ForgottenDocument]:
-        """Return the forgotten documents of some raw files, by origin and record."""
-        files = set(origins)
-        inside = [d for d in self.documents if d.source == source and not files.isdisjoint(d.files)]
+    def detached(self, sources: Container[str]) -> Forgotten:
+        """Return the list with "" as source of the documents of other sources than these.
+
+        Their source may only be renamed, so `inside` looks for their file in every source.
+        """
+        documents = (
+            d if d.source in sources else dataclasses.replace(d, source="") for d in self.documents
+        )
+        return Forgotten(tuple(documents))
+
+    def inside(self, source: str, inputs: Mapping[str, str]) -> list[ForgottenDocument]:
+        """Return the forgotten documents of some raw files, by origin and record.
+
+        `inputs` is origin → SHA-256. A document without a source is found by both.
+        """
+
+        def is_inside(document: ForgottenDocument) -> bool:
+            digests = [inputs[file] for file in document.files if file in inputs]
+            if document.source:
+                return document.source == source and bool(digests)
+            return document.raw in digests
+
+        inside = filter(is_inside, self.documents)
         return sorted(inside, key=lambda document: (document.origin, document.record))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.kinds import KINDS
+from groundup.collect.renames import warn_of_renames
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Source, all_sources
 from groundup.runtime.lock import pinned_places, write_lock
@@ -34,7 +35,9 @@ def run(run: Run) -> None:
         SourceError: a source cannot be found, or all sources together hold no document.
     """
     sources = all_sources(run.recipe)
-    artifacts = run.build("collect", _jobs(run, sources), "collecting")
+    jobs = _jobs(run, sources)
+    warn_of_renames(run, jobs)
+    artifacts = run.build("collect", jobs, "collecting")
     documents, left_out, thin = (Counter[str]() for _ in range(3))
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
     for facts in (artifact.facts for artifact in artifacts):
@@ -112,7 +115,9 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
     from groundup.collect.shard import collect_shard
     from groundup.collect.sources import Digests, list_source
 
-    digests, forgotten = Digests.load(run.root / ".store" / "raw.json"), Forgotten.load(run.root)
+    names = {source.name for source in all_sources(run.recipe)}
+    digests = Digests.load(run.root / ".store" / "raw.json")
+    forgotten = Forgotten.load(run.root).detached(names)
     root, redo = run.recipe.root, "collect" in run.redo
     jobs = []
     for source in sources:
