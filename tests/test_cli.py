@@ -1,5 +1,6 @@
 """The command line: its names are a promise, its help is quick to load, its errors are one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path

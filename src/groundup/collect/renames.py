@@ -1,7 +1,7 @@
 """Notices a source that was renamed: the same files under another name.
 
-The id of a document is made of the name of its source, and ids decide the split. So a new name costs
-as much as new data, though nothing but the name changed:
+The id of a document is made of the name of its source, and ids decide the split. So a new name
+costs as much as new data, though nothing but the name changed:
 
     source "novels" seems to be "books" renamed (3 of 3 files are the same); ...
 """
