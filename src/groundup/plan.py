@@ -292,8 +292,9 @@ def _costs(
     speed, flops = probe(config, device), config.flops_per_token()
     if recipe.train.steps == "auto":
         epoch = int(figures["tokens an epoch"].value)
-        tokens = automatic_tokens(epoch, config, device, speed / flops)
-        steps = Estimate(max(1, tokens // recipe.train.batch_tokens), "", "assumed")
+        step_tokens = recipe.train.batch_tokens
+        tokens = automatic_tokens(epoch, config, device, speed / flops, step_tokens)
+        steps = Estimate(max(1, tokens // step_tokens), "", "assumed")
     else:
         steps = Estimate(recipe.train.steps, "", "counted")
     seen = steps.value * recipe.train.batch_tokens

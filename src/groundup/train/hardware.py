@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +26,15 @@ from groundup.model.transformer import Transformer
 from groundup.recipe import Train
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import LOCK, machine_settings
+from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import decode
 from groundup.train.optimizer import FlatParameters, Optimizer
 
 Precision = Literal["fp32", "bf16", "fp16"]
+# What is tried: a precision and a micro-batch.
+Choice = tuple[Precision, int]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Compiling costs 25 to 85 s on two cores and gives up to 1.5 times the speed: it pays in longer
@@ -37,6 +42,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILE_PAYS_SECONDS = 1200.0
 # The probe stops trying alternatives after this long.
 PROBE_SECONDS = 20.0
+# Tries of each alternative, of which the best counts.
+ROUNDS = 3
+# How much faster than the first alternative another one must be.
+CLEARLY_FASTER = 1.15
+# The machine is busy if other programs use this share of its cores for BUSY_SECONDS before the
+# probe, or if the median try takes this many times the fastest one.
+BUSY_SHARE, BUSY_SECONDS, BUSY_SPREAD = 0.2, 0.3, 1.5
 # Tokens of the micro-batches that are tried on a CPU. Larger ones do not fit into its caches.
 CPU_MICRO_TOKENS: tuple[int, ...] = (4096, 2048, 8192)
 GPU_MICRO_TOKENS = (65_536,)
@@ -122,9 +134,12 @@ def recorded_hardware(root: Path) -> Hardware | None:
 def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple[Hardware, float]:
     """Return the settings, and the tokens per second of all processes that the probe measured.
 
+    Other programs slow single tries down, so the best of several counts, and a choice that is not
+    clearly faster than the default is not taken: two trainings of one recipe choose alike.
     Compilation stays off unless the recipe asks for it: whether it pays depends on the steps.
     """
     device = choose_device()
+    busy = psutil.cpu_percent(BUSY_SECONDS) / 100
     processes = count_processes(train, sequences, device)
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
@@ -133,14 +148,16 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     precision = probe.precisions[0] if device == "cuda" else "fp32"
     largest = probe.largest_fitting(precision, max(probe.sizes))
     sizes = list(dict.fromkeys(min(size, largest) for size in probe.sizes))
-    # The fastest precision, then the fastest size in it.
-    speeds = {(p, sizes[0]): probe.speed(p, sizes[0]) for p in probe.precisions}
-    precision = max(speeds, key=lambda choice: speeds[choice])[0]
-    for size in sizes[1:]:
-        if time.perf_counter() < probe.deadline:
-            speeds[precision, size] = probe.speed(precision, size)
-    micro_batch = max(speeds, key=lambda choice: speeds[choice])[1]
+    # The precision first, then the size in it.
+    speeds = probe.speeds([(precision, sizes[0]) for precision in probe.precisions])
+    chosen = clearly_fastest(speeds)
+    speeds = {chosen: speeds[chosen]}
+    if time.perf_counter() < probe.deadline:
+        speeds |= probe.speeds([(chosen[0], size) for size in sizes[1:]])
+    precision, micro_batch = clearly_fastest(speeds)
     speed, recompute = max(speeds.values()) * processes, probe.model.recompute
+    if "auto" in (train.steps, train.precision, train.micro_batch):
+        warn_if_busy(busy, probe.spread)
     if device == "cuda":
         # Processes of their own will train on this GPU.
         del probe
@@ -180,9 +197,10 @@ class HardwareProbe:
         share: sequences of one step in one process.
 
     Attributes:
-        precisions: to choose from.
-        sizes: of the micro-batch, to choose from.
+        precisions: to choose from, the default first.
+        sizes: of the micro-batch, to choose from, the default first.
         deadline: after which nothing more is tried.
+        spread: largest ratio so far of the median try of a choice to its fastest one.
     """
 
     def __init__(
@@ -190,7 +208,7 @@ class HardwareProbe:
     ) -> None:
         self.config, self.train, self.device = config, train, device
         self.share, self.processes = share, processes
-        self.precisions: list[Precision] = ["bf16", "fp32"]
+        self.precisions: list[Precision] = ["fp32", "bf16"]
         micro_tokens = CPU_MICRO_TOKENS
         if device == "cuda":
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -201,7 +219,7 @@ class HardwareProbe:
         if train.micro_batch != "auto":
             limits = [train.micro_batch]
         self.sizes = [largest_divisor(share, limit) for limit in limits]
-        self.deadline = time.perf_counter() + PROBE_SECONDS
+        self.deadline, self.spread = time.perf_counter() + PROBE_SECONDS, 1.0
         self.model = Transformer(config).to(device).train()
         self.model.recompute = train.recompute == "on"
         self._parameters = FlatParameters(self.model)
@@ -236,7 +254,8 @@ class HardwareProbe:
         """Whether a step runs on the GPU and leaves some of its memory free."""
         try:
             torch.cuda.reset_peak_memory_stats()
-            self.speed(precision, size, repeats=1)
+            for _ in range(2):
+                self.pass_seconds(precision, size)
             self._optimizer.step(0.0, 0.0)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
@@ -275,28 +294,59 @@ class HardwareProbe:
         largest = max(stack.weights.nbytes for stack in self._parameters.stacks)
         return size * activations + 4 * largest
 
-    def speed(self, precision: Precision, size: int, repeats: int = 2) -> float:
-        """Return the tokens per second of forward and backward over `size` sequences.
+    def speeds(self, choices: Sequence[Choice]) -> dict[Choice, float]:
+        """Return the tokens per second of each choice: the best of ROUNDS tries.
 
-        The best of a few passes, since other programs use the machine too.
+        The choices take turns, so that another program does not slow down only one of them. Each is
+        tried at least once, and no more after the deadline.
         """
+        seconds: dict[Choice, list[float]] = {choice: [] for choice in choices}
+        for number in range(ROUNDS + 1):
+            for choice, tried in seconds.items():
+                if not tried or time.perf_counter() < self.deadline:
+                    tried.append(self.pass_seconds(*choice))
+                # The first pass allocates memory; it counts only if there is no other.
+                if number == 1 and len(tried) == 2:
+                    del tried[0]
+        spreads = (statistics.median(tried) / min(tried) for tried in seconds.values())
+        self.spread = max([self.spread, *spreads])
+        length = self.config.context
+        return {choice: choice[1] * length / min(tried) for choice, tried in seconds.items()}
+
+    def pass_seconds(self, precision: Precision, size: int) -> float:
+        """Return the seconds of one forward and backward pass over `size` sequences."""
         tokens_BT = self.dummy_tokens(size)
-        best = float("inf")
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            with Hardware(self.device, precision=precision).autocast():
-                loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
-            loss.backward()
-            loss.item()
-            best = min(best, time.perf_counter() - start)
-            if time.perf_counter() > self.deadline:
-                break
-        return size * self.config.context / best
+        start = time.perf_counter()
+        with Hardware(self.device, precision=precision).autocast():
+            loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
+        loss.backward()
+        loss.item()
+        return time.perf_counter() - start
 
     def dummy_tokens(self, size: int) -> torch.Tensor:
         """Return tokens [size, context + 1]."""
         count = size * (self.config.context + 1)
         return torch.arange(count, device=self.device).view(size, -1) % self.config.vocab_size
+
+
+def clearly_fastest(speeds: Mapping[Choice, float]) -> Choice:
+    """Return the first choice, or the fastest one if it is CLEARLY_FASTER than the first."""
+    first, fastest = next(iter(speeds)), max(speeds, key=lambda choice: speeds[choice])
+    return fastest if speeds[fastest] >= CLEARLY_FASTER * speeds[first] else first
+
+
+def warn_if_busy(share: float, spread: float) -> None:
+    """Say that the probe cannot be trusted, given the use of the cores by others and its spread."""
+    if share < BUSY_SHARE and spread < BUSY_SPREAD:
+        return
+    why = f"its speed varies by {spread:.1f} times"
+    if share >= BUSY_SHARE:
+        why = f"other programs use {share:.0%} of its cores"
+    say(
+        f"train: this machine is busy ({why}), so the measured speed may be too low for a good"
+        ' choice of steps, precision and micro_batch = "auto"; stop the other programs and use'
+        " --redo train, or set them under [train]"
+    )
 
 
 def peak_flops(device: str, precision: Precision) -> float:

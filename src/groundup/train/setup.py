@@ -26,6 +26,7 @@ from groundup.model.config import resolve as resolve_model
 from groundup.recipe import Train, load_recipe
 from groundup.runtime.files import flush
 from groundup.runtime.ledger import Ledger
+from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
 from groundup.runtime.run import Run, changed_settings
 from groundup.runtime.sealed import read_sealed, write_sealed
@@ -45,18 +46,23 @@ FILE, LEDGER, EVENT = "train.json", "ledger.jsonl", "settings"
 # steps = "auto": as many epochs, and tokens per parameter, as are worth their time (see
 # model/config.py), and a few minutes without a GPU.
 EPOCHS, TOKENS_PER_PARAMETER, CPU_SECONDS = 4, 20, 300.0
+# But not less on a CPU, however slow the probe was: one pass over the text, these steps or these
+# operations, whichever is least. Two idle cores do 1e11 operations a second, so 300 s of them.
+MIN_STEPS, MIN_OPERATIONS = 200, 3e13
 # Settings that are part of the key, or resolved before step 0 for the life of a process.
 FIXED = ("optimizer", "precision", "compile", "threads", "processes", "micro_batch", "recompute")
 
 
 def automatic_tokens(
-    epoch_tokens: int, config: ModelConfig, device: str, tokens_per_second: float
+    epoch_tokens: int, config: ModelConfig, device: str, tokens_per_second: float, step_tokens: int
 ) -> int:
     """Return the tokens that `steps = "auto"` trains on."""
-    limit: float = TOKENS_PER_PARAMETER * config.parameter_count()
-    if device == "cpu":
-        limit = CPU_SECONDS * tokens_per_second
-    return int(min(EPOCHS * epoch_tokens, limit))
+    most = EPOCHS * epoch_tokens
+    if device != "cpu":
+        return min(most, TOKENS_PER_PARAMETER * config.parameter_count())
+    operations = MIN_OPERATIONS / config.flops_per_token()
+    least = min(epoch_tokens, MIN_STEPS * step_tokens, operations)
+    return int(min(most, max(least, CPU_SECONDS * tokens_per_second)))
 
 
 @dataclass(frozen=True)
@@ -257,8 +263,15 @@ def resolve_steps(
         steps = train.steps
     elif old is None:
         epoch_tokens = draft.open_loader(root, "train").epoch_size * draft.config.context
-        tokens = automatic_tokens(epoch_tokens, draft.config, hardware.device, speed)
-        steps = max(1, tokens // draft.step_tokens)
+        device, step_tokens = hardware.device, draft.step_tokens
+        tokens = automatic_tokens(epoch_tokens, draft.config, device, speed, step_tokens)
+        steps = max(1, tokens // step_tokens)
+        if steps < MIN_STEPS and tokens < epoch_tokens:
+            say(
+                f'train: steps = "auto" came to {steps} steps, {tokens / epoch_tokens:.1%} of the'
+                " text; that is little for a model of this size on a CPU: choose a smaller [model]"
+                " preset, or set [train] steps"
+            )
     if probed and train.compile == "auto":
         pays = steps * draft.step_tokens / speed > COMPILE_PAYS_SECONDS
         hardware = dataclasses.replace(hardware, compile=pays and compiler_works())
