@@ -131,9 +131,8 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     Args:
         root: the run directory.
 
-    Raises:
-        GroundupError: a source is missing, a filter, an export format or the optimizer is unknown,
-            the model's sizes do not fit together, or the base model cannot be used.
+    Raises GroundupError if a source is missing, a filter, an export format or the optimizer is
+    unknown, the model's sizes do not fit together, or the base model cannot be used.
     """
     check_names(recipe)
     root = root or Path.cwd() / "runs" / recipe.name
@@ -177,8 +176,7 @@ def check_plan(run: Run, trains: bool) -> None:
     Args:
         trains: whether the run is to come as far as training.
 
-    Raises:
-        GroundupError: the recipe cannot fit this machine, or the base model cannot be used.
+    Raises GroundupError if the recipe cannot fit this machine, or the base model cannot be used.
     """
     # The base model may have changed since the plan was written.
     checked_base(run.recipe, run.root)
@@ -194,8 +192,7 @@ def check_plan(run: Run, trains: bool) -> None:
 def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:
     """Return the pretrained model that a recipe starts from, None for a random start.
 
-    Raises:
-        GroundupError: it cannot be used by a run at `root`.
+    Raises GroundupError if it cannot be used by a run at `root`.
     """
     if not recipe.model.base:
         return None
@@ -210,8 +207,7 @@ def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:
 def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     """Estimate text and tokens from the sizes of the raw files.
 
-    Raises:
-        SourceError: a source, or the data of [tune], cannot be found.
+    Raises SourceError if a source, or the data of [tune], cannot be found.
     """
     from groundup.tokenize.train_bpe import resolve_vocab_size
 

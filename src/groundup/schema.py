@@ -43,8 +43,7 @@ MAX_INT = 1 << 53
 def parse_toml(data: bytes, where: str) -> dict[str, Any]:
     """Parse a TOML file as editors save it: UTF-8, or UTF-8 or UTF-16 with a byte order mark.
 
-    Raises:
-        RecipeError: it is not TOML, or too large or too deep for the parser.
+    Raises RecipeError if it is not TOML, or too large or too deep for the parser.
     """
     if len(data) > MAX_TOML_BYTES:
         raise RecipeError(f"{where}: {len(data):,} bytes; a recipe has at most {MAX_TOML_BYTES:,}")

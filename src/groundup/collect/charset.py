@@ -133,8 +133,7 @@ def _is_text_encoding(name: str) -> bool:
 def decode(data: bytes, declared: str = "") -> str:
     """Return `data` as text with `\\n` for every line break.
 
-    Raises:
-        DamagedError: the bytes are no text (`binary`).
+    Raises DamagedError if the bytes are no text (`binary`).
     """
     if is_binary(data):
         raise DamagedError("binary", "it holds bytes that no text holds")

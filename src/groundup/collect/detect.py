@@ -294,8 +294,7 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
         folder: to survey.
         own: path below the folder of the recipe itself, which is left out.
 
-    Raises:
-        SourceError: the folder is missing or holds no file.
+    Raises SourceError if the folder is missing or holds no file.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: there is no such folder")

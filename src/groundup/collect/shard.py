@@ -193,8 +193,7 @@ def collect_shard(
         root: folder of the recipe, for a user's reader.
         refused: origin, reason and detail of files that are not opened.
 
-    Raises:
-        SourceError: a file is no longer what was hashed.
+    Raises SourceError if a file is no longer what was hashed.
     """
     reader = user_reader(source.reader, root or Path()) if source.reader else None
     with (

@@ -105,8 +105,7 @@ def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
 
     Only files of the package index are fetched for this.
 
-    Raises:
-        SourceError: the source cannot be found.
+    Raises SourceError if the source cannot be found.
     """
 
     sizes, to_fetch = None, ""
@@ -152,8 +151,7 @@ def _select_remote(
 ) -> tuple[dict[str, RemoteFile], int]:
     """Return the files that a path or glob names, by origin, and how many patterns leave out.
 
-    Raises:
-        SourceError: the store cannot be listed, or nothing in it belongs to the source.
+    Raises SourceError if the store cannot be listed, or nothing in it belongs to the source.
     """
     parts = [part for part in path.split("/") if part]
     first = next((index for index, part in enumerate(parts) if has_glob(part)), len(parts))

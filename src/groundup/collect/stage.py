@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 def run(run: Run) -> None:
     """Build the shards of every source and publish them as `collect/`.
 
-    Raises:
-        SourceError: a source cannot be found, or all sources together hold no document.
+    Raises SourceError if a source cannot be found, or all sources together hold no document.
     """
     sources = all_sources(run.recipe)
     jobs = _jobs(run, sources)

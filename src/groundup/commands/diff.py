@@ -67,8 +67,7 @@ def compare_runs(first: Path, second: Path) -> Table:
         documents both have), settings, counts (by source and figure), documents (by category,
         source and fate) and examples (by category).
 
-    Raises:
-        GroundupError: one of them is no run, or has collected nothing.
+    Raises GroundupError if one of them is no run, or has collected nothing.
     """
     roots = (first, second)
     missing = [[stage for stage in STAGES if Store(root).view(stage) is None] for root in roots]

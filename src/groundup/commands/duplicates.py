@@ -53,8 +53,7 @@ class Cluster:
 def find_cluster(root: Path, document: str, max_members: int = MAX_MEMBERS) -> Cluster:
     """Return the cluster of a document, whether it was kept or dropped.
 
-    Raises:
-        GroundupError: it has no duplicates.
+    Raises GroundupError if it has no duplicates.
     """
     kept = next(reversed(_followed(root, [document], "id", "duplicate_of")))
     rows: list[Row] = []

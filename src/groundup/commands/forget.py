@@ -66,8 +66,7 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
 def find_entries(root: Path, ids: Sequence[str]) -> list[ForgottenDocument]:
     """Return the records of a run that have these ids, in their order.
 
-    Raises:
-        GroundupError: an id is unknown.
+    Raises GroundupError if an id is unknown.
     """
     entries: dict[str, ForgottenDocument] = {}
     store = Store(root)
@@ -117,8 +116,7 @@ def seen_by_training(root: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]
 def check_sources(root: Path, recipe: Recipe) -> None:
     """Look for every source of a run.
 
-    Raises:
-        SourceError: one is missing, so the run could not be built without the documents.
+    Raises SourceError if one is missing, so the run could not be built without the documents.
     """
     places = pinned_places(root)
     for source in all_sources(recipe):

@@ -84,8 +84,7 @@ def examples() -> dict[str, Path]:
 def write_example(name: str, recipe: Path, force: bool = False) -> str:
     """Copy an example to `recipe`; return the next command.
 
-    Raises:
-        RecipeError: no recipe has this name, or `recipe` exists or cannot be written.
+    Raises RecipeError if no recipe has this name, or `recipe` exists or cannot be written.
     """
     known = examples()
     if name not in known:

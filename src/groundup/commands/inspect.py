@@ -303,8 +303,7 @@ def _drop_lists(root: Path) -> list[Path]:
 def _tables(root: Path, folder: str) -> list[Path]:
     """Return the Parquet files of a folder of a view, none if its stage has not run.
 
-    Raises:
-        GroundupError: the run has collected nothing.
+    Raises GroundupError if the run has collected nothing.
     """
     if Store(root).view("collect") is None:
         raise GroundupError(

@@ -22,8 +22,7 @@ def continue_prompt(
 ) -> Iterator[str]:
     """Yield the continuation of a prompt in pieces of whole characters; with `chat`, the answer.
 
-    Raises:
-        GroundupError: the run has no such model.
+    Raises GroundupError if the run has no such model.
     """
     folder = find_model(root, which).path
     from groundup.model.generate import generate

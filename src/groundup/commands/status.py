@@ -36,8 +36,7 @@ def run_status(root: Path) -> dict[str, Any]:
         and reused, None if it did not come to that stage), training. A stage that began and did not
         end is "running" if a process works in the run, else "killed".
 
-    Raises:
-        StoreError: there is no run in `root`.
+    Raises StoreError if there is no run in `root`.
     """
     require_run(root)
     events = Ledger(root / "ledger.jsonl").events()

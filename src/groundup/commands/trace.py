@@ -96,8 +96,7 @@ class TrainingTrace:
     def open(cls, root: Path) -> TrainingTrace | None:
         """Return the trace of a run's training, None if there is no checkpoint.
 
-        Raises:
-            GroundupError: it is not known where documents were in the tokens of this training.
+        Raises GroundupError if it is not known where documents were in the tokens of this training.
         """
         folder = root / "train"
         settings, state = read_sealed(folder / "train.json"), newest_state(root)
@@ -166,8 +165,7 @@ class TrainingTrace:
 def trace_document(root: Path, document: str, token: int | None = None) -> Seen | None:
     """Return what training did with a document (or a token of it), None if it is not trained on.
 
-    Raises:
-        GroundupError: it is not known where documents were in the tokens of this training.
+    Raises GroundupError if it is not known where documents were in the tokens of this training.
     """
     trace = TrainingTrace.open(root)
     return trace.of_documents([document], token).get(document) if trace is not None else None

@@ -34,8 +34,7 @@ def tuning_recipe(
     Other settings are those of the last `groundup tune`, or else those of the recipe; the method is
     SFT if the recipe has none. A relative path starts from the current folder.
 
-    Raises:
-        GroundupError: there is no run, or a setting is impossible.
+    Raises GroundupError if there is no run, or a setting is impossible.
     """
     recipe = load_lock(root)
     view = Store(root).view("tune")
@@ -64,8 +63,7 @@ def tuning_recipe(
 def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
     """Tune the best model of a run as `recipe` says; collect the data first if it names a file.
 
-    Raises:
-        GroundupError: there is no such file, no checkpoint, or nothing to learn from.
+    Raises GroundupError if there is no such file, no checkpoint, or nothing to learn from.
     """
     with Run.open(recipe, root, ("tune",) if redo else (), workers=1) as run:
         if recipe.tune.data:
@@ -76,8 +74,7 @@ def tune_by_hand(root: Path, recipe: Recipe, redo: bool = False) -> None:
 def describe_tuning(root: Path) -> str:
     """Return what the last tuning achieved, one figure a line.
 
-    Raises:
-        GroundupError: the run has no tuned model.
+    Raises GroundupError if the run has no tuned model.
     """
     figures = read_json(root / "tune" / "tuning.json")
     if not isinstance(figures, dict):

@@ -78,8 +78,7 @@ def check(title: str) -> Callable[[Check], Check]:
 def verify_run(root: Path) -> bool:
     """Print the outcome of every check; return whether all passed.
 
-    Raises:
-        StoreError: there is no run in `root`.
+    Raises StoreError if there is no run in `root`.
     """
     require_run(root)
     passed = True

@@ -189,8 +189,7 @@ class DocumentTable:
     ) -> Iterator[tuple[Array, pa.RecordBatch]]:
         """Yield the rows (int64) of the documents in a list, with columns of the list.
 
-        Raises:
-            ValueError: the list names other documents, or not in the order of the rows.
+        Raises ValueError if the list names other documents, or not in the order of the rows.
         """
         shard, pos = 0, 0
         with pq.ParquetFile(path) as file:
@@ -288,8 +287,7 @@ class Scratch:
     def kept(self, table: DocumentTable, lists: Sequence[Path], name: str = "kept") -> Array:
         """Return the mask of the rows that no list of dropped documents names.
 
-        Raises:
-            ValueError: a list does not belong to the table.
+        Raises ValueError if a list does not belong to the table.
         """
         mask = self.full(name, table.rows, np.bool_, True)
         for path in lists:

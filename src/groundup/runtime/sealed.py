@@ -52,8 +52,7 @@ def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """Return the table of a JSON file, or None if it is missing.
 
-    Raises:
-        StoreError: its bytes are not those that were written.
+    Raises StoreError if its bytes are not those that were written.
     """
     try:
         data = path.read_bytes()

@@ -240,9 +240,8 @@ def _open_zip(
 def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """Yield each member and, if it is a regular file, a stream to read before the next member.
 
-    Raises:
-        DamagedError: a header cannot be read, or the archive ends early; the members before are
-            whole.
+    Raises DamagedError if a header cannot be read, or the archive ends early; the members before
+    are whole.
     """
     try:
         with tarfile.TarFile(fileobj=cast("IO[bytes]", _Forward(stream)), tarinfo=_Header) as tar:

@@ -213,8 +213,7 @@ class ZstdStream:
 def gunzip(body: bytes, limit: int) -> bytes:
     """Return a body without the gzip that it may be packed in.
 
-    Raises:
-        DamagedError: it is damaged, or unpacks to more than `limit` bytes.
+    Raises DamagedError if it is damaged, or unpacks to more than `limit` bytes.
     """
     if body.startswith(b"\x1f\x8b"):
         try:

@@ -91,8 +91,7 @@ def memory_limit(growth: int) -> Iterator[None]:
 
     For libraries that allocate what a file tells them to.
 
-    Raises:
-        DamagedError: the block needs more.
+    Raises DamagedError if the block needs more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = psutil.Process().memory_info().vms + growth
@@ -230,11 +229,7 @@ def make_item(
 
 
 def read_all(stream: IO[bytes], limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Return the rest of a stream.
-
-    Raises:
-        DamagedError: it is damaged, or longer than `limit` bytes.
-    """
+    """Return the rest of a stream; DamagedError if it is damaged, or longer than `limit` bytes."""
     parts, size = [], 0
     while part := stream.read(1 << 20):
         parts.append(part)
@@ -258,8 +253,7 @@ def bounded_lines(file: Any, ends: Any, limit: int) -> Iterator[Any]:
 def spool(stream: io.BufferedIOBase | io.RawIOBase) -> IO[bytes]:
     """Return the rest of a stream as a seekable file: in memory, or unnamed on disk if it is long.
 
-    Raises:
-        DamagedError: it is damaged, or longer than MAX_SPOOLED.
+    Raises DamagedError if it is damaged, or longer than MAX_SPOOLED.
     """
     # The reader closes it.
     file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115

@@ -44,8 +44,7 @@ def read_columnar(
         columns: names in lower case of the columns to read; by default, or where the file has none
             of them, all are read. The value of a column that is not read is None.
 
-    Raises:
-        DamagedError: the file cannot be read any further, or its values exceed its budget.
+    Raises DamagedError if the file cannot be read any further, or its values exceed its budget.
     """
     import pyarrow as pa
 

@@ -107,8 +107,7 @@ class _Epub:
 def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the book of an EPUB file, and a rejection for each page of it that is left out.
 
-    Raises:
-        DamagedError: it is no zip file, a bomb, longer than a document may be, or under DRM.
+    Raises DamagedError if it is no zip file, a bomb, longer than a document may be, or under DRM.
     """
     with item.path.open("rb") if item.path else spool(item.stream) as file:
         epub = _Epub(file)

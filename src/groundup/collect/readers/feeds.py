@@ -76,8 +76,7 @@ def read_xml(item: Item, source: Source) -> Iterator[Document | Reject]:
 def xml_root(item: Item) -> Any:
     """Return the root element of an XML file, parsed as far as possible.
 
-    Raises:
-        DamagedError: it is damaged, binary or too long.
+    Raises DamagedError if it is damaged, binary or too long.
     """
     wrapper = _parse_xml(decode_html(read_all(item.stream, MAX_HTML_BYTES)))
     return wrapper[0] if len(wrapper) else wrapper

@@ -129,8 +129,7 @@ def decode_html(data: bytes, charset: str = "") -> str:
 
     `charset` is what the server declared.
 
-    Raises:
-        DamagedError: it is binary.
+    Raises DamagedError if it is binary.
     """
     match = _CHARSET.search(data[:4096])
     declared = (match[1] or match[2]).decode("ascii") if match else ""
@@ -281,8 +280,7 @@ def nesting_depth(page: str) -> int:
 def page_text(page: str) -> str:
     """Return the whole text of a page, a blank line between paragraphs.
 
-    Raises:
-        DamagedError: it nests too deeply, or only links to other pages.
+    Raises DamagedError if it nests too deeply, or only links to other pages.
     """
     from lxml import etree
 

@@ -133,8 +133,7 @@ def user_reader(name: str, root: Path) -> Reader:
 
     Modules in `root`, the folder of the recipe, can be imported.
 
-    Raises:
-        RecipeError: it cannot be imported.
+    Raises RecipeError if it cannot be imported.
     """
     function = load_function(name, root, "reader")
 

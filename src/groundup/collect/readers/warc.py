@@ -93,8 +93,7 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
 
     A record that cannot be read is listed as damaged, and reading continues at the next one.
 
-    Raises:
-        DamagedError: it breaks off. What could be read was yielded.
+    Raises DamagedError if it breaks off. What could be read was yielded.
     """
     stream = _WarcStream(item.stream)
     index = -1
@@ -182,8 +181,7 @@ def _response_body(record: Any) -> bytes:
     Some crawlers decode a body and store it under the headers that it came with. So where an
     encoding does not fit, the body stays as it is, if it starts like a page.
 
-    Raises:
-        DamagedError: an encoding does not fit, and the body does not start like a page.
+    Raises DamagedError if an encoding does not fit, and the body does not start like a page.
     """
     headers = record.http_headers
     # In the order in which the server applied them.

@@ -34,8 +34,7 @@ def scrape(
 
     Relative paths start from `root`. With `retry`, what gave no page is requested again.
 
-    Raises:
-        SourceError: the list cannot be read, or the cache cannot be written.
+    Raises SourceError if the list cannot be read, or the cache cannot be written.
     """
     entries, folder = read_list(source.path.removeprefix(SCHEME), root), _folder(source, root)
     try:

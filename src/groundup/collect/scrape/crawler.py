@@ -180,8 +180,7 @@ def _read_response(
 ) -> FetchedPage:
     """Return a response with its body, which is b"" for a redirect or an error.
 
-    Raises:
-        NoPageError: it is of another type, or too long.
+    Raises NoPageError if it is of another type, or too long.
     """
     parts, size = [], 0
     if response.status_code == 200:
@@ -245,9 +244,8 @@ class Crawler:
     ) -> FetchedPage:
         """Return the page at an address after its redirects, each checked like the address itself.
 
-        Raises:
-            NoPageError: robots.txt or the page forbids it, it leads to a private address, is too
-                large or slow, or gives no page.
+        Raises NoPageError if robots.txt or the page forbids it, it leads to a private address, is
+        too large or slow, or gives no page.
         """
         for _ in range(MAX_REDIRECTS + 1):
             host = self._host(url)

@@ -64,8 +64,7 @@ class Sitemap:
 def read_list(path: str, root: Path) -> list[ListEntry]:
     """Return the entries of a URL list, or the one entry that `path` is itself.
 
-    Raises:
-        SourceError: there is no such file, or nothing in it.
+    Raises SourceError if there is no such file, or nothing in it.
     """
     if "://" in path:
         return [_parse_entry(path)]
@@ -94,8 +93,7 @@ def _parse_entry(line: str) -> ListEntry:
 def read_sitemap(body: bytes, address: str = "") -> Sitemap:
     """Return what a sitemap names, in its order, up to where it breaks off or exceeds its bounds.
 
-    Raises:
-        DamagedError: it is no sitemap, or unpacks to too much.
+    Raises DamagedError if it is no sitemap, or unpacks to too much.
     """
     from lxml import etree
 

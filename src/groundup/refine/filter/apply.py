@@ -94,8 +94,7 @@ def _call(name: str, root: Path, batch: pa.RecordBatch) -> tuple[Array, Array]:
 def applicable_filters(filters: Sequence[str], kind: str) -> list[str]:
     """Return the filters that apply to a kind; those that cut lines come first.
 
-    Raises:
-        RecipeError: a name is neither a rule set nor "package.module:function".
+    Raises RecipeError if a name is neither a rule set nor "package.module:function".
     """
     for name in filters:
         if name not in RULE_SETS and ":" not in name:

@@ -65,8 +65,7 @@ def fetch(path: str, sha256: str = "") -> Path:
         path: `https://...`, `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
         sha256: of the file; "" takes what the index says, or what was seen first.
 
-    Raises:
-        SourceError: it cannot be fetched, or has another SHA-256.
+    Raises SourceError if it cannot be fetched, or has another SHA-256.
     """
     file = cached(path, sha256)
     if file is not None:
@@ -99,8 +98,7 @@ def add_to_cache(
         sha256: of the file; "" takes it as it comes.
         where: its address, for errors.
 
-    Raises:
-        SourceError: it cannot be fetched, has another SHA-256, or the cache cannot be written.
+    Raises SourceError if it cannot be fetched, has another SHA-256, or the cache cannot be written.
     """
     root = cache_root()
     try:

@@ -87,8 +87,7 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
 def _pages(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
     """Yield the `<page>` elements of a dump; None for one that is too long.
 
-    Raises:
-        DamagedError: the dump ends inside a page.
+    Raises DamagedError if the dump ends inside a page.
     """
     held, searched = bytearray(), 0
     # True inside a page that is too long: only its tail is kept, to find its end.
