@@ -87,15 +87,11 @@ Estimates = dict[str, Estimate]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe will cost.
-
-    Attributes:
-        problems: why the recipe cannot run on this machine; empty if it can.
-        too_little: why it cannot train, though it can build its data; empty if it can.
-    """
+    """What a recipe will cost."""
 
     figures: Estimates
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # why the recipe cannot run on this machine; empty if it can
+    # Why it cannot train, though it can build its data; empty if it can.
     too_little: tuple[str, ...] = ()
 
     def value(self, name: str) -> float:

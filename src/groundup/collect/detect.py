@@ -101,17 +101,13 @@ MAX_SOURCES = 6
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What a file seems to be.
+    """What a file seems to be."""
 
-    Attributes:
-        kind: of source; None where the file could belong to any: text is then read like the files
-            around it, other formats are listed as unread.
-        reason: what it was recognized by, as a plural: `EPUB books`.
-    """
-
+    # Of source; None where the file could belong to any: text is then read like the files around
+    # it, other formats are listed as unread.
     kind: str | None
     format: str
-    reason: str
+    reason: str  # what it was recognized by, as a plural: `EPUB books`
 
     @property
     def readable(self) -> bool:
@@ -245,22 +241,17 @@ class SuggestedSource:
     """A source that `init` writes into the recipe.
 
     Attributes:
-        path: relative to the surveyed folder; a folder, a file or a glob.
         files, bytes: number of files in it, and their size.
-        why: one line that says what was seen.
-        name: unique among the suggested sources.
-        include: patterns, where one folder is divided between several sources.
-        readable: whether a reader makes a document of any of it.
     """
 
     kind: str
-    path: str
+    path: str  # relative to the surveyed folder; a folder, a file or a glob
     files: int
     bytes: int
-    why: str
-    name: str = ""
-    include: tuple[str, ...] = ()
-    readable: bool = True
+    why: str  # one line that says what was seen
+    name: str = ""  # unique among the suggested sources
+    include: tuple[str, ...] = ()  # patterns, where one folder is divided between several sources
+    readable: bool = True  # whether a reader makes a document of any of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,23 +90,18 @@ def cut_shards(
 
 @dataclass
 class CollectedShardWriter:
-    """The two tables of a shard, and counts of what went into them.
-
-    Attributes:
-        forgotten: origin and record of documents that are listed without their text.
-        reasons: number of dropped records by reason.
-        left_out: number of sentences that readers left out of the documents.
-        main_text: pages of which the main text was taken, with their visible and kept characters.
-        mostly_left_out: those of which little was kept: origin, record and share.
-    """
+    """The two tables of a shard, and counts of what went into them."""
 
     source: Source
     documents: TableWriter
     dropped: TableWriter
+    # Origin and record of documents that are listed without their text.
     forgotten: frozenset[tuple[str, int]] = frozenset()
-    reasons: Counter[str] = field(default_factory=Counter)
-    left_out: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # number of dropped records by reason
+    left_out: int = 0  # number of sentences that readers left out of the documents
+    # Pages of which the main text was taken, with their visible and kept characters.
     main_text: Counter[str] = field(default_factory=Counter)
+    # Those of which little was kept: origin, record and share.
     mostly_left_out: list[tuple[str, int, float]] = field(default_factory=list)
 
     def add(self, origin: str, result: Document | Reject) -> None:

@@ -51,18 +51,12 @@ class RawFile:
 
 @dataclass
 class Listing:
-    """What a source holds, sorted by origin.
+    """What a source holds, sorted by origin."""
 
-    Attributes:
-        files: to read.
-        refused: what is not opened, with the reason.
-        skipped: number of files that the include and exclude patterns leave out.
-        pinned: the source's path with the revision that was listed, where the store has revisions.
-    """
-
-    files: list[RawFile] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    skipped: int = 0
+    files: list[RawFile] = field(default_factory=list)  # to read
+    refused: list[Refused] = field(default_factory=list)  # what is not opened, with the reason
+    skipped: int = 0  # number of files that the include and exclude patterns leave out
+    # The source's path with the revision that was listed, where the store has revisions.
     pinned: str = ""
 
 

@@ -27,16 +27,11 @@ MAX_MEMBERS = 20
 
 @dataclass(frozen=True)
 class Member:
-    """A document that was dropped as a duplicate.
+    """A document that was dropped as a duplicate."""
 
-    Attributes:
-        row: id, source, origin, record, reason, score (when it was dropped), duplicate_of.
-        text: as the filters left it.
-        similarity: with the document it was dropped for, and with the kept one; both computed now.
-    """
-
-    row: Row
-    text: str
+    row: Row  # id, source, origin, record, reason, score (when it was dropped), duplicate_of
+    text: str  # as the filters left it
+    # With the document it was dropped for, and with the kept one; both computed now.
     similarity: tuple[float, float]
 
 

@@ -34,23 +34,15 @@ MAX_STEPS = 20
 
 @dataclass(frozen=True)
 class Seen:
-    """What a training has done with some tokens so far.
+    """What a training has done with some tokens so far."""
 
-    Attributes:
-        steps: that read a window with one of the tokens, ascending.
-        times: windows that were read, repeats counted.
-        passed_over: windows that were skipped when training went back after trouble.
-        refused: those of `steps` that the guard did not apply.
-        checkpoints: names of those on disk that were made by an applied one of `steps`.
-        until: steps that the newest checkpoint has taken.
-    """
-
-    steps: tuple[int, ...]
-    times: int
-    passed_over: int
-    refused: tuple[int, ...]
+    steps: tuple[int, ...]  # that read a window with one of the tokens, ascending
+    times: int  # windows that were read, repeats counted
+    passed_over: int  # windows that were skipped when training went back after trouble
+    refused: tuple[int, ...]  # those of `steps` that the guard did not apply
+    # Names of those on disk that were made by an applied one of `steps`.
     checkpoints: tuple[str, ...]
-    until: int
+    until: int  # steps that the newest checkpoint has taken
 
     def words(self) -> str:
         """Return it as a sentence."""
@@ -74,23 +66,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class TrainingTrace:
-    """What the training of a run has read up to its newest checkpoint.
+    """What the training of a run has read up to its newest checkpoint."""
 
-    Attributes:
-        folder: `RUN/train`.
-        index: Parquet file of where each document is in the tokens of this training.
-        settings: train.json.
-        spans: which samples each step took.
-        skipped: ranges [first, last) of samples that were skipped.
-        until: steps that the newest checkpoint has taken.
-    """
-
-    folder: Path
-    index: Path
-    settings: Mapping[str, Any]
-    spans: Sequence[Span]
-    skipped: Sequence[tuple[int, int]]
-    until: int
+    folder: Path  # `RUN/train`
+    index: Path  # Parquet file of where each document is in the tokens of this training
+    settings: Mapping[str, Any]  # train.json
+    spans: Sequence[Span]  # which samples each step took
+    skipped: Sequence[tuple[int, int]]  # ranges [first, last) of samples that were skipped
+    until: int  # steps that the newest checkpoint has taken
 
     @classmethod
     def open(cls, root: Path) -> TrainingTrace | None:

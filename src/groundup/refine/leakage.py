@@ -36,21 +36,13 @@ class LeakedPair:
 
 @dataclass(frozen=True)
 class Leakage:
-    """The leakage of validation into train.
+    """The leakage of validation into train."""
 
-    Attributes:
-        documents: validation documents measured.
-        sampled: share of the validation documents that was measured.
-        leaking: share of them with more than LEAKING_SHARE of their 13-grams in train.
-        grams: share of all their 13-grams that occurs in train.
-        worst: the documents with the largest share.
-    """
-
-    documents: int
-    sampled: float
-    leaking: float
-    grams: float
-    worst: tuple[LeakedPair, ...]
+    documents: int  # validation documents measured
+    sampled: float  # share of the validation documents that was measured
+    leaking: float  # share of them with more than LEAKING_SHARE of their 13-grams in train
+    grams: float  # share of all their 13-grams that occurs in train
+    worst: tuple[LeakedPair, ...]  # the documents with the largest share
 
 
 def measure_leakage(run_root: Path, worst: int = 10) -> Leakage:

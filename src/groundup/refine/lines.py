@@ -297,19 +297,16 @@ class RepeatedLines:
     """The repeated lines of one source, and what cutting them affects.
 
     Attributes:
-        hashes: ascending.
-        counts: kept documents with each line.
         lines, dropped: receive the lines, and the documents of which next to nothing is left.
-        written: mask of the lines that `lines` has already.
-        facts: lines, bytes cut, documents with a cut, documents dropped.
     """
 
     source: str
-    hashes: Array
-    counts: Array
+    hashes: Array  # ascending
+    counts: Array  # kept documents with each line
     lines: TableWriter
     dropped: TableWriter
-    written: Array = field(init=False)
+    written: Array = field(init=False)  # mask of the lines that `lines` has already
+    # Lines, bytes cut, documents with a cut, documents dropped.
     facts: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:

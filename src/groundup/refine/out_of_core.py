@@ -124,14 +124,10 @@ def map_array(folder: Path, name: str) -> Array:
 
 @dataclass(frozen=True)
 class DocumentTable:
-    """The documents of all refined shards as one table; a row is the index of a document in it.
+    """The documents of all refined shards as one table; a row is the index of a document in it."""
 
-    Attributes:
-        shards: name (`SOURCE.SHARD`) and folder of each shard, in order.
-        cuts: file of the cuts of a shard, by name; texts and lengths are those after the cuts.
-    """
-
-    shards: Sequence[tuple[str, Path]]
+    shards: Sequence[tuple[str, Path]]  # name (`SOURCE.SHARD`) and folder of each shard, in order
+    # File of the cuts of a shard, by name; texts and lengths are those after the cuts.
     cuts: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property

@@ -76,17 +76,13 @@ def run(run: Run) -> None:
 
 @dataclass
 class Refinement:
-    """What the stage has built so far.
-
-    Attributes:
-        shards: the refined shards, in order.
-        lists: artifacts that list dropped documents, by name: duplicates, lines, contaminated.
-        artifacts: all of them, in the order in which they were built.
-    """
+    """What the stage has built so far."""
 
     run: Run
-    shards: list[Artifact] = field(default_factory=list)
+    shards: list[Artifact] = field(default_factory=list)  # the refined shards, in order
+    # Artifacts that list dropped documents, by name: duplicates, lines, contaminated.
     lists: dict[str, Artifact] = field(default_factory=dict)
+    # All of them, in the order in which they were built.
     artifacts: list[Artifact] = field(default_factory=list)
 
     @property

@@ -90,16 +90,11 @@ class Job:
 
 @dataclass(frozen=True)
 class BuildStep:
-    """A step of a stage.
+    """A step of a stage."""
 
-    Attributes:
-        name: stage and step, such as `refine/shard`.
-        version: raised by hand when equal arguments and inputs begin to give other bytes.
-        function: writes the artifact into its first argument, a folder, and returns its facts.
-    """
-
-    name: str
-    version: int
+    name: str  # stage and step, such as `refine/shard`
+    version: int  # raised by hand when equal arguments and inputs begin to give other bytes
+    # Writes the artifact into its first argument, a folder, and returns its facts.
     function: Callable[..., Facts]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Facts:
@@ -153,16 +148,15 @@ class Run:
     """One run directory, opened for work.
 
     Attributes:
-        redo: stages to build again even if they are fresh.
-        allow_discard: expensive artifacts may be replaced without --redo; set while forgotten
-            documents are taken out, because the user asked for what that replaces.
         built, reused: artifacts of the current stage.
     """
 
     root: Path
     recipe: Recipe
     workers: Workers = field(default_factory=Workers)
-    redo: frozenset[str] = frozenset()
+    redo: frozenset[str] = frozenset()  # stages to build again even if they are fresh
+    # Expensive artifacts may be replaced without --redo; set while forgotten documents are taken
+    # out, because the user asked for what that replaces.
     allow_discard: bool = False
     built: int = 0
     reused: int = 0

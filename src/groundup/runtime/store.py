@@ -54,20 +54,13 @@ Files = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """What decides the bytes of an artifact: step, version, settings and contents of its inputs.
+    """What decides the bytes of an artifact: step, version, settings and contents of its inputs."""
 
-    Attributes:
-        step: stage and step, such as `refine/shard`.
-        name: among the artifacts of the step.
-        version: raised by hand when equal settings and inputs begin to give other bytes.
-        inputs: name → content.
-    """
-
-    step: str
-    name: str
-    version: int
+    step: str  # stage and step, such as `refine/shard`
+    name: str  # among the artifacts of the step
+    version: int  # raised by hand when equal settings and inputs begin to give other bytes
     settings: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)  # name → content
 
     @cached_property
     def key(self) -> str:

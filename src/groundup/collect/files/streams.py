@@ -185,27 +185,17 @@ class BoundedStream(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file, or a member of an archive, as a reader gets it.
+    """A file, or a member of an archive, as a reader gets it."""
 
-    Attributes:
-        origin: its path inside the source, `archive!/member` inside archives.
-        name: its file name without a compression suffix.
-        stream: its bytes, decompressed.
-        head: the first bytes, not consumed.
-        path: the file itself where it is neither compressed nor inside an archive.
-        project: the project of a source file, "" outside of code.
-        license: the license of that project.
-        budget: what the raw file may still unpack to; a format that stores a value once and
-            repeats it charges every time.
-    """
-
-    origin: str
-    name: str
-    stream: io.BufferedReader
-    head: bytes
-    path: Path | None = None
-    project: str = ""
-    license: str = ""
+    origin: str  # its path inside the source, `archive!/member` inside archives
+    name: str  # its file name without a compression suffix
+    stream: io.BufferedReader  # its bytes, decompressed
+    head: bytes  # the first bytes, not consumed
+    path: Path | None = None  # the file itself where it is neither compressed nor inside an archive
+    project: str = ""  # the project of a source file, "" outside of code
+    license: str = ""  # the license of that project
+    # What the raw file may still unpack to; a format that stores a value once and repeats it
+    # charges every time.
     budget: Budget = field(default_factory=lambda: Budget.of(0))
 
 

@@ -47,15 +47,11 @@ _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One message of a conversation, with the speaker as the record names them.
-
-    Attributes:
-        learn: False where the record says that this message is not to be learned.
-    """
+    """One message of a conversation, with the speaker as the record names them."""
 
     speaker: str
     content: str
-    learn: bool = True
+    learn: bool = True  # False where the record says that this message is not to be learned
 
 
 def render(messages: Sequence[Utterance]) -> tuple[str, list[Turn]]:

@@ -64,21 +64,14 @@ class _TransientError(NoPageError):
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
-    """The response of a host.
-
-    Attributes:
-        head: status line and headers, as they were sent.
-        body: as sent: chunks joined, content encoding kept.
-        location: address that it redirects to, "" for none.
-        retry_after: header Retry-After, "" for none.
-    """
+    """The response of a host."""
 
     url: str
     status: int
-    head: bytes
-    body: bytes
-    location: str
-    retry_after: str
+    head: bytes  # status line and headers, as they were sent
+    body: bytes  # as sent: chunks joined, content encoding kept
+    location: str  # address that it redirects to, "" for none
+    retry_after: str  # header Retry-After, "" for none
 
 
 class Host:

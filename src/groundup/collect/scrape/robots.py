@@ -48,18 +48,12 @@ _ATTRIBUTE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of a host for one robot.
+    """The rules of a host for one robot."""
 
-    Attributes:
-        parsed: by protego; None where there is no robots.txt, or it cannot be read.
-        robot: name that the rules are looked up by.
-        closed: reason why nothing may be fetched, "" for none.
-        signals: path prefixes, and whether each keeps its pages out of training.
-    """
-
-    parsed: Any = None
-    robot: str = ""
-    closed: str = ""
+    parsed: Any = None  # by protego; None where there is no robots.txt, or it cannot be read
+    robot: str = ""  # name that the rules are looked up by
+    closed: str = ""  # reason why nothing may be fetched, "" for none
+    # Path prefixes, and whether each keeps its pages out of training.
     signals: tuple[tuple[str, bool], ...] = ()
 
     def forbids(self, url: str) -> str:

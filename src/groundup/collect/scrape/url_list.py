@@ -127,22 +127,16 @@ def read_sitemap(body: bytes, address: str = "") -> Sitemap:
 
 @dataclass
 class UrlList:
-    """The pages of a list, as far as they are known.
-
-    Attributes:
-        crawler: fetches sitemaps; without it only those of earlier scrapes are known.
-        bar: counts fetched sitemaps.
-        refused: addresses and sitemaps that give no pages.
-        unread_sitemaps: number of sitemaps that were not fetched.
-        visited: sitemaps that were asked for.
-    """
+    """The pages of a list, as far as they are known."""
 
     folder: Path
+    # Fetches sitemaps; without it only those of earlier scrapes are known.
     crawler: Crawler | None = None
-    bar: Progress | None = None
+    bar: Progress | None = None  # counts fetched sitemaps
+    # Addresses and sitemaps that give no pages.
     refused: list[Refused] = field(default_factory=list)
-    unread_sitemaps: int = 0
-    visited: set[str] = field(default_factory=set)
+    unread_sitemaps: int = 0  # number of sitemaps that were not fetched
+    visited: set[str] = field(default_factory=set)  # sitemaps that were asked for
 
     def prefetch_sitemaps(
         self, entries: Sequence[ListEntry], max_pages: int, retry: bool = False

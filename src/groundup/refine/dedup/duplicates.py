@@ -42,17 +42,12 @@ Sets: TypeAlias = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class EarlierResult:
-    """A result of an earlier run, from which a search can start.
+    """A result of an earlier run, from which a search can start."""
 
-    Attributes:
-        folder: of the artifact.
-        shards: names of its shards in order, each with its number of documents.
-        same: names of the shards whose content has not changed.
-    """
-
-    folder: Path
+    folder: Path  # of the artifact
+    # Names of its shards in order, each with its number of documents.
     shards: Sequence[tuple[str, int]]
-    same: frozenset[str]
+    same: frozenset[str]  # names of the shards whose content has not changed
 
     def spans(self, table: DocumentTable) -> dict[str, slice]:
         """Return the rows in `table` of the shards that have not changed, by name."""

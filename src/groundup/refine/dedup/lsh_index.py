@@ -127,22 +127,15 @@ class LshIndex:
     """The index of all shards, read one part at a time.
 
     Total order of documents: the higher precedence first, then the smaller id.
-
-    Attributes:
-        table: the refined shards.
-        precedence: of all documents, such as their lengths.
-        ids: of all documents.
-        memory: bytes that a part may take.
-        folder: for temporary files.
-        updates: folders of additional indexes of texts that changed since; their documents.npy
-            holds the row of the table for each row of the index.
     """
 
-    table: DocumentTable
-    precedence: Array
-    ids: Array
-    memory: int
-    folder: Path
+    table: DocumentTable  # the refined shards
+    precedence: Array  # of all documents, such as their lengths
+    ids: Array  # of all documents
+    memory: int  # bytes that a part may take
+    folder: Path  # for temporary files
+    # Folders of additional indexes of texts that changed since; their documents.npy holds the row
+    # of the table for each row of the index.
     updates: Sequence[Path] = ()
 
     def buckets(

@@ -29,16 +29,14 @@ class FilterResult:
     """The result of the filters for a batch.
 
     Attributes:
-        keep: mask.
         reason, score, detail: of each dropped row; detail names the rule set and the bounds.
-        scores: of every document, by reason.
     """
 
-    keep: Array
+    keep: Array  # mask
     reason: Array
     score: Array
     detail: Array
-    scores: dict[str, Array] = field(default_factory=dict)
+    scores: dict[str, Array] = field(default_factory=dict)  # of every document, by reason
 
     def reject(self, keep: Array, scores: Array, reason: str) -> Array:
         """Drop the rows of the inverse of `keep` that no filter has dropped yet; return them."""

@@ -64,25 +64,18 @@ SHORT_LINES: ByLanguage = {UNKNOWN: (-math.inf, 0.9)}
 
 @dataclass(frozen=True)
 class Rule:
-    """Keeps the documents whose score lies between `low` and `high`; a NaN score passes.
+    """Keeps the documents whose score lies between `low` and `high`; a NaN score passes."""
 
-    Attributes:
-        reason: code in the list of dropped documents.
-        score: one number per document (float64).
-        kinds: of documents, where narrower than those of the set.
-        languages: the only languages that the rule applies to; empty for all.
-        not_languages: languages of a code document that the rule does not apply to.
-        by_language: bounds in languages other than English; those of UNKNOWN where one is not
-            listed. Empty if `low` and `high` apply to every language.
-    """
-
-    reason: str
-    score: Callable[[Statistics], Array]
+    reason: str  # code in the list of dropped documents
+    score: Callable[[Statistics], Array]  # one number per document (float64)
     low: float = -math.inf
     high: float = math.inf
-    kinds: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()  # of documents, where narrower than those of the set
+    languages: tuple[str, ...] = ()  # the only languages that the rule applies to; empty for all
+    # Languages of a code document that the rule does not apply to.
     not_languages: tuple[str, ...] = ()
+    # Bounds in languages other than English; those of UNKNOWN where one is not listed. Empty if
+    # `low` and `high` apply to every language.
     by_language: ByLanguage = field(default_factory=dict)
 
     def passes(self, statistics: Statistics) -> tuple[Array, Array]:
@@ -119,20 +112,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """Rules from one paper.
+    """Rules from one paper."""
 
-    Attributes:
-        name: in the recipe.
-        paper: where the rules and their bounds come from.
-        kinds: of documents that the rules were made for.
-        rules: in the order in which they are applied.
-        cut_lines: takes lines out of English texts before any rule of any set looks at them.
-    """
-
-    name: str
-    paper: str
-    kinds: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    name: str  # in the recipe
+    paper: str  # where the rules and their bounds come from
+    kinds: tuple[str, ...]  # of documents that the rules were made for
+    rules: tuple[Rule, ...]  # in the order in which they are applied
+    # Takes lines out of English texts before any rule of any set looks at them.
     cut_lines: Callable[[pa.StringArray], pa.StringArray] | None = None
 
     def rules_for(self, kind: str) -> list[Rule]:

@@ -239,19 +239,12 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """The rest of a file as a server sends it.
+    """The rest of a file as a server sends it."""
 
-    Attributes:
-        start: offset of the first byte.
-        total: size of the whole file, 0 when unknown.
-        validator: tells this file from a changed one.
-        parts: the bytes.
-    """
-
-    start: int
-    total: int
-    validator: str
-    parts: Iterator[bytes]
+    start: int  # offset of the first byte
+    total: int  # size of the whole file, 0 when unknown
+    validator: str  # tells this file from a changed one
+    parts: Iterator[bytes]  # the bytes
 
 
 # (bytes that are there, their validator) → the bytes behind them, or all bytes.

@@ -143,19 +143,13 @@ def resolve_public(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What may be reached; by default public hosts over HTTPS only, as for addresses in a recipe.
+    """What may be reached; by default public hosts over HTTPS only, as for addresses in a recipe."""
 
-    Attributes:
-        trusted: everything, as for the package index that pip is configured for.
-        origins: scheme and host that the environment names; may be private and plain HTTP.
-        plain: HTTP to public hosts, too, as for a list of web pages.
-        token: sent to `origins` only.
-    """
-
-    trusted: bool = False
+    trusted: bool = False  # everything, as for the package index that pip is configured for
+    # Scheme and host that the environment names; may be private and plain HTTP.
     origins: frozenset[str] = frozenset()
-    plain: bool = False
-    token: str = field(default="", repr=False)
+    plain: bool = False  # HTTP to public hosts, too, as for a list of web pages
+    token: str = field(default="", repr=False)  # sent to `origins` only
 
     def trusts(self, url: str) -> bool:
         """Whether the environment of the user names the host of `url`."""

@@ -68,19 +68,12 @@ _HUB_ERRORS = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class RemoteFile:
-    """A file in a store.
+    """A file in a store."""
 
-    Attributes:
-        path: in the store.
-        size: in bytes.
-        stamp: changes with the content.
-        sha256: "" where the store does not give it.
-    """
-
-    path: str
-    size: int
-    stamp: str
-    sha256: str = ""
+    path: str  # in the store
+    size: int  # in bytes
+    stamp: str  # changes with the content
+    sha256: str = ""  # "" where the store does not give it
 
 
 def open_remote(path: str) -> tuple[RemoteStore, str]:

@@ -44,21 +44,13 @@ _CHECKED: set[str] = set()
 
 @dataclass(frozen=True)
 class NodeRequirements:
-    """What a node must have.
+    """What a node must have."""
 
-    Attributes:
-        token: identifies the pool; a file of this name is in the staging folder.
-        versions: distribution → version.
-        source_digest: of the source files of groundup.
-        paths: title → (path, inode) that the node must see.
-        writable: folder that the node must be able to write to.
-    """
-
-    token: str
-    versions: Mapping[str, str]
-    source_digest: str
-    paths: Mapping[str, tuple[str, int]]
-    writable: str
+    token: str  # identifies the pool; a file of this name is in the staging folder
+    versions: Mapping[str, str]  # distribution → version
+    source_digest: str  # of the source files of groundup
+    paths: Mapping[str, tuple[str, int]]  # title → (path, inode) that the node must see
+    writable: str  # folder that the node must be able to write to
 
 
 def perform(required: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
