@@ -194,10 +194,10 @@ def test_a_concurrent_forget_is_not_lost(recipe: Path, monkeypatch: pytest.Monke
         if not once:
             once.append(forget)
             with monkeypatch.context() as patch:
-                patch.setattr("groundup.commands.forget.check_sources", lambda *_: None)
+                patch.setattr("groundup.commands.forget.list_source", lambda *_: None)
                 forget(root, [ID], workers=1)
 
-    monkeypatch.setattr("groundup.commands.forget.check_sources", slow)
+    monkeypatch.setattr("groundup.commands.forget.list_source", slow)
     forget(root, [COPY], workers=1)
     assert Forgotten.load(root).ids == {ID, COPY} and holders(root, SECRET) == []
 

@@ -238,16 +238,12 @@ def _words(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SuggestedSource:
-    """A source that `init` writes into the recipe.
-
-    Attributes:
-        files, bytes: number of files in it, and their size.
-    """
+    """A source that `init` writes into the recipe."""
 
     kind: str
     path: str  # relative to the surveyed folder; a folder, a file or a glob
-    files: int
-    bytes: int
+    files: int  # number of files in it
+    bytes: int  # their size
     why: str  # one line that says what was seen
     name: str = ""  # unique among the suggested sources
     include: tuple[str, ...] = ()  # patterns, where one folder is divided between several sources

@@ -182,16 +182,13 @@ class Names:
 
 @dataclass
 class Difference:
-    """What differs, by the categories of TITLES.
-
-    Attributes:
-        counts: documents of each (source, first fate, second fate), by category.
-        examples: the first documents by id, as (id, source, first fate, second fate).
-    """
+    """What differs, by the categories of TITLES."""
 
     fates: Names = field(default_factory=lambda: Names(list(KEPT)))
     sources: Names = field(default_factory=Names)
+    # Documents of each (source, first fate, second fate).
     counts: dict[str, Counter[tuple[str, str, str]]] = field(default_factory=dict)
+    # The first documents by id, as (id, source, first fate, second fate).
     examples: dict[str, list[tuple[str, str, str, str]]] = field(default_factory=dict)
 
     def add(self, first: Records, second: Records) -> None:

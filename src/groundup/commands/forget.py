@@ -45,7 +45,9 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     known = [f"{document} is forgotten already" for document in ids if document in before.ids]
     if not new and not before.pending:
         return "\n".join(known)
-    check_sources(root, recipe)
+    # A missing source stops it here: the run could not be built again without the documents.
+    for source in all_sources(recipe):
+        list_source(source, recipe.root, pinned_places(root).get(source.path, ""))
     entries = [*before.pending, *new]
     # Looked up before the lists that connect the documents are built again.
     similar = relatives(root, [entry.id for entry in entries])
@@ -111,16 +113,6 @@ def seen_by_training(root: Path, ids: Sequence[str]) -> dict[str, dict[str, Any]
     for document, seen in (trace.of_documents(ids) if trace is not None else {}).items():
         table[document] |= {"times": seen.times, "steps": list(seen.steps[:MAX_STEPS])}
     return table
-
-
-def check_sources(root: Path, recipe: Recipe) -> None:
-    """Look for every source of a run.
-
-    Raises SourceError if one is missing, so the run could not be built without the documents.
-    """
-    places = pinned_places(root)
-    for source in all_sources(recipe):
-        list_source(source, recipe.root, places.get(source.path, ""))
 
 
 def describe_forgotten(

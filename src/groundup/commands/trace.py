@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
 from groundup.artifacts.checkpoints import list_checkpoints, newest_state, trained_on
@@ -115,6 +114,7 @@ class TrainingTrace:
         # Steps that the guard did not apply.
         lines = Metrics(self.folder / "metrics.jsonl").read()
         refused = {int(line["step"]) for line in lines if "refused_loss" in line}
+        folders = list_checkpoints(self.folder.parent)
         columns = ["id", "shard", "split", "offset", "length"]
         traced = {}
         for batch in matching([self.index], "id", documents, columns):
@@ -123,26 +123,21 @@ class TrainingTrace:
                 if token is not None:
                     begin, end = begin + token, begin + token + 1
                 samples = self.order.samples_of(row["shard"], begin, end, sample_count)
-                traced[row["id"]] = self._seen(samples, refused)
+                # -1 for a sample that no step took.
+                step_of = steps_of_samples(self.spans, self.until, samples)
+                steps = np.unique(step_of[step_of >= 0]).tolist()
+                left = samples[step_of < 0]
+                applied = [step for step in steps if step not in refused]
+                learned = applied[0] if applied else self.until
+                traced[row["id"]] = Seen(
+                    steps=tuple(steps),
+                    times=int((step_of >= 0).sum()),
+                    passed_over=sum(int(((left >= a) & (left < b)).sum()) for a, b in self.skipped),
+                    refused=tuple(step for step in steps if step in refused),
+                    checkpoints=tuple(path.name for at, path in folders.items() if at > learned),
+                    until=self.until,
+                )
         return traced
-
-    def _seen(self, samples: npt.NDArray[np.int64], refused_steps: Collection[int]) -> Seen:
-        """Return which steps took some samples, and what became of them."""
-        # -1 for a sample that no step took.
-        step_of = steps_of_samples(self.spans, self.until, samples)
-        steps = np.unique(step_of[step_of >= 0]).tolist()
-        left = samples[step_of < 0]
-        refused = tuple(step for step in steps if step in refused_steps)
-        learned = next((step for step in steps if step not in refused), self.until)
-        folders = list_checkpoints(self.folder.parent)
-        return Seen(
-            steps=tuple(steps),
-            times=int((step_of >= 0).sum()),
-            passed_over=sum(int(((left >= a) & (left < b)).sum()) for a, b in self.skipped),
-            refused=refused,
-            checkpoints=tuple(path.name for step, path in folders.items() if step > learned),
-            until=self.until,
-        )
 
 
 def trace_document(root: Path, document: str, token: int | None = None) -> Seen | None:

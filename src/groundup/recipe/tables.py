@@ -296,12 +296,8 @@ class Train:
         for name in ("steps", "micro_batch", "threads", "processes"):
             value = getattr(self, name)
             check(value == "auto" or value >= 1, f"{name} must be at least 1")
-        for name in (
-            "batch_tokens",
-            "checkpoint_every",
-            "keep",
-            *("validate_every", "validation_tokens"),
-        ):
+        positive = "batch_tokens checkpoint_every keep validate_every validation_tokens"
+        for name in positive.split():
             check(getattr(self, name) >= 1, f"{name} must be at least 1")
         check(self.batch_tokens <= 1 << 30, f"batch_tokens {self.batch_tokens} is more than 2^30")
         for name in ("learning_rate", "muon_learning_rate", "clip"):

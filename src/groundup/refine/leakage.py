@@ -58,13 +58,22 @@ def measure_leakage(run_root: Path, worst: int = 10) -> Leakage:
     held = np.concatenate([[0], np.cumsum(seen[np.searchsorted(grams, sets)])])[offsets]
     shares = np.diff(held) / np.maximum(np.diff(offsets), 1)
     largest = [row for row in np.argsort(-shares, kind="stable")[:worst] if shares[row] > 0]
-    documents = [(ids[row], sets[offsets[row] : offsets[row + 1]]) for row in largest]
+    closest = [LeakedPair(ids[row], "", 0.0) for row in largest]
+    for batch in kept_documents(run_root, ["id", "text"], "train") if closest else ():
+        train, ends = shingle_sets(text_buffers(batch.column("text")), GRAM_WORDS)
+        for k, row in enumerate(largest):
+            own = sets[offsets[row] : offsets[row + 1]]
+            common = np.diff(np.concatenate([[0], np.cumsum(np.isin(train, own))])[ends])
+            best = int(np.argmax(common))
+            share = float(common[best] / len(own))
+            if share > closest[k].share:
+                closest[k] = LeakedPair(ids[row], str(batch.column("id")[best]), share)
     return Leakage(
         documents=len(ids),
         sampled=sampled,
         leaking=float((shares > LEAKING_SHARE).mean()) if ids else 0.0,
         grams=float(held[-1] / max(offsets[-1], 1)),
-        worst=tuple(_closest_pairs(run_root, documents)),
+        worst=tuple(closest),
     )
 
 
@@ -87,17 +96,3 @@ def _validation(run_root: Path) -> tuple[list[str], Array, Array, float]:
         ends.append(offsets[1:] + total)
         total += len(sets)
     return ids, np.concatenate(parts), np.concatenate(ends), share
-
-
-def _closest_pairs(run_root: Path, documents: list[tuple[str, Array]]) -> list[LeakedPair]:
-    """Return each document with the train document that holds the most of its 13-grams."""
-    best = [LeakedPair(name, "", 0.0) for name, _ in documents]
-    for batch in kept_documents(run_root, ["id", "text"], "train") if documents else ():
-        sets, offsets = shingle_sets(text_buffers(batch.column("text")), GRAM_WORDS)
-        for k, (name, grams) in enumerate(documents):
-            common = np.concatenate([[0], np.cumsum(np.isin(sets, grams))])[offsets]
-            row = int(np.argmax(np.diff(common)))
-            share = float(np.diff(common)[row] / len(grams))
-            if share > best[k].share:
-                best[k] = LeakedPair(name, str(batch.column("id")[row]), share)
-    return best

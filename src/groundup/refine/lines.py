@@ -294,17 +294,13 @@ def _is_white(byte: int) -> bool:
 
 @dataclass
 class RepeatedLines:
-    """The repeated lines of one source, and what cutting them affects.
-
-    Attributes:
-        lines, dropped: receive the lines, and the documents of which next to nothing is left.
-    """
+    """The repeated lines of one source, and what cutting them affects."""
 
     source: str
     hashes: Array  # ascending
     counts: Array  # kept documents with each line
     lines: TableWriter
-    dropped: TableWriter
+    dropped: TableWriter  # receives the documents of which next to nothing is left
     written: Array = field(init=False)  # mask of the lines that `lines` has already
     # Lines, bytes cut, documents with a cut, documents dropped.
     facts: dict[str, int] = field(init=False)

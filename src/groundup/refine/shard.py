@@ -53,13 +53,7 @@ from groundup.runtime.run import build_step
 
 
 class ShardWriter:
-    """Writes a refined shard; the shard is complete after `save`.
-
-    Attributes:
-        lines: the line index; None for kinds whose repeated lines are not boilerplate.
-        changed: documents that each cleaning step changed.
-        reasons: documents dropped, by reason.
-    """
+    """Writes a refined shard; the shard is complete after `save`."""
 
     def __init__(self, folder: Path, kind: str, bounds: Bounds, stack: ExitStack) -> None:
         """Open the files, which `stack` closes; `bounds` are those of the scores of its filters."""
@@ -73,10 +67,12 @@ class ShardWriter:
         self.keys, self.ids = row_file("keys", np.uint64, WIDTH), row_file("ids", np.uint64, 2)
         self.hashes, self.sizes = row_file("hashes", np.uint8, 16), row_file("sizes", np.uint32)
         self.stats = ShardStats(bounds, row_file("bins", np.uint8, len(TEXT_STATS) + len(bounds)))
+        # For kinds whose repeated lines are boilerplate.
         self.lines: LineIndex | None = None
         if kind in LINE_KINDS:
             line_rows = row_file("line_rows", np.uint32)
             self.lines = LineIndex(folder, row_file("line_hashes", np.uint64), line_rows)
+        # Documents that each cleaning step changed, and those dropped, by reason.
         self.changed, self.reasons = Counter[str](), Counter[str]()
         self.bytes_in = self.bytes_out = 0
 

@@ -59,7 +59,18 @@ def run(run: Run) -> None:
     """
     from groundup.refine.filter.apply import check_filters
 
-    collected = _collected_shards(run)
+    view = run.store.view("collect")
+    if view is None:
+        raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
+    steps = [entry["step"] for entry in view.manifest["artefacts"]]
+    collected = run.store.artifacts("collect", "collect/shard")
+    if len(collected) < steps.count("collect/shard"):
+        raise StoreError(
+            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
+            " collect"
+        )
+    # Conversations for tuning keep their form: the tune stage reads them from collect.
+    collected = [shard for shard in collected if KINDS[shard.facts["kind"]].role != "tuning"]
     # Before any work, since a misspelled filter would be found hours later.
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
     texts = [shard for shard in collected if is_training(shard.facts["kind"])]
@@ -146,22 +157,6 @@ def contents(shards: Sequence[Artifact]) -> dict[str, str]:
         rows = {name: entry for name, entry in files if name not in DESCRIPTIONS}
         digests[shard.name] = content_digest(rows)
     return digests
-
-
-def _collected_shards(run: Run) -> list[Artifact]:
-    """Return the collected shards in order, with evaluation files, without tuning data."""
-    view = run.store.view("collect")
-    if view is None:
-        raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
-    steps = [entry["step"] for entry in view.manifest["artefacts"]]
-    shards = run.store.artifacts("collect", "collect/shard")
-    if len(shards) < steps.count("collect/shard"):
-        raise StoreError(
-            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
-            " collect"
-        )
-    # Conversations for tuning keep their form: the tune stage reads them from collect.
-    return [shard for shard in shards if KINDS[shard.facts["kind"]].role != "tuning"]
 
 
 def _shard_job(run: Run, collected: Artifact) -> Job:

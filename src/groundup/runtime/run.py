@@ -40,6 +40,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ class BuildStep:
     # Writes the artifact into its first argument, a folder, and returns its facts.
     function: Callable[..., Facts]
 
+    def __post_init__(self) -> None:
+        # Where workers import the function from.
+        self.function.__qualname__ += ".function"
+
     def __call__(self, *args: Any, **kwargs: Any) -> Facts:
         """Call the function."""
         return self.function(*args, **kwargs)
@@ -134,22 +139,12 @@ class BuildStep:
 
 def build_step(name: str, version: int) -> Callable[[Callable[..., Facts]], BuildStep]:
     """Declare a function to be a step, which takes its name."""
-
-    def declare(function: Callable[..., Facts]) -> BuildStep:
-        # Where workers import the function from.
-        function.__qualname__ += ".function"
-        return BuildStep(name, version, function)
-
-    return declare
+    return partial(BuildStep, name, version)
 
 
 @dataclass
 class Run:
-    """One run directory, opened for work.
-
-    Attributes:
-        built, reused: artifacts of the current stage.
-    """
+    """One run directory, opened for work."""
 
     root: Path
     recipe: Recipe
@@ -158,6 +153,7 @@ class Run:
     # Expensive artifacts may be replaced without --redo; set while forgotten documents are taken
     # out, because the user asked for what that replaces.
     allow_discard: bool = False
+    # Artifacts of the current stage.
     built: int = 0
     reused: int = 0
 
@@ -282,7 +278,13 @@ class Run:
             for kind, by_name in new.items():
                 for name, key in plan.get(kind, {}).items():
                     old, step = self.store.lookup(kind, name, key), by_name.get(name)
-                    if old is not None and not _supersedes(step, old):
+                    if old is None or (step is not None and step.key == old.key):
+                        continue
+                    if step is None or not (
+                        old.manifest["settings"] == step.settings
+                        and old.manifest["version"] == step.version
+                        and old.manifest["inputs"].items() <= step.inputs.items()
+                    ):
                         self.charge_discarded(stage, old.seconds, difference(old, step))
         # Steps of the stage that are not built now keep their place in the plan.
         keys = {kind: {name: step.key for name, step in of.items()} for kind, of in new.items()}
@@ -347,14 +349,6 @@ def make_workers(root: Path, count: int | None, ray: str, shared: Mapping[str, P
 
     libraries = ("python", "groundup", *DATA_LIBRARIES)
     return Workers(pool=RayPool(ray, Store(root).staging, shared, libraries))
-
-
-def _supersedes(new: Step | None, old: Artifact) -> bool:
-    """Whether a step replaces an artifact without losing work: equal, or with more inputs."""
-    if new is None or new.key == old.key:
-        return new is not None
-    same = old.manifest["settings"] == new.settings and old.manifest["version"] == new.version
-    return same and old.manifest["inputs"].items() <= new.inputs.items()
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

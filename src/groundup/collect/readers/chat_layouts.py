@@ -13,7 +13,7 @@ All of these give the messages `user: Hi` and `assistant: Hello`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,15 @@ _ALPACA_TEMPLATE = re.compile(
 )
 # Transcripts in one string, as in hh-rlhf of Anthropic.
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
+# What a layout makes of a record with keys in lower case: its messages, [] for another layout.
+Layout = Callable[[Mapping[str, Any]], list["Utterance"]]
+# Tried in the order of their definitions.
+_LAYOUTS: list[Layout] = []
+
+
+def _layout(function: Layout) -> Layout:
+    _LAYOUTS.append(function)
+    return function
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,7 @@ def find_messages(record: Any) -> list[Utterance]:
     if not isinstance(record, Mapping):
         return []
     record = lower_keys(record)
-    layouts = (_reply_tree, _prompt_list, _message_list, _instruction, _question_and_answer)
-    return next(filter(None, (layout(record) for layout in layouts)), [])
+    return next(filter(None, (layout(record) for layout in _LAYOUTS)), [])
 
 
 def refusal(record: Any) -> tuple[str, str] | None:
@@ -181,6 +189,7 @@ def _with_system(record: Mapping[str, Any], messages: list[Utterance]) -> list[U
     return messages
 
 
+@_layout
 def _reply_tree(record: Mapping[str, Any]) -> list[Utterance]:
     """Return one path of an OpenAssistant tree: the prompt, then the best-ranked replies."""
     node = record.get("prompt") if isinstance(record.get("prompt"), Mapping) else record
@@ -206,6 +215,7 @@ def best_reply(replies: Any) -> Mapping[str, Any] | None:
     return min((reply for reply in replies if isinstance(reply, Mapping)), key=rank, default=None)
 
 
+@_layout
 def _prompt_list(record: Mapping[str, Any]) -> list[Utterance]:
     """Return the messages of a prompt that is a list, with the answer, as TRL writes them."""
     prompt = record.get("prompt")
@@ -233,6 +243,7 @@ def _transcript(text: str) -> list[Utterance]:
     return [Utterance(speaker, content.strip()) for speaker, content in pairs if content.strip()]
 
 
+@_layout
 def _message_list(record: Mapping[str, Any]) -> list[Utterance]:
     """Return the messages of a list; in preference data, those of the chosen answer."""
     chosen = record.get("chosen")
@@ -245,6 +256,7 @@ def _message_list(record: Mapping[str, Any]) -> list[Utterance]:
     return _parse_list(chosen) if isinstance(chosen, (list, tuple)) else []
 
 
+@_layout
 def _instruction(record: Mapping[str, Any]) -> list[Utterance]:
     """Return the messages of an Alpaca record: instruction, input, output.
 
@@ -267,6 +279,7 @@ def _instruction(record: Mapping[str, Any]) -> list[Utterance]:
     return _with_system(record, messages)
 
 
+@_layout
 def _question_and_answer(record: Mapping[str, Any]) -> list[Utterance]:
     question = _first_content(record, _QUESTION_KEYS)
     answer = _first_content(record, _ANSWER_KEYS)

@@ -177,11 +177,22 @@ def main_text(page: str) -> str:
 
     Time and memory grow with the number of tags: callers refuse a page with more than MAX_TAGS.
     """
+    from resiliparse.extract.html2text import extract_plain_text
+
     # In a script this may cut what only looks like a tag; scripts are not extracted.
     page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
     page = write_marks(page)
-    if text := _trim_to_prose(_resiliparse_text(page), page):
-        return text
+    if page.count("<") <= _FAST_TAGS and page.count("<div") >= _FAST_DIVISIONS:
+        try:
+            text = extract_plain_text(
+                page, main_content=True, alt_texts=False, comments=False, post_meta=False
+            )
+            if text := _trim_to_prose(str(text), page):
+                return text
+        except BaseException as error:
+            # A panic in Rust is a BaseException, not an Exception.
+            if type(error).__name__ != "PanicException":
+                raise
     import trafilatura
     from trafilatura.utils import load_html
 
@@ -195,24 +206,6 @@ def main_text(page: str) -> str:
     repair_tree(tree)
     extracted: Any = trafilatura.extract(tree, fast=True, favor_recall=True, include_comments=False)
     return restore_code(_PARAGRAPH_END.sub("\n\n", str(extracted or "").strip()))
-
-
-def _resiliparse_text(page: str) -> str:
-    """Return what resiliparse extracts; "" where it is slow or misreads the page."""
-    from resiliparse.extract.html2text import extract_plain_text
-
-    if page.count("<") > _FAST_TAGS or page.count("<div") < _FAST_DIVISIONS:
-        return ""
-    try:
-        text = extract_plain_text(
-            page, main_content=True, alt_texts=False, comments=False, post_meta=False
-        )
-    except BaseException as error:
-        # A panic in Rust is a BaseException, not an Exception.
-        if type(error).__name__ != "PanicException":
-            raise
-        return ""
-    return str(text)
 
 
 def _trim_to_prose(text: str, page: str) -> str:
@@ -243,24 +236,16 @@ def _trim_to_prose(text: str, page: str) -> str:
     if kept.endswith((":", "：")):
         tail = _ANNOUNCED.match("\n".join(["", *lines[end:]]))
         kept += tail[0].rstrip() if tail else ""
+    # The line above stays if it is a heading, and another of its level is in the text; so titles of
+    # pages are left out, as menus and bylines are.
     above = next((line.strip() for line in reversed(lines[:first]) if line.strip()), "")
-    return f"{above}\n\n{kept}" if _is_section_heading(above, page, kept) else kept
-
-
-def _is_section_heading(line: str, page: str, text: str) -> bool:
-    """Return whether a line is a heading of the page, and another of its level is in the text.
-
-    So titles of pages are left out, as menus and bylines are.
-    """
     levels: dict[str, set[str]] = {}
     for tag in _HEADING.finditer(page):
         heading = " ".join(html.unescape(_TAG.sub("", tag[2])).split())
         levels.setdefault(tag[1], set()).add(heading)
-    lines = {" ".join(text_line.split()) for text_line in text.split("\n")}
-    name = " ".join(line.split())
-    return bool(name) and any(
-        name in headings and lines & (headings - {name, ""}) for headings in levels.values()
-    )
+    inside, name = {" ".join(line.split()) for line in kept.split("\n")}, " ".join(above.split())
+    others = (headings - {name, ""} for headings in levels.values() if name in headings)
+    return f"{above}\n\n{kept}" if name and any(map(inside.intersection, others)) else kept
 
 
 def _visible_size(page: str) -> int:

@@ -100,7 +100,6 @@ _INLINE = frozenset(
     " span strike strong sub sup time tt u var wbr".split()
 )
 _CONTAINERS = ("div", "section", "article", "main", "body", "center")
-_BLOCKS = "p|div|h1|h2|h3|h4|h5|h6|ul|ol|blockquote|pre|dl|section|article"
 _TABLE_PARTS = ("tbody", "tr", "td", "tfoot")
 # A cell this long is no cell of data.
 _CELL_TEXT = 600
@@ -120,9 +119,17 @@ def repair_tree(tree: Any) -> None:
                 part.tag = "div"
     for container in list(tree.iter(*_CONTAINERS)):
         _wrap_runs(container)
+    # White space of preformatted text becomes letters, which no extractor changes.
     for code in list(tree.iter("pre")):
-        if next(code.iterancestors("table", "pre"), None) is None:
-            _protect(code)
+        if next(code.iterancestors("table", "pre"), None) is not None:
+            continue
+        for line_break in list(code.iter("br")):
+            line_break.tail = "\n" + (line_break.tail or "")
+        text = code.text_content().strip("\n").rstrip()
+        if text and not any(letter in text for letter in _CODE):
+            code.clear(keep_tail=True)
+            letters = dict(zip(map(ord, "\n \t\xa0"), _CODE[0:3] + _CODE[1], strict=True))
+            code.text = f"{_CODE[3]}{text.translate(letters)}{_CODE[3]}"
 
 
 def restore_code(text: str) -> str:
@@ -170,15 +177,3 @@ def _wrap_runs(container: Any) -> None:
             before.tail = None
             before.addnext(paragraph)
         paragraph.extend(children)
-
-
-def _protect(code: Any) -> None:
-    """Write white space of preformatted text as letters, which no extractor changes."""
-    for line_break in list(code.iter("br")):
-        line_break.tail = "\n" + (line_break.tail or "")
-    text = code.text_content().strip("\n").rstrip()
-    if not text or any(letter in text for letter in _CODE):
-        return
-    code.clear(keep_tail=True)
-    table = dict(zip(map(ord, "\n \t\xa0"), _CODE[0:3] + _CODE[1], strict=True))
-    code.text = f"{_CODE[3]}{text.translate(table)}{_CODE[3]}"

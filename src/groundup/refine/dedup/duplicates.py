@@ -111,17 +111,7 @@ def find_duplicates(
 
 
 class DuplicateSearch:
-    """State of every document during the search (memory-mapped arrays).
-
-    Attributes:
-        winner: row of the document kept instead of it (int64), or -1.
-        similarity: to the winner.
-        unequal: whether it equals no other document, so near duplicates are searched.
-        fresh: whether it has to be compared (again).
-        everything: whether the search started without an earlier result.
-        compared: pairs compared.
-        crowded: documents not compared with all of their bucket.
-    """
+    """State of every document during the search (memory-mapped arrays)."""
 
     def __init__(
         self,
@@ -142,9 +132,12 @@ class DuplicateSearch:
         ids = scratch.joined(table, "ids")
         self.index = LshIndex(table, precedence, ids, memory, scratch.folder)
         self.scratch, self.everything = scratch, earlier is None
+        # Pairs compared, and documents not compared with all of their bucket.
         self.compared = self.crowded = 0
+        # Row of the document kept instead of it, or -1, and the similarity to that one.
         self.winner = scratch.full("winner", table.rows, np.int64, -1)
         self.similarity = scratch.full("similarity", table.rows, np.float64)
+        # Whether it equals no other, so near ones are searched; whether to compare it (again).
         self.unequal = scratch.full("unequal", table.rows, np.bool_, True)
         self.fresh = scratch.full("fresh", table.rows, np.bool_, True)
         if earlier is not None:

@@ -26,16 +26,12 @@ NO_THRESHOLDS: Thresholds = {}
 
 @dataclass(frozen=True)
 class FilterResult:
-    """The result of the filters for a batch.
-
-    Attributes:
-        reason, score, detail: of each dropped row; detail names the rule set and the bounds.
-    """
+    """The result of the filters for a batch; reason, score and detail are of the dropped rows."""
 
     keep: Array  # mask
     reason: Array
     score: Array
-    detail: Array
+    detail: Array  # names the rule set and the bounds
     scores: dict[str, Array] = field(default_factory=dict)  # of every document, by reason
 
     def reject(self, keep: Array, scores: Array, reason: str) -> Array:

@@ -163,23 +163,18 @@ class ShardStats:
 
     Call `cleaned`, then `drop` (empty), `filtering`, `score` and `drop` (language), `cut`, `score`
     and `drop` (filters), and `keep`.
-
-    Attributes:
-        bounds: of every score that the filters give, in the order of the columns after TEXT_STATS.
-        bins: receives a row of codes (uint8) for each kept document.
-        collected, before_filters: counts as collected, and as the filters begin.
-        languages: documents by language, as the filters begin.
-        dropped: documents and bytes of cleaned text, by reason.
     """
 
     def __init__(self, bounds: Bounds, bins: RowFile) -> None:
+        # `bounds` are in the order of the columns after TEXT_STATS; `bins` receives a row of codes
+        # (uint8) for each kept document.
         self.bounds, self.bins = bounds, bins
         self.collected, self.before_filters = (
             StepCounts(histograms=[np.zeros(CODES, np.int64)] * columns)
             for columns in (len(TEXT_STATS), bins.width)
         )
-        self.languages = Counter[str]()
-        self.dropped: dict[str, Counter[str]] = {}
+        # Documents by language, as the filters begin; documents and bytes by reason.
+        self.languages, self.dropped = Counter[str](), dict[str, Counter[str]]()
         # Of the rows of the batch that are not dropped yet.
         self._codes, self._sizes = np.empty((0, bins.width), np.uint8), np.empty(0, np.uint32)
 

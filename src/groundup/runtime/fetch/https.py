@@ -143,7 +143,7 @@ def resolve_public(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What may be reached; by default public hosts over HTTPS only, as for addresses in a recipe."""
+    """What may be reached; by default only public hosts over HTTPS, as for a recipe's addresses."""
 
     trusted: bool = False  # everything, as for the package index that pip is configured for
     # Scheme and host that the environment names; may be private and plain HTTP.

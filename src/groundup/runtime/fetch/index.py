@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from groundup.errors import SourceError
@@ -78,29 +78,19 @@ def _index_url() -> str:
     return configured.rstrip("/") + "/"
 
 
-class _HtmlPage(HTMLParser):
-    """The files that a page in HTML links to (PEP 503)."""
+def _parse_page(body: bytes, content_type: str, base: str) -> list[PackageFile]:
+    """Return the files that an index page offers, in JSON (PEP 691) or HTML (PEP 503)."""
+    files = []
+    if "json" not in content_type:
+        from lxml import etree
 
-    def __init__(self, base: str) -> None:
-        super().__init__()
-        self.base, self.files = base, list[PackageFile]()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Add the file of a link."""
-        for href in (value for name, value in attrs if tag == "a" and name == "href" and value):
-            url, fragment = urldefrag(urljoin(self.base, href))
+        page: Any = etree.fromstring(b"<html>" + body, etree.HTMLParser(encoding="utf-8"))
+        for href in page.xpath("//a/@href"):
+            url, fragment = urldefrag(urljoin(base, href))
             filename = unquote(urlsplit(url).path.rpartition("/")[2])
             digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
-            self.files.append(PackageFile(filename, url, digest))
-
-
-def _parse_page(body: bytes, content_type: str, base: str) -> list[PackageFile]:
-    """Return the files that an index page offers, in JSON (PEP 691) or HTML."""
-    if "json" not in content_type:
-        page = _HtmlPage(base)
-        page.feed(body.decode("utf-8", "replace"))
-        return page.files
-    files = []
+            files.append(PackageFile(filename, url, digest))
+        return files
     try:
         for entry in json.loads(body)["files"]:
             url, digest = urljoin(base, entry["url"]), entry.get("hashes", {}).get("sha256", "")

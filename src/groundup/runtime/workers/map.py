@@ -88,21 +88,16 @@ class Workers:
 
 @dataclass
 class _Map:
-    """A map in progress.
-
-    Attributes:
-        waiting: indices of items that are not submitted, as a heap.
-        ended: index → (result, error), for items that wait to be yielded.
-        losses: index → number of workers that died with the item.
-    """
+    """A map in progress."""
 
     pool: Pool
     function: Callable[..., Any]
     items: Sequence[tuple[Any, ...]]
     names: Sequence[str]
-    waiting: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)  # not submitted, as a heap
+    # Index → (result, error), for items that wait to be yielded.
     ended: dict[int, tuple[Any, Exception | None]] = field(default_factory=dict)
-    losses: Counter[int] = field(default_factory=Counter)
+    losses: Counter[int] = field(default_factory=Counter)  # workers that died with each item
 
     def results(self) -> Iterator[Any]:
         """Yield the results in the order of the items; the calls end with the iterator."""
