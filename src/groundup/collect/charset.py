@@ -31,6 +31,12 @@ _SUPERSETS = {"ascii": "cp1252", "iso-8859-1": "cp1252", "iso-8859-9": "cp1254"}
 # Control characters that no text holds. Tab, line and page breaks, shifts, escape sequences and
 # end-of-file marks do occur.
 _CONTROL = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 14, 15, 26, 27}))
+# Escapes of the handler `surrogateescape` → Windows-1252.
+_ESCAPED_BYTES = {
+    0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0x100)
+}
+# Encodings of host names: their decoders take time by the square of the length.
+_NOT_OF_TEXTS = frozenset(("punycode", "idna"))
 SAMPLE_BYTES = 1 << 16
 
 
@@ -125,7 +131,8 @@ def _is_utf8(data: bytes) -> bool:
 
 def _is_text_encoding(name: str) -> bool:
     try:
-        return bool(codecs.lookup(name)._is_text_encoding)
+        codec = codecs.lookup(name)
+        return bool(codec._is_text_encoding) and codec.name not in _NOT_OF_TEXTS
     except (LookupError, ValueError):
         return False
 
@@ -151,9 +158,7 @@ def repair_text(text: str) -> str:
     with suppress(UnicodeEncodeError):
         text.encode("utf-8")
         return text
-    text = re.sub(
-        r"(?<![\ud800-\udbff])[\udc80-\udcff]",
-        lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252", "replace"),
-        text,
-    )
+    # Pairs are joined first: what is left of the escapes are bytes.
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    text = text.translate(_ESCAPED_BYTES)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

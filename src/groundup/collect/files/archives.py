@@ -36,6 +36,10 @@ MAX_DEPTH = 1
 MAX_TAR_METADATA = 1 << 20
 # Headers before one member: a long name, a long link and two of pax are usual.
 MAX_TAR_HEADERS = 32
+# All headers of one member, with the maps of sparse files, which become lists of pairs.
+MAX_TAR_HEADER_BYTES = 4 << 20
+# Directory of a zip file, which zipfile reads whole and makes objects of: 1 GB of them.
+MAX_ZIP_DIRECTORY = 64 << 20
 _TAR_METADATA_TYPES = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -89,6 +93,8 @@ class _Archive:
         self.opening.members += 1
         if self.opening.members > MAX_MEMBERS:
             raise DamagedError("bomb", f"it holds more than {MAX_MEMBERS:,} members")
+        # A header of a tar file may give all members the same long name.
+        self.opening.budget.take(len(name))
         unsafe = is_unsafe_path(name)
         if is_folder or (is_hidden(name) and not unsafe):
             return None
@@ -209,7 +215,7 @@ def _open_zip(
 ) -> Iterator[Item | Refused]:
     archive = _Archive(archive_origin, opening)
     try:
-        zip_file = zipfile.ZipFile(file)
+        zip_file = open_zip(file)
     except ZIP_ERRORS as error:
         detail = "a cut-off zip file has lost its table of contents, and cannot be read"
         raise DamagedError("damaged", f"{error}: {detail}") from None
@@ -235,6 +241,22 @@ def _open_zip(
                 with data:
                     stream = BoundedStream(data, opening.budget)
                     yield from _open_member(stream, origin, opening, depth)
+
+
+def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
+    """Open a zip file whose directory fits into memory.
+
+    Raises:
+        DamagedError: its directory is longer than MAX_ZIP_DIRECTORY.
+        ZIP_ERRORS: it cannot be read.
+    """
+    # zipfile has no other way to tell the size before it reads the directory.
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
+    if size > MAX_ZIP_DIRECTORY:
+        detail = f"its table of contents is longer than {MAX_ZIP_DIRECTORY >> 20} MB"
+        raise DamagedError("bomb", detail)
+    return zipfile.ZipFile(file)
 
 
 def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
@@ -265,6 +287,9 @@ class _Header(tarfile.TarInfo):
         """Read the next header, with the headers before it that describe it."""
         in_a_row = getattr(tar, "in_a_row", 0) + 1
         tar.in_a_row = in_a_row  # type: ignore[attr-defined]
+        file = cast("_Forward", tar.fileobj)
+        if in_a_row == 1:
+            file.limit = file.tell() + MAX_TAR_HEADER_BYTES
         try:
             # tarfile calls itself for each of them, until Python's stack is full.
             if in_a_row > MAX_TAR_HEADERS:
@@ -280,6 +305,12 @@ class _Header(tarfile.TarInfo):
             raise tarfile.SubsequentHeaderError(message) from None  # type: ignore[attr-defined]
         finally:
             tar.in_a_row = in_a_row - 1  # type: ignore[attr-defined]
+            if in_a_row == 1:
+                file.limit = None
+            # tarfile copies global headers to each member; others than these it does not use.
+            tar.pax_headers = {
+                key: value for key, value in tar.pax_headers.items() if key in tarfile.PAX_FIELDS
+            }
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -299,9 +330,14 @@ class _Forward:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._position = stream, 0
+        # Position that headers may be read up to.
+        self.limit: int | None = None
 
     def read(self, count: int) -> bytes:
         """Return the next `count` bytes, or fewer at the end."""
+        if self.limit is not None and self._position + count > self.limit:
+            reason = f"more than {MAX_TAR_HEADER_BYTES:,} bytes that describe a member"
+            raise tarfile.InvalidHeaderError(reason)  # type: ignore[attr-defined]
         data = self._stream.read(count)
         self._position += len(data)
         return data

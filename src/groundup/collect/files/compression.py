@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import IO, Any
 
-from groundup.collect.files.streams import DamagedError, read_some
+from groundup.collect.files.streams import BUFFER, DamagedError, read_some
 
 # Header of a bzip2 stream that is not empty: block size, then the magic of its first block.
 _BZIP2_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -76,9 +76,12 @@ class Bzip2Stream:
             if not more:
                 break
             search_from, held = max(1, len(held) - _BZIP2_START_BYTES), held + more
+            piece_start = 0
             while (start := _BZIP2_START.search(held, search_from)) is not None:
-                yield held[: start.start()]
-                search_from, held = 1, held[start.start() :]
+                yield held[piece_start : start.start()]
+                piece_start = start.start()
+                search_from = piece_start + 1
+            held = held[piece_start:]
             if len(held) > _BZIP2_MAX_PACKED:
                 yield held
                 held = b""
@@ -113,7 +116,8 @@ class Bzip2Stream:
     def _unpack_in_steps(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Yield what streams unpack to in small steps, so that damage costs few bytes before it."""
         stream = bz2.BZ2Decompressor()
-        for packed in pieces:
+        # Short, because what follows the end of a stream is copied for each stream in it.
+        for packed in _cut(pieces, _BZIP2_STEP):
             # Files on tape end in zeros.
             rest = packed.lstrip(b"\0") if stream.eof else packed
             while rest or not (stream.needs_input or stream.eof):
@@ -129,6 +133,13 @@ class Bzip2Stream:
             raise EOFError("it ends inside a bzip2 stream")
 
 
+def _cut(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield pieces cut into parts of up to `size` bytes."""
+    for piece in pieces:
+        for start in range(0, len(piece), size):
+            yield piece[start : start + size]
+
+
 def _unpack_whole(piece: bytes) -> bytes:
     """Return what a piece unpacks to if it is exactly one stream and not too long, else b""."""
     stream, plain = bz2.BZ2Decompressor(), b""
@@ -136,6 +147,41 @@ def _unpack_whole(piece: bytes) -> bytes:
         with suppress(OSError):
             plain = stream.decompress(piece, _BZIP2_MAX_PLAIN)
     return plain if stream.eof and not stream.unused_data else b""
+
+
+class GzipStream:
+    """The plain bytes of one or more gzip members; zeros may stand between two of them.
+
+    Python's own reader takes a call for each byte of a name in a header, and headers may be long.
+    """
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source, self._packed = source, b""
+        self._member: Any = zlib.decompressobj(31)
+        self._is_inside = False
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes.
+
+        Raises:
+            EOFError: the file ends inside a member.
+            zlib.error: it is damaged.
+        """
+        plain = b""
+        while not plain:
+            if not self._packed:
+                self._packed = read_some(self._source, BUFFER)
+            if not self._is_inside:
+                self._packed = self._packed.lstrip(b"\0")
+                self._member = zlib.decompressobj(31)
+            if not self._packed:
+                if self._is_inside:
+                    raise EOFError("it ends inside a gzip member")
+                return b""
+            plain = self._member.decompress(self._packed, size)
+            self._is_inside = not self._member.eof
+            self._packed = self._member.unconsumed_tail or self._member.unused_data
+        return plain
 
 
 class XzStream:

@@ -74,7 +74,7 @@ _NOTES_BOX = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LAST_NOTES = re.compile(
-    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*)?[ \t]*Transcriber(?:['’]?s['’]?)?"
+    r"\n[ \t]*\n(?:[ \t]*[-*=]{3}[-*= \t]*\n\s*+)?[ \t]*Transcriber(?:['’]?s['’]?)?"
     r" Notes?\b(?!\w).*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -84,6 +84,8 @@ _HEAD_CHARACTERS = 20_000
 # A file of several books is searched for markers in one piece.
 MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES
 
+# A run of spaces is tried from its start only.
+_TRAILING_SPACE = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"(\n[ \t]*\n\s*)")
 # A line that ends this many characters before the next word would overflow was still wrapped.
 _SLACK = 3
@@ -203,7 +205,7 @@ def unwrap(text: str) -> str:
 
     Blank lines between blocks become one, or two where there were many.
     """
-    text = re.sub(r"[ \t]+$", "", text.expandtabs(4) if "\t" in text else text, flags=re.MULTILINE)
+    text = _TRAILING_SPACE.sub("", text.expandtabs(4) if "\t" in text else text)
     # Blocks at even places, the blank lines between them at odd ones.
     pieces = _BLANK_LINES.split(text.strip("\n"))
     width = _wrap_width(pieces[::2])

@@ -35,12 +35,6 @@ _MEDIA = tuple("image audio video file".split())
 MAX_TREE_DEPTH = 200
 # Content is a list of parts at most; a list of parts of parts is as deep as any layout goes.
 MAX_PARTS_DEPTH = 8
-# The prompt template of Stanford Alpaca, which stands in data made from it.
-_ALPACA_TEMPLATE = re.compile(
-    r"\ABelow is an instruction.*?### Instruction:\s*(.*?)\s*"
-    r"(?:### Input:\s*(.*?)\s*)?### Response:\s*\Z",
-    re.DOTALL,
-)
 # Transcripts in one string, as in hh-rlhf of Anthropic.
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
 # What a layout makes of a record with keys in lower case: its messages, [] for another layout.
@@ -279,6 +273,17 @@ def _instruction(record: Mapping[str, Any]) -> list[Utterance]:
     return _with_system(record, messages)
 
 
+def _without_template(question: str) -> str:
+    """Return the instruction and the input of an Alpaca prompt; any other question as it is."""
+    # By parts, because one pattern for all of it takes time by the cube of the length.
+    body, end, rest = question.rstrip().rpartition("### Response:")
+    preamble, start, inside = body.partition("### Instruction:")
+    if rest or not (end and start and preamble.startswith("Below is an instruction")):
+        return question
+    instruction, _, given = inside.partition("### Input:")
+    return "\n\n".join(filter(None, (instruction.strip(), given.strip())))
+
+
 @_layout
 def _question_and_answer(record: Mapping[str, Any]) -> list[Utterance]:
     question = _first_content(record, _QUESTION_KEYS)
@@ -289,7 +294,5 @@ def _question_and_answer(record: Mapping[str, Any]) -> list[Utterance]:
         return messages if named else [*_transcript(question), Utterance("assistant", answer)]
     if not (question and answer):
         return []
-    template = _ALPACA_TEMPLATE.match(question)
-    if template is not None:
-        question = "\n\n".join(filter(None, template.groups()))
+    question = _without_template(question)
     return _with_system(record, [Utterance("user", question), Utterance("assistant", answer)])

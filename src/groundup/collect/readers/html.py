@@ -111,6 +111,8 @@ _DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
 _EMPTY_TAG = re.compile(r"<[^<>]*/>")
 # An HTML parser reads these up to their end tag, and would swallow the rest of the page.
 _EMPTY_RAW = re.compile(r"<(?:script|style|title|textarea|iframe)\b[^<>]*/>", re.IGNORECASE)
+# A run of spaces is tried from its start only.
+_TRAILING_SPACE = re.compile(r"(?<![ \xa0])[ \xa0]+$", re.MULTILINE)
 _SPACE = re.compile(r"[ \t\r\n\f]+")
 # A page with this many links, which hold most of its text, is a table of contents or an index.
 _MIN_LINKS = 10
@@ -350,5 +352,5 @@ class _PageWriter:
 
     def text(self) -> str:
         """Return what was added, paragraphs a blank line apart."""
-        joined = re.sub(r"[ \xa0]+$", "", "".join(self._parts), flags=re.MULTILINE)
+        joined = _TRAILING_SPACE.sub("", "".join(self._parts))
         return re.sub(r"\n{3,}", "\n\n", joined).strip("\n ")

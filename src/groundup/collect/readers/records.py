@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,16 +29,32 @@ from groundup.collect.charset import (
     repair_text,
 )
 from groundup.collect.files.formats import detect_format, text_head
-from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, bounded_lines, read_all
+from groundup.collect.files.streams import (
+    MAX_RECORD,
+    DamagedError,
+    Item,
+    TooLongError,
+    bounded_lines,
+    deadline,
+    read_all,
+)
 from groundup.collect.readers.columnar import read_columnar
 from groundup.collect.readers.csv_rows import read_csv
 
 MAX_YAML = 16 << 20
 # libyaml composes nodes by unbounded recursion in C: 50,000 brackets crash the process.
 MAX_YAML_DEPTH = 100
-# One element of a JSON array, or one entry of a JSON object, in characters.
+# A token of a few bytes becomes nodes and objects of a kilobyte.
+MAX_YAML_TOKENS = 1 << 20
+# Parts that a text with a mistake is cut into.
+MAX_YAML_PARTS = 100_000
+# One element of a JSON array, or one entry of a JSON object, in bytes of memory: a character takes
+# one to four.
 MAX_ELEMENT = 256 << 20
+# Marks of its structure: each stands for objects of up to 100 bytes.
+MAX_MARKS = 8 << 20
 _CHUNK = 1 << 20
+_TOO_MANY = f"one JSON value of more than {MAX_MARKS:,} brackets, commas and colons"
 # Bytes of a line of JSONL that holds no record.
 _BLANK = b" \t\r\n\xef\xbb\xbf\0\x1e"
 
@@ -87,6 +104,9 @@ def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
     for index, line in enumerate(lines):
         if line is None:
             yield index, Reject("too-large", index, f"a line longer than {MAX_RECORD >> 20} MB")
+            continue
+        if len(line) > MAX_MARKS and sum(map(line.count, (b"{", b"[", b",", b":"))) > MAX_MARKS:
+            yield index, Reject("too-large", index, _TOO_MANY)
             continue
         try:
             record = orjson.loads(line.lstrip(b"\x1e"))
@@ -259,7 +279,7 @@ class JsonWindow:
         """Drop what was consumed, and double the rest (up to one character over MAX_ELEMENT)."""
         parts = [self.text[self.position :]]
         left = len(parts[0])
-        count = min(max(_CHUNK, left), max(_CHUNK, MAX_ELEMENT + 1 - left))
+        count = min(max(_CHUNK, left), max(_CHUNK, MAX_ELEMENT // self._width() + 1 - left))
         while count > 0 and not self.ended:
             try:
                 data = self._source.read1(_CHUNK)
@@ -269,6 +289,20 @@ class JsonWindow:
             count -= len(data)
             parts.append(self._decoder.decode(data, final=self.ended and self.damage is None))
         self.text, self.position = "".join(parts), 0
+
+    def _width(self) -> int:
+        """Return the bytes that Python takes for a character of the text."""
+        return max(1, sys.getsizeof(self.text) // max(64, len(self.text)))
+
+    def _check_size(self) -> None:
+        """Raise DamagedError for a value that is too long, or of too many objects."""
+        length = len(self.text) - self.position
+        if length * self._width() >= MAX_ELEMENT:
+            detail = f"one JSON value is longer than {MAX_ELEMENT >> 20} MB"
+            raise DamagedError("too-large", detail)
+        counts = (self.text.count(mark, self.position) for mark in "{[,:")
+        if length > MAX_MARKS and sum(counts) > MAX_MARKS:
+            raise DamagedError("too-large", _TOO_MANY)
 
     def error(self, detail: str) -> DamagedError:
         """Return why the text stops here: damage to the file, its end, or a mistake in it."""
@@ -321,9 +355,7 @@ class JsonWindow:
             if self.ended:
                 detail = "the JSON ends in the middle of a value, or a bracket in it is wrong"
                 raise self.damage or DamagedError("truncated", detail)
-            if len(self.text) - self.position >= MAX_ELEMENT:
-                detail = f"one JSON value is longer than {MAX_ELEMENT >> 20} MB"
-                raise DamagedError("too-large", detail)
+            self._check_size()
             self._grow()
 
     def _matching_bracket(self) -> int:
@@ -351,10 +383,12 @@ def _yaml_records(text: str, line: int) -> Iterator[Record]:
     try:
         loader, pages = _yaml_pages(text, line)
     except DamagedError as damage:
+        if damage.reason == "too-large":
+            raise
         parts = _cut_yaml(text, _YAML_DOCUMENT)
         if len(parts) == 1 and _YAML_LIST.match(text):
             parts = _cut_yaml(text, _YAML_ENTRY)
-        if len(parts) == 1:
+        if not 1 < len(parts) <= MAX_YAML_PARTS:
             yield Reject(damage.reason, detail=damage.detail)
             return
         for part in parts:
@@ -387,7 +421,9 @@ def _yaml_pages(text: str, line: int) -> tuple[Any, list[Any]]:
     loader.add_constructor("tag:yaml.org,2002:timestamp", string)
     depth = 0
     try:
-        for token in yaml.scan(text, Loader=loader):
+        for number, token in enumerate(yaml.scan(text, Loader=loader)):
+            if number >= MAX_YAML_TOKENS:
+                raise DamagedError("too-large", f"YAML of more than {MAX_YAML_TOKENS:,} tokens")
             name = type(token).__name__
             where = f"line {line + token.start_mark.line + 1}: "
             if name == "AliasToken":
@@ -419,7 +455,12 @@ def _page_records(loader: Any, page: Any, line: int) -> Iterator[Record]:
     def construct(node: Any) -> Record:
         """Return the value of a record; a value in it that cannot be built costs the record."""
         try:
-            return loader.construct_document(node)
+            # Numbers take time by the square of their length, and keys may by that of their number.
+            with deadline():
+                return loader.construct_document(node)
+        except TooLongError as error:
+            loader.state_generators = []
+            return Reject("timeout", detail=str(error))
         except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
             loader.state_generators = []
             return Reject("malformed", detail=_yaml_mistake(error, line, node.start_mark.line))

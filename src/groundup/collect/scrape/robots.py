@@ -85,12 +85,16 @@ def read_rules(body: bytes, user_agent: str) -> Rules:
     text = _USER_AGENT.sub(lambda line: _hide_other_robot(line, robot.lower()), text)
     # Training signals by user agent; protego knows none.
     groups: dict[str, list[tuple[str, bool]]] = {}
+    # Of the names of a group, only those that the answer may depend on.
+    ours = frozenset(("*", robot.lower()))
     names, in_names = {"*"}, False
     for line in text.splitlines():
         key, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
         if key.lower() == "user-agent":
-            names = {*names, value.lower()} if in_names else {value.lower()}
-            groups.setdefault(value.lower(), [])
+            named = ours & {value.lower()}
+            names = names | named if in_names else set(named)
+            for name in named:
+                groups.setdefault(name, [])
         in_names = key.lower() == "user-agent" or (in_names and not key)
         if key.lower() in _SIGNAL_HEADERS and _TRAINING.search(value):
             path = value.split()[0] if value.startswith("/") else "/"

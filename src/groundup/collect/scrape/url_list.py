@@ -13,7 +13,6 @@ What each sitemap named is kept in `sitemaps/HASH.json` of the scrape's folder.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from urllib.parse import urldefrag
 
 from groundup.collect.files.archives import Refused
 from groundup.collect.files.compression import gunzip
-from groundup.collect.files.streams import DamagedError
+from groundup.collect.files.streams import BUFFER, DamagedError
 from groundup.collect.readers.html import host
 from groundup.collect.scrape.crawler import ANY_TYPE, PARALLEL_HOSTS, Crawler, NoPageError, host_of
 from groundup.errors import SourceError
@@ -98,31 +97,65 @@ def read_sitemap(body: bytes, address: str = "") -> Sitemap:
     from lxml import etree
 
     bounds: Any = dict.fromkeys(("resolve_entities", "load_dtd", "huge_tree"), False)
-    pages: list[str] = []
-    sitemaps: list[str] = []
     reason = detail = ""
-    data = io.BytesIO(gunzip(body, MAX_SITEMAP_BYTES))
+    data = gunzip(body, MAX_SITEMAP_BYTES)
+    reader = _SitemapReader()
+    # It builds no tree: 50 MB of small elements would take 2 GB.
+    parser = etree.XMLParser(target=reader, no_network=True, **bounds)
     try:
-        for _, element in etree.iterparse(data, tag="{*}loc", no_network=True, **bounds):
-            parent, location = element.getparent(), (element.text or "").strip()
-            kind = etree.QName(parent).localname if parent is not None else ""
-            if kind in ("url", "sitemap") and 0 < len(location) <= MAX_ADDRESS_CHARACTERS:
-                if len(pages) + len(sitemaps) == MAX_ADDRESSES:
-                    reason = "too-large"
-                    detail = f"what it names beyond {MAX_ADDRESSES:,} addresses is left out"
-                    break
-                if kind == "url":
-                    pages.append(urldefrag(location)[0])
-                else:
-                    sitemaps.append(location)
-            # Memory must not grow with the number of addresses.
-            if parent is not None:
-                parent.clear()
+        for start in range(0, len(data), BUFFER):
+            parser.feed(data[start : start + BUFFER])
+            if reader.is_full:
+                reason = "too-large"
+                detail = f"what it names beyond {MAX_ADDRESSES:,} addresses is left out"
+                break
+        else:
+            parser.close()
     except etree.XMLSyntaxError as error:
         reason, detail = "malformed", f"it is no sitemap, or breaks off: {error}"[:300]
-        if not pages and not sitemaps:
+        if not reader.pages and not reader.sitemaps:
             raise DamagedError(reason, detail) from None
-    return Sitemap(address, pages, sitemaps, reason, detail)
+    return Sitemap(address, reader.pages, reader.sitemaps, reason, detail)
+
+
+class _SitemapReader:
+    """Collects the addresses of a sitemap while lxml parses it."""
+
+    def __init__(self) -> None:
+        self.pages: list[str] = []
+        self.sitemaps: list[str] = []
+        # Whether it names more than MAX_ADDRESSES.
+        self.is_full = False
+        self._open: list[str] = []
+        self._text: list[str] = []
+
+    def start(self, tag: str, attributes: Any) -> None:
+        """An element begins."""
+        self._open.append(tag.rpartition("}")[2])
+        self._text.clear()
+
+    def data(self, text: str) -> None:
+        """A part of the text of an element."""
+        if self._open and self._open[-1] == "loc" and len(self._text) <= MAX_ADDRESS_CHARACTERS:
+            self._text.append(text)
+
+    def end(self, tag: str) -> None:
+        """An element ends: it is an address where it is a <loc> of a page or a sitemap."""
+        name, parent = self._open.pop(), self._open[-1] if self._open else ""
+        location = "".join(self._text).strip()
+        self._text.clear()
+        is_address = name == "loc" and parent in ("url", "sitemap")
+        if not is_address or not 0 < len(location) <= MAX_ADDRESS_CHARACTERS:
+            return
+        if len(self.pages) + len(self.sitemaps) == MAX_ADDRESSES:
+            self.is_full = True
+        elif parent == "url":
+            self.pages.append(urldefrag(location)[0])
+        else:
+            self.sitemaps.append(location)
+
+    def close(self) -> None:
+        """The sitemap ends."""
 
 
 @dataclass

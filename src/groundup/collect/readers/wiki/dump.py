@@ -40,6 +40,7 @@ _DATABASE = re.compile(r"<dbname>([a-z]{2,12}?)(?:_[a-z_]+)?wik(?:i|tionary)[a-z
 _HIDDEN_NAMESPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')
 # Pieces of markup for each 1,000 characters, from which on a text file is a page of wikitext.
 _WIKITEXT_SHARE = 1.5
+_MAX_TITLE, _MAX_PAGE_NAMES = 255, 10_000
 # A page of fewer characters may be a redirect.
 _MAX_REDIRECT, _MAX_REDIRECT_FILE = 500, 200
 
@@ -124,7 +125,10 @@ def _wikitext_document(
 ) -> Document | Reject:
     try:
         with deadline():
-            named = body.replace("{{PAGENAME}}", title)
+            # No wiki has longer titles, and no page says its own so often.
+            named = body
+            if len(title) <= _MAX_TITLE:
+                named = body.replace("{{PAGENAME}}", title, _MAX_PAGE_NAMES)
             text, left_out = read_wikitext(named, hidden, language)
     except TooLongError as error:
         return Reject("timeout", index, f"{title}: {error}")

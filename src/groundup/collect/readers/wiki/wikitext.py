@@ -67,6 +67,7 @@ _EXTERNAL_LINK = re.compile(
 _MAX_DEPTH = 40
 _MAX_INDENT = 30
 _MAX_LINE = 300
+_MAX_NAME = 255
 _TABLE_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
 _CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
 _CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
@@ -293,7 +294,8 @@ class _Page:
         match = _TEMPLATE_NAME.match(self.text, start, end)
         assert match is not None
         name = match[0].strip().lower().replace("_", " ")
-        show = find_template(name, self.language)
+        # No wiki has longer names, and those of 1,000 templates are kept in a cache.
+        show = find_template(name[:_MAX_NAME], self.language)
         before = self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
         if show is None:
             size = end - match.end() - 1
