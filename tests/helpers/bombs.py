@@ -382,7 +382,11 @@ def _laughs(share: float) -> File:
         f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "ha"}">' for n in range(count)
     )
     body = f"<item><title>&e{count - 1};</title><description>a</description></item>"
-    return "web", "x.xml", f"<?xml version='1.0'?><!DOCTYPE r [{entities}]><rss>{body}</rss>".encode()
+    return (
+        "web",
+        "x.xml",
+        f"<?xml version='1.0'?><!DOCTYPE r [{entities}]><rss>{body}</rss>".encode(),
+    )
 
 
 def _robots(make: Callable[[int], str]) -> Variant:
@@ -714,9 +718,12 @@ def _results(path: Path, file: IO[bytes], source: Source) -> Iterator[str]:
             yield item.reason
             continue
         for result in read_item(item, source):
-            is_document = isinstance(result, Document)
-            repair_text(result.text if is_document else result.detail).encode()
-            yield "document" if is_document else sys.intern(result.reason)
+            if isinstance(result, Document):
+                repair_text(result.text).encode()
+                yield "document"
+            else:
+                repair_text(result.detail).encode()
+                yield sys.intern(result.reason)
 
 
 def _peak(kind: str = "VmHWM") -> int:

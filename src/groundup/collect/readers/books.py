@@ -16,9 +16,11 @@ ended it. `unwrap` tells the two apart and joins only the first.
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.charset import decode
@@ -206,16 +208,14 @@ def unwrap(text: str) -> str:
     Blank lines between blocks become one, or two where there were many.
     """
     text = _TRAILING_SPACE.sub("", text.expandtabs(4) if "\t" in text else text)
-    # Blocks at even places, the blank lines between them at odd ones.
-    pieces = _BLANK_LINES.split(text.strip("\n"))
-    width = _wrap_width(pieces[::2])
+    text = text.strip("\n")
+    width = _wrap_width([block for block, _ in islice(_blocks(text), _SAMPLE_BLOCKS)])
     if width == 0:
         return text.strip()
-    for index, piece in enumerate(pieces):
-        if index % 2:
-            pieces[index] = "\n\n" if piece.count("\n") < 4 else "\n\n\n"
-            continue
-        lines = piece.split("\n")
+    # Not a list: millions of short blocks would take a hundred times their size.
+    out = io.StringIO()
+    for block, blank in _blocks(text):
+        lines = block.split("\n")
         indents = [len(line) - len(line.lstrip()) for line in lines]
         lines = [line.strip() for line in lines]
         if len(lines) > 1 and _is_wrapped_prose(lines, indents, width):
@@ -224,8 +224,20 @@ def unwrap(text: str) -> str:
                 # A dash, and a hyphen inside a word, join without a space.
                 is_glued = joined.endswith(("-", "—")) and joined[-2:-1] not in ("", " ")
                 joined += line if is_glued else f" {line}"
-            pieces[index] = joined
-    return "".join(pieces).strip()
+            block = joined
+        out.write(block)
+        if blank:
+            out.write("\n\n" if blank.count("\n") < 4 else "\n\n\n")
+    return out.getvalue().strip()
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the blocks of a text, each with the blank lines after it."""
+    start = 0
+    for blank in _BLANK_LINES.finditer(text):
+        yield text[start : blank.start()], blank[0]
+        start = blank.end()
+    yield text[start:], ""
 
 
 def has_wrapped_lines(text: str) -> bool:

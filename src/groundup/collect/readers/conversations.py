@@ -45,6 +45,8 @@ _IRC_LINE = re.compile(r"^\[?(\d\d?):(\d\d)(?::\d\d)?\]?\s+<[ @+%~&]?([^>\s]{1,4
 # A log is cut after this many lines, and where nobody speaks for an hour.
 _IRC_MAX_LINES = 500
 _IRC_GAP_MINUTES = 60
+# Rows of one thread, in bytes of memory.
+MAX_THREAD = 256 << 20
 
 
 def read_conversations(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -117,6 +119,7 @@ def _join_threads(rows: Iterator[NumberedRecord], item: Item) -> Iterator[Docume
     """Join consecutive rows of one thread; without a thread column each row is a conversation."""
     column: str | None = None
     thread: list[tuple[int, Mapping[str, Any]]] = []
+    size = 0
     for index, record in rows:
         if isinstance(record, Reject):
             yield record
@@ -128,17 +131,33 @@ def _join_threads(rows: Iterator[NumberedRecord], item: Item) -> Iterator[Docume
             columns = {str(key).lower(): str(key) for key in record}
             column = next((columns[key] for key in THREAD_KEYS if key in columns), None)
         if thread and (column is None or record.get(column) != thread[0][1].get(column)):
-            yield _thread_document(thread, column, item)
-            thread = []
-        thread.append((index, record))
+            yield _thread_document(thread, column, item, size)
+            thread, size = [], 0
+        size += _row_size(record)
+        if not thread or size <= MAX_THREAD:
+            thread.append((index, record))
     if thread:
-        yield _thread_document(thread, column, item)
+        yield _thread_document(thread, column, item, size)
+
+
+def _row_size(row: Mapping[str, Any]) -> int:
+    """Return about how many bytes of memory a row takes."""
+    size = 500
+    for value in row.values():
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, (list, dict)):
+            size += 10 * len(repr(value))
+    return size
 
 
 def _thread_document(
-    thread: list[tuple[int, Mapping[str, Any]]], column: str | None, item: Item
+    thread: list[tuple[int, Mapping[str, Any]]], column: str | None, item: Item, size: int
 ) -> Document | Reject:
     index, first = thread[0]
+    if size > MAX_THREAD and len(thread) > 1:
+        detail = f"the rows of one thread take more than {MAX_THREAD >> 20} MB of memory"
+        return Reject("too-large", index, detail)
     rows = [row for _, row in thread]
     if "parent_id" in first:
         # The rows are a tree: one path through it, along the best-ranked reply each time.
