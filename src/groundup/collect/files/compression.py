@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import IO, Any
 
-from groundup.collect.files.streams import BUFFER, DamagedError, read_some
+from groundup.collect.files.streams import DamagedError, read_some
 
 # Header of a bzip2 stream that is not empty: block size, then the magic of its first block.
 _BZIP2_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -147,41 +147,6 @@ def _unpack_whole(piece: bytes) -> bytes:
         with suppress(OSError):
             plain = stream.decompress(piece, _BZIP2_MAX_PLAIN)
     return plain if stream.eof and not stream.unused_data else b""
-
-
-class GzipStream:
-    """The plain bytes of one or more gzip members; zeros may stand between two of them.
-
-    Python's own reader takes a call for each byte of a name in a header, and headers may be long.
-    """
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source, self._packed = source, b""
-        self._member: Any = zlib.decompressobj(31)
-        self._is_inside = False
-
-    def read(self, size: int) -> bytes:
-        """Return up to `size` bytes.
-
-        Raises:
-            EOFError: the file ends inside a member.
-            zlib.error: it is damaged.
-        """
-        plain = b""
-        while not plain:
-            if not self._packed:
-                self._packed = read_some(self._source, BUFFER)
-            if not self._is_inside:
-                self._packed = self._packed.lstrip(b"\0")
-                self._member = zlib.decompressobj(31)
-            if not self._packed:
-                if self._is_inside:
-                    raise EOFError("it ends inside a gzip member")
-                return b""
-            plain = self._member.decompress(self._packed, size)
-            self._is_inside = not self._member.eof
-            self._packed = self._member.unconsumed_tail or self._member.unused_data
-        return plain
 
 
 class XzStream:

@@ -52,7 +52,8 @@ _ARROW_STREAM = b"\xff\xff\xff\xff"
 _EPUB = b"mimetypeapplication/epub+zip"
 # Possessive quantifiers: else each of n comments may swallow those after it, in 2^n ways.
 _HTML = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*+)*+<(?:!doctype\s+html|html|head|body|meta|title)\b",
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*+)*+"
+    r"<(?:!doctype\s+html|html|head|body|meta|title)\b",
     re.IGNORECASE | re.DOTALL,
 )
 # A line of JSONL may be a conversation, which is an array of messages.

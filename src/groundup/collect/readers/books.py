@@ -215,7 +215,7 @@ def unwrap(text: str) -> str:
     # Not a list: millions of short blocks would take a hundred times their size.
     out = io.StringIO()
     for block, blank in _blocks(text):
-        lines = block.split("\n")
+        shown, lines = block, block.split("\n")
         indents = [len(line) - len(line.lstrip()) for line in lines]
         lines = [line.strip() for line in lines]
         if len(lines) > 1 and _is_wrapped_prose(lines, indents, width):
@@ -224,8 +224,8 @@ def unwrap(text: str) -> str:
                 # A dash, and a hyphen inside a word, join without a space.
                 is_glued = joined.endswith(("-", "—")) and joined[-2:-1] not in ("", " ")
                 joined += line if is_glued else f" {line}"
-            block = joined
-        out.write(block)
+            shown = joined
+        out.write(shown)
         if blank:
             out.write("\n\n" if blank.count("\n") < 4 else "\n\n\n")
     return out.getvalue().strip()
