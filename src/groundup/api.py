@@ -214,7 +214,7 @@ class OpenRun:
                 raise GroundupError(
                     f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)'
                 )
-        model, tokenizer = self._load(which)
+        model, tokenizer = _load_model(find_model(self.root, which))
         ids, stop = encode_prompt(tokenizer, messages), {tokenizer.end_id, tokenizer.stop_id}
         return tokenizer.decode(generate(model, ids, tokens, top_p=0.95, seed=seed, stop=stop))
 
@@ -222,13 +222,13 @@ class OpenRun:
         """Return the probability of each token of a text, and the most probable alternatives."""
         from groundup.evaluate.loglikelihood import score_text
 
-        return score_text(*self._load(which), text, alternatives)
+        return score_text(*_load_model(find_model(self.root, which)), text, alternatives)
 
     def next_tokens(self, prompt: str, count: int = 10, which: str = "") -> list[tuple[str, float]]:
         """Return the most probable tokens after `prompt`, with their log-probabilities."""
         from groundup.evaluate.loglikelihood import next_tokens
 
-        return next_tokens(*self._load(which), prompt, count)
+        return next_tokens(*_load_model(find_model(self.root, which)), prompt, count)
 
     def evaluation(self) -> dict[str, Any]:
         """Return evaluation.json: held-out losses by source, baselines, benchmarks, passages."""
@@ -241,9 +241,6 @@ class OpenRun:
     def figures(self) -> dict[str, Any]:
         """Return the figures of the report: name → {value, unit, from}."""
         return dict(self._json("report", "report.json")["figures"])
-
-    def _load(self, which: str) -> tuple[Transformer, Tokenizer]:
-        return _load_model(find_model(self.root, which))
 
     def _json(self, stage: str, name: str) -> Any:
         value = read_json(self.root / stage / name)

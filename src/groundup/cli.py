@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -160,33 +161,26 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
     flag_value="",
     help="The lines that were cut because SOURCE repeats them.",
 )
-def inspect(
-    directory: Path,
-    dropped: str | None,
-    document: str | None,
-    duplicates: str | None,
-    token: int | None,
-    lines: str | None,
-) -> None:
+def inspect(directory: Path, **options: Any) -> None:
     """Look into the data of a run: what was kept, what was dropped and why."""
     import shutil
 
     from groundup.commands import inspect as lineage
 
-    if sum(option is not None for option in (dropped, document, duplicates, token, lines)) > 1:
+    asked = {name: value for name, value in options.items() if value is not None}
+    if len(asked) > 1:
         raise click.UsageError("ask for one thing at a time")
+    show: dict[str, Callable[[Path, Any, int], str]] = {
+        "dropped": lineage.describe_dropped,
+        "document": lineage.describe_document,
+        "duplicates": lineage.describe_duplicates,
+        "token": lineage.describe_token,
+        "lines": lambda root, source, _: lineage.describe_lines(root, source),
+    }
     width = shutil.get_terminal_size().columns
-    if dropped is not None:
-        echo(lineage.describe_dropped(directory, dropped, width))
-    elif document is not None:
-        echo(lineage.describe_document(directory, document, width))
-    elif duplicates is not None:
-        echo(lineage.describe_duplicates(directory, duplicates, width))
-    elif token is not None:
-        echo(lineage.describe_token(directory, token, width))
-    elif lines is not None:
-        echo(lineage.describe_lines(directory, lines))
-    else:
+    for name, value in asked.items():
+        echo(show[name](directory, value, width))
+    if not asked:
         echo(lineage.overview(directory))
 
 

@@ -13,7 +13,7 @@ from tests.helpers.examples import examples
 
 from groundup.collect.readers.wiki.dates import join_date
 from groundup.collect.readers.wiki.holes import HOLE
-from groundup.collect.readers.wiki.wikitext import read_wikitext, to_text
+from groundup.collect.readers.wiki.wikitext import read_wikitext
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ from groundup.collect.readers.wiki.wikitext import read_wikitext, to_text
 )
 def test_dates_and_measures(language: str, markup: str, text: str) -> None:
     """Dates, centuries and heights are written as the wiki of this language writes them."""
-    assert to_text(markup, (), language) == text
+    assert read_wikitext(markup, (), language)[0] == text
 
 
 @examples(200)
@@ -94,8 +94,8 @@ def test_english_dates_match_strftime(day: date, order: str) -> None:
     if order == "|df=y":
         expected = day_first
     for given_date in (f"{day.year}|{day.month}|{day.day}", day.isoformat()):
-        assert to_text(f"{{{{start date|{given_date}{order}}}}}") == expected
-    assert to_text(f"{{{{date|{day.day}|{day.month}|{day.year}}}}}") == day_first
+        assert read_wikitext(f"{{{{start date|{given_date}{order}}}}}")[0] == expected
+    assert read_wikitext(f"{{{{date|{day.day}|{day.month}|{day.year}}}}}")[0] == day_first
 
 
 @pytest.mark.parametrize("language", ["de", "es", "fr", "it", "ja", "pl", "ru", "hu", "xx"])
@@ -144,7 +144,7 @@ def test_dates_of_a_year_differ(language: str) -> None:
 )
 def test_first_sentences(language: str, markup: str, text: str) -> None:
     """A first sentence that stands in a template is written out."""
-    assert to_text(markup, (), language) == text
+    assert read_wikitext(markup, (), language)[0] == text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.helpers.examples import examples
 
 from groundup.collect.readers.wiki.arguments import TEMPLATES
 from groundup.collect.readers.wiki.templates import NO_WORDS
-from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, to_text
+from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, read_wikitext
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, to_text
 )
 def test_markup(markup: str, text: str) -> None:
     """Each construct gives its text."""
-    assert to_text(markup) == text
+    assert read_wikitext(markup)[0] == text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_markup(markup: str, text: str) -> None:
 )
 def test_templates(markup: str, text: str) -> None:
     """Templates that stand for words show them; others leave no gap in the sentence."""
-    assert to_text(markup) == text
+    assert read_wikitext(markup)[0] == text
 
 
 def test_names_of_templates() -> None:
@@ -135,7 +135,7 @@ def test_names_of_templates() -> None:
 )
 def test_templates_take_any_arguments(name: str, given: list[str]) -> None:
     """Every known template takes any number and form of arguments."""
-    assert "{{" not in to_text("{{" + "|".join([name, *given]) + "}}")
+    assert "{{" not in read_wikitext("{{" + "|".join([name, *given]) + "}}")[0]
 
 
 MARKUP = (
@@ -153,7 +153,7 @@ MARKUP = (
 @example(["{", "<b>", "{"], "")
 def test_no_markup_raises_or_leaves_brackets(parts: list[str], between: str) -> None:
     """Any mixture of brackets terminates, and leaves no bracket and no internal mark."""
-    text = to_text(between.join(parts))
+    text = read_wikitext(between.join(parts))[0]
     if "<math>" not in parts:
         assert not re.search(r"\{\{|\[\[|\]\]|'''|[\x00\x01]", text)
 
@@ -200,4 +200,4 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_markup_terminates(name: str) -> None:
     """Hostile markup takes linear time: a quadratic algorithm would not end here."""
-    assert len(to_text(HOSTILE[name])) <= len(HOSTILE[name])
+    assert len(read_wikitext(HOSTILE[name])[0]) <= len(HOSTILE[name])

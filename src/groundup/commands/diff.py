@@ -29,6 +29,7 @@ from groundup.artifacts.kinds import is_training
 from groundup.commands.inspect import word_diff
 from groundup.errors import GroundupError
 from groundup.refine.dedup.minhash import hash_texts
+from groundup.refine.out_of_core import parse_ids
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import load_lock, machine_settings
 from groundup.runtime.store import Store
@@ -337,11 +338,7 @@ def _read_records(paths: Sequence[Path], stage: str, names: Difference) -> Itera
 def _pack(batch: pa.RecordBatch, names: Difference, texts: Any, fates: Any) -> Records:
     """Return the records of a batch, from the hashes of its texts and its fates."""
     records = np.zeros(len(batch), RECORD)
-    offsets, data = text_buffers(batch.column("id"))
-    # Each id is 32 hexadecimal digits.
-    digits = data[offsets[0] : offsets[-1]].tobytes().decode()
-    halves = np.frombuffer(bytes.fromhex(digits), ">u8").reshape(-1, 2)
-    records["high"], records["low"] = halves[:, 0], halves[:, 1]
+    records["high"], records["low"] = parse_ids(batch.column("id")).T
     records["text"], records["fate"] = texts, fates
     records["source"] = names.sources.codes(batch.column("source"))
     return records

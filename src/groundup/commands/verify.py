@@ -158,34 +158,37 @@ def check_bytes(root: Path) -> Iterator[str]:
 
 
 def check_integrity(root: Path) -> tuple[list[str], list[Path]]:
-    """Compare every file of a run directory with its hash; each inode is hashed once.
-
-    Returns:
-        A line for each file that is missing or changed, and the files that carry no hash: of other
-        programs, or of earlier versions.
-    """
+    """Return a line for each file that is missing or changed, and the files without a hash."""
     damaged, unchecked, digests = list[str](), list[Path](), dict[tuple[int, int], str]()
-    files = list(_walk(root))
-    recorded = _recorded_hashes(files)
+    files, recorded = list(_walk(root)), dict[Path, str]()
+    for path in (file for file in files if file.name == MANIFEST and is_intact(file) is not False):
+        # A damaged manifest vouches for no file.
+        table = read_json(path)
+        entries = table.get("files") if isinstance(table, dict) else None
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            recorded[path.parent / name] = entry["sha256"]
     for file, digest in recorded.items():
         if not file.is_file():
             damaged.append(f"{file}: missing")
             continue
+        # Each inode is hashed once.
         inode = (file.stat().st_dev, file.stat().st_ino)
         if inode not in digests:
             digests[inode] = file_digest(file)
         if digests[inode] != digest:
             damaged.append(f"{file}: {CHANGED}")
     for file in files:
+        if file in recorded:
+            continue
         intact = None
-        if file.name == "index.parquet" and file not in recorded:
+        if file.name == "index.parquet":
             events = Ledger(file.parent / "ledger.jsonl").events("index")
             intact = file_digest(file) in [event["sha256"] for event in events] if events else None
-        elif file.suffix in (".json", ".jsonl", ".toml") and file not in recorded:
+        elif file.suffix in (".json", ".jsonl", ".toml"):
             intact = is_intact(file)
-        if intact is None and file not in recorded:
+        if intact is None:
             unchecked.append(file)
-        elif intact is False:
+        elif not intact:
             damaged.append(f"{file}: {CHANGED}")
     folders = [file.parent for file in files if file.name == "train.json"]
     folders += [root / "train"] if (root / "train").exists() else []
@@ -203,18 +206,6 @@ def _walk(root: Path) -> Iterator[Path]:
             folders[:] = [n for n in folders if n != ".staging" and not n.startswith(".trash-")]
         folders.sort()
         yield from (top / name for name in sorted(names) if (top / name) != root / ".lock")
-
-
-def _recorded_hashes(files: list[Path]) -> dict[Path, str]:
-    """Return the SHA-256 of files by path, from manifests; a damaged one vouches for none."""
-    recorded: dict[Path, str] = {}
-    for path in files:
-        whole = path.name == MANIFEST and is_intact(path) is not False
-        table = read_json(path) if whole else None
-        entries = table.get("files") if isinstance(table, dict) else None
-        for name, entry in entries.items() if isinstance(entries, dict) else ():
-            recorded[path.parent / name] = entry["sha256"]
-    return recorded
 
 
 @check("Every raw file has the bytes that were collected")

@@ -11,7 +11,7 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self, cast
@@ -68,6 +68,10 @@ class Refused:
     detail: str = ""
 
 
+# Name of a member, whether it is a folder, and its bytes, or why it has none (reason, detail).
+_Member = tuple[str, bool, BoundedStream | tuple[str, str]]
+
+
 @dataclass
 class _Opening:
     """State shared by everything inside one raw file."""
@@ -111,6 +115,24 @@ class _Archive:
             return None
         detail = "its name is absolute, or leads out of the archive"
         return Refused(origin, "unsafe-path", detail) if unsafe else origin
+
+    def open(self, members: Iterable[_Member], depth: int) -> Iterator[Item | Refused]:
+        """Yield what the members hold that are opened, and those that are refused."""
+        for name, is_folder, content in members:
+            origin = self.admit(name, is_folder)
+            if origin is None:
+                continue
+            if isinstance(origin, Refused):
+                yield origin
+            elif isinstance(content, tuple):
+                yield Refused(origin, *content)
+            else:
+                try:
+                    yield from _open(content, None, None, origin, self.opening, depth + 1)
+                except DamagedError as damage:
+                    if damage.reason == "bomb":
+                        raise
+                    yield Refused(origin, damage.reason, damage.detail)
 
 
 def printable_name(name: str) -> str:
@@ -175,45 +197,15 @@ def _open(
     elif depth > MAX_DEPTH:
         yield Refused(origin, "nested", "archives are opened one level deep only")
     elif zipped:
-        yield from _open_zip(seekable or spool(stream), origin, opening, depth)
+        members = _zip_members(seekable or spool(stream), opening.budget)
+        yield from _Archive(origin, opening).open(members, depth)
     else:
-        yield from _open_tar(io.BufferedReader(stream), origin, opening, depth)
+        members = _tar_members(io.BufferedReader(stream), opening.budget)
+        yield from _Archive(origin, opening).open(members, depth)
 
 
-def _open_member(
-    stream: BoundedStream, origin: str, opening: _Opening, depth: int
-) -> Iterator[Item | Refused]:
-    try:
-        yield from _open(stream, None, None, origin, opening, depth + 1)
-    except DamagedError as damage:
-        if damage.reason == "bomb":
-            raise
-        yield Refused(origin, damage.reason, damage.detail)
-
-
-def _open_tar(
-    stream: IO[bytes], archive_origin: str, opening: _Opening, depth: int
-) -> Iterator[Item | Refused]:
-    archive = _Archive(archive_origin, opening)
-    for member, data in tar_members(stream):
-        origin = archive.admit(member.name, member.isdir())
-        if origin is None:
-            continue
-        if isinstance(origin, Refused):
-            yield origin
-        elif data is None:
-            reason = "link" if member.issym() or member.islnk() else "special-file"
-            yield Refused(origin, reason, member.linkname)
-        else:
-            # The bytes of the archive are charged already, but not the holes of a sparse member.
-            budget = opening.budget if member.issparse() else None
-            yield from _open_member(BoundedStream(data, budget), origin, opening, depth)
-
-
-def _open_zip(
-    file: IO[bytes], archive_origin: str, opening: _Opening, depth: int
-) -> Iterator[Item | Refused]:
-    archive = _Archive(archive_origin, opening)
+def _zip_members(file: IO[bytes], budget: Budget) -> Iterator[_Member]:
+    """Yield the members of a zip file in the order of its table of contents."""
     try:
         zip_file = open_zip(file)
     except ZIP_ERRORS as error:
@@ -223,24 +215,19 @@ def _open_zip(
         for member in zip_file.infolist():
             name = member.filename
             # Not `is_dir`, which fails on a name that damage has emptied.
-            origin = archive.admit(name, name.endswith("/") or name.startswith("__MACOSX/"))
-            if origin is None:
-                continue
-            if isinstance(origin, Refused):
-                yield origin
-            elif (member.external_attr >> 16) & 0o170000 == 0o120000:
-                yield Refused(origin, "link", "a symbolic link")
+            is_folder = name.endswith("/") or name.startswith("__MACOSX/")
+            if (member.external_attr >> 16) & 0o170000 == 0o120000:
+                yield name, is_folder, ("link", "a symbolic link")
             elif member.flag_bits & 0x1:
-                yield Refused(origin, "encrypted", "it wants a password")
+                yield name, is_folder, ("encrypted", "it wants a password")
             else:
                 try:
                     data = zip_file.open(member)
                 except ZIP_ERRORS as error:
-                    yield Refused(origin, "damaged", str(error))
+                    yield name, is_folder, ("damaged", str(error))
                     continue
                 with data:
-                    stream = BoundedStream(data, opening.budget)
-                    yield from _open_member(stream, origin, opening, depth)
+                    yield name, is_folder, BoundedStream(data, budget)
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
@@ -259,8 +246,8 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     return zipfile.ZipFile(file)
 
 
-def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Yield each member and, if it is a regular file, a stream to read before the next member.
+def _tar_members(stream: IO[bytes], budget: Budget) -> Iterator[_Member]:
+    """Yield the members of a tar file; each is read before the next one is requested.
 
     Raises DamagedError if a header cannot be read, or the archive ends early; the members before
     are whole.
@@ -270,7 +257,13 @@ def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] 
             while (member := tar.next()) is not None:
                 # tarfile keeps a list of all members; a million of them take a gigabyte.
                 tar.members = []  # type: ignore[attr-defined]
-                yield member, tar.extractfile(member) if member.isreg() else None
+                if (data := tar.extractfile(member) if member.isreg() else None) is None:
+                    reason = "link" if member.issym() or member.islnk() else "special-file"
+                    yield member.name, member.isdir(), (reason, member.linkname)
+                    continue
+                # The bytes of the archive are charged already, not the holes of a sparse member.
+                sparse = budget if member.issparse() else None
+                yield member.name, False, BoundedStream(data, sparse)
             stopped = getattr(tar, "stopped", None)
             if type(stopped).__name__ not in ("EOFHeaderError", "EmptyHeaderError"):
                 raise DamagedError("damaged", _LOST.format(stopped))

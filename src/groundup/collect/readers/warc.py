@@ -26,6 +26,7 @@ from groundup.errors import GroundupError
 from groundup.recipe import Source
 
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
+_ENCODINGS = {"chunked": "Chunked", "gzip": "Gzip", "br": "Brotli", "zstd": "Zstd"}
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 # The first tag of a page, after a byte order mark.
 _PAGE_START = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<")
@@ -183,36 +184,31 @@ def _response_body(record: Any) -> bytes:
 
     Raises DamagedError if an encoding does not fit, and the body does not start like a page.
     """
+    from fastwarc import stream_io
+
     headers = record.http_headers
     # In the order in which the server applied them.
     encodings = f"{headers.get('Content-Encoding') or ''},{headers.get('Transfer-Encoding') or ''}"
     data = record.reader.read(_MAX_RESPONSE)
     failure = ""
     for encoding in reversed(encodings.lower().split(",")):
+        name = encoding.strip().removeprefix("x-")
         try:
-            data = _decode_body(data, encoding.strip().removeprefix("x-"))
+            if name == "deflate":
+                # By the standard with a zlib header; some servers leave it out.
+                header = data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0
+                stream = zlib.decompressobj(15 if header else -15)
+                data = stream.decompress(data, MAX_HTML_BYTES + 1)
+            elif name in _ENCODINGS:
+                reader: Any = getattr(stream_io, f"{_ENCODINGS[name]}Reader")
+                data = bytes(reader(io.BytesIO(data)).read(MAX_HTML_BYTES + 1))
+            elif name not in ("", "identity"):
+                raise OSError("unknown to this reader")
         except (OSError, zlib.error) as error:
             failure = failure or f"its body is not encoded as {encoding.strip()}: {error}"
     if failure and not _PAGE_START.match(data):
         raise DamagedError("damaged", failure[:200])
     return data
-
-
-def _decode_body(data: bytes, encoding: str) -> bytes:
-    """Undo one encoding of HTTP, up to the longest page."""
-    from fastwarc import stream_io
-
-    if encoding in ("", "identity"):
-        return data
-    if encoding == "deflate":
-        # By the standard with a zlib header; some servers leave it out.
-        header = data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0
-        return zlib.decompressobj(15 if header else -15).decompress(data, MAX_HTML_BYTES + 1)
-    names = {"chunked": "Chunked", "gzip": "Gzip", "br": "Brotli", "zstd": "Zstd"}
-    if encoding not in names:
-        raise OSError("unknown to this reader")
-    reader: Any = getattr(stream_io, f"{names[encoding]}Reader")
-    return bytes(reader(io.BytesIO(data)).read(MAX_HTML_BYTES + 1))
 
 
 def read_arc(item: Item, source: Source) -> Iterator[Document | Reject]:

@@ -24,23 +24,7 @@ from groundup.errors import SourceError
 from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.out_of_core import DocumentTable, Scratch
-from groundup.refine.stats.shard_stats import (
-    BEGINNING_BYTES,
-    COUNTS,
-    EDGES,
-    ERROR,
-    FILE,
-    QUANTILES,
-    TEXT_STATS,
-    StepCounts,
-    bin_codes,
-    language_counts,
-    pack,
-    quantiles,
-    text_stats,
-    unpack,
-    write_compact,
-)
+from groundup.refine.stats import shard_stats
 from groundup.runtime.progress import say
 from groundup.runtime.run import Run, build_step
 
@@ -57,8 +41,8 @@ class SourceStats:
 
     kind: str
     bounds: dict[str, list[float | None]] = field(default_factory=dict)
-    steps: dict[str, StepCounts] = field(
-        default_factory=lambda: {step: StepCounts() for step in STEPS}
+    steps: dict[str, shard_stats.StepCounts] = field(
+        default_factory=lambda: {step: shard_stats.StepCounts() for step in STEPS}
     )
     languages: dict[str, Counter[str]] = field(
         default_factory=lambda: {step: Counter() for step in STEPS[1:]}
@@ -81,14 +65,14 @@ class SourceStats:
     def table(self) -> dict[str, Any]:
         """Return what quality.json says of the source."""
         # A score may have the name of a statistic, so columns go by their numbers.
-        scores = enumerate(self.bounds.items(), len(TEXT_STATS))
+        scores = enumerate(self.bounds.items(), len(shard_stats.TEXT_STATS))
         return {
             "kind": self.kind,
             "lost": round(lost_share(self.facts()), 6),
             "steps": {name: step.size for name, step in self.steps.items()},
             "measures": {
-                name: self._column(column, None if name in COUNTS else 6)
-                for column, name in enumerate(TEXT_STATS)
+                name: self._column(column, None if name in shard_stats.COUNTS else 6)
+                for column, name in enumerate(shard_stats.TEXT_STATS)
             },
             "scores": {
                 name: self._column(column, 6) | {"bounds": bounds}
@@ -106,8 +90,8 @@ class SourceStats:
         for name, step in self.steps.items():
             if column < len(step.histograms):
                 counts = step.histograms[column]
-                rounded = [round(value, digits) for value in quantiles(counts)]
-                histograms[name] = pack(counts) | {"quantiles": rounded}
+                rounded = [round(value, digits) for value in shard_stats.quantiles(counts)]
+                histograms[name] = shard_stats.pack(counts) | {"quantiles": rounded}
         return histograms
 
 
@@ -143,14 +127,14 @@ def sum_distributions(
                     of_source = stats[shards[sums["shard"]][0].rpartition(".")[0]]
                     of_source.add_dropped(sums["reason"], sums["size_count"], sums["size_sum"])
     quality = {
-        "edges": EDGES.tolist(),
-        "quantiles": list(QUANTILES),
-        "error": round(ERROR, 4),
-        "measures": TEXT_STATS,
-        "beginning_bytes": BEGINNING_BYTES,
+        "edges": shard_stats.EDGES.tolist(),
+        "quantiles": list(shard_stats.QUANTILES),
+        "error": round(shard_stats.ERROR, 4),
+        "measures": shard_stats.TEXT_STATS,
+        "beginning_bytes": shard_stats.BEGINNING_BYTES,
         "sources": {name: of_source.table() for name, of_source in stats.items()},
     }
-    write_compact(folder / FILE, quality)
+    shard_stats.write_compact(folder / shard_stats.FILE, quality)
     return {"sources": {name: of_source.facts() for name, of_source in stats.items()}}
 
 
@@ -161,11 +145,13 @@ def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: A
     """
     ((_, shard),) = table.shards
     # The texts as collected and as cleaned no longer exist. The shard counted them itself.
-    counted = json.loads((shard / FILE).read_text(encoding="utf-8"))
+    counted = json.loads((shard / shard_stats.FILE).read_text(encoding="utf-8"))
     stats.bounds |= counted["bounds"]
     for step, entry in counted["steps"].items():
-        histograms = [unpack(packed) for packed in entry["columns"]]
-        stats.steps[step].merge(StepCounts(entry["documents"], entry["bytes"], histograms))
+        histograms = [shard_stats.unpack(packed) for packed in entry["columns"]]
+        stats.steps[step].merge(
+            shard_stats.StepCounts(entry["documents"], entry["bytes"], histograms)
+        )
     stats.languages["cleaned"].update(counted["languages"])
     for reason, entry in counted["dropped"].items():
         stats.add_dropped(reason, entry["documents"], entry["bytes"])
@@ -178,15 +164,17 @@ def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: A
         # Measure kept documents with cuts again; their scores stay.
         bins = np.array(bins)
         for rows, batch in table.batches(["text"], changed):
-            codes = bin_codes(text_stats(text_buffers(batch.column("text"))))
-            bins[: len(TEXT_STATS), rows] = codes.T
+            codes = shard_stats.bin_codes(
+                shard_stats.text_stats(text_buffers(batch.column("text")))
+            )
+            bins[: len(shard_stats.TEXT_STATS), rows] = codes.T
     stats.steps["kept"].add(bins[:, kept], lengths[kept])
     row = 0
     for batch in read_batches([shard / "documents.parquet"], ["language"]):
         language, here = batch.column("language"), kept[row : row + len(batch)]
         row += len(batch)
-        stats.languages["filtered"].update(language_counts(language))
-        stats.languages["kept"].update(language_counts(language.filter(pa.array(here))))
+        stats.languages["filtered"].update(shard_stats.language_counts(language))
+        stats.languages["kept"].update(shard_stats.language_counts(language.filter(pa.array(here))))
 
 
 def lost_share(facts: Mapping[str, Any]) -> float:

@@ -58,6 +58,11 @@ class Arguments:
         has_code = len(self.positional) > 1 and _LANGUAGE_CODE.fullmatch(self.positional[0])
         return self.positional[1:] if has_code else self.positional
 
+    def labels(self) -> str:
+        """Return the words in parentheses, as remarks on a sense; an underscore joins two."""
+        labels = ", ".join(filter(None, self.words())).replace(", _, ", " ")
+        return f"({labels})" if labels else ""
+
 
 Show = Callable[[Arguments], str]
 _AnyShow = TypeVar("_AnyShow", bound=Show)

@@ -131,8 +131,7 @@ def _show_s(arguments: Arguments) -> str:
     is_french = arguments.language == "fr" or arguments.first(1) in ("e", "er", "re")
     if is_french and _ROMAN.fullmatch(arguments.first(0)):
         return _century(" siècle")(arguments)
-    remarks = ", ".join(filter(None, arguments.words())).replace(", _, ", " ")
-    return f"({remarks})" if remarks else ""
+    return arguments.labels()
 
 
 @shows("siglo|siglos")

@@ -113,14 +113,10 @@ def _parts(arguments: Arguments) -> str:
     return " + ".join(filter(None, arguments.words()))
 
 
-@shows(
+shows(
     "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|a|"
     "accent|tcx|term-context|ib|antsense"
-)
-def _remark(arguments: Arguments) -> str:
-    """Labels of a sense, in parentheses; an underscore joins two of them."""
-    labels = ", ".join(filter(None, arguments.words())).replace(", _, ", " ")
-    return f"({labels})" if labels else ""
+)(Arguments.labels)
 
 
 @shows("convert|cvt|conv|converter|convertir|pretvori")

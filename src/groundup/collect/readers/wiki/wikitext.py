@@ -115,11 +115,6 @@ _LINE_START = ("", "\n", "*", "#")
 _NO_TEXT = " \t-–—.,;:()[]{}|!/'\"*#=_…،、。（）·•"
 
 
-def to_text(wikitext: str, hidden: Iterable[str] = (), language: str = "") -> str:
-    """Return the text of a page; "" when it holds none. See `read_wikitext`."""
-    return read_wikitext(wikitext, hidden, language)[0]
-
-
 def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "") -> tuple[str, int]:
     """Return the text of a page, and how many sentences were left out.
 
