@@ -40,7 +40,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +97,6 @@ class BuildStep:
     # Writes the artifact into its first argument, a folder, and returns its facts.
     function: Callable[..., Facts]
 
-    def __post_init__(self) -> None:
-        # Where workers import the function from.
-        self.function.__qualname__ += ".function"
-
     def __call__(self, *args: Any, **kwargs: Any) -> Facts:
         """Call the function."""
         return self.function(*args, **kwargs)
@@ -139,7 +134,13 @@ class BuildStep:
 
 def build_step(name: str, version: int) -> Callable[[Callable[..., Facts]], BuildStep]:
     """Declare a function to be a step, which takes its name."""
-    return partial(BuildStep, name, version)
+
+    def declare(function: Callable[..., Facts]) -> BuildStep:
+        # Where workers import the function from.
+        function.__qualname__ += ".function"
+        return BuildStep(name, version, function)
+
+    return declare
 
 
 @dataclass
