@@ -3,11 +3,20 @@ boilerpipe and jusText. "snippets": 138 pages of trafilatura's evaluation, mostl
 passages that a person wants in it or out of it; "articles": 104 English news pages of scrapinghub's
 article-extraction-benchmark with the article as a person marked it, by that project's measure (bags
 of runs of four words). Decoding is not counted; a tool that fails on a page gives nothing for it.
+
+Text lost is counted page by page: the share of the marked text (passages, or runs of four words)
+that a tool does not give. Beside it stands how much it gives of what the body shows, without
+scripts, styles, navigation and hidden elements. "marks" are pages with markup that changes what a
+text says: the articles again, with an exponent, a quotation and a block of code planted into a
+paragraph of the marked text, and the pages of "snippets" that have such markup themselves. An
+exponent is kept when something stands between it and its base, or its digits are superscripts; a
+quotation when it has quotation marks; a block of code when its blank lines are there.
 """
 
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import re
 import subprocess
@@ -16,8 +25,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
+
+from lxml import etree
 
 from benchmarks import maintext_peers as tools
 from benchmarks.dedup_peers import interpreter
@@ -26,6 +37,24 @@ from benchmarks.peers import megabytes, result
 from groundup.collect.readers.html import decode_html
 
 SHINGLE_WORDS = 4
+# A page that loses more of its marked text than this has lost its article.
+MOST_LOST = 0.2
+NOT_SHOWN = (
+    "//script|//style|//noscript|//template|//nav|//svg|//iframe|//select|//textarea|//*[@hidden]"
+    "|//*[contains(translate(@style, ' ', ''), 'display:none')]"
+)
+# A paragraph without markup, long enough to be found in the marked article by its first words.
+PARAGRAPH = re.compile(r"(<p\b[^<>]*>)([^<>]{120,})(</p>)", re.IGNORECASE)
+FIRST_WORDS = 8
+SENTENCE = " Its mass is 10<sup>23</sup> kilograms, <q>give or take a few</q> of them."
+CODE = "<pre>def mass(n):\n    total = 10 * n\n\n    return total</pre>"
+EXPONENT = re.compile(r"([\w)]{1,20})<sup\b[^<>]*>([-+−]?\d+)</sup>", re.IGNORECASE)
+QUOTATION = re.compile(r"<q(?:\s[^<>]*)?>(.*?)</q>", re.IGNORECASE | re.DOTALL)
+PREFORMATTED = re.compile(r"<pre\b[^<>]*>(.*?)</pre>", re.IGNORECASE | re.DOTALL)
+BLANK_LINE = re.compile(r"(\S[^\n]*)\n(?:[ \t\r]*\n)+\s*(\S[^\n]*)")
+TAG = re.compile(r"<[^<>]*>")
+SUPERSCRIPTS = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+MARKS = "[\"'“”„‟«»‹›‘’‚「」『』]"
 # Precision, recall.
 Scores = tuple[float, float]
 
@@ -35,14 +64,24 @@ def measure() -> dict[str, object] | None:
     if data is None:
         return None
     wanted = {"snippets": snippets(data), "articles": articles(data)}
+    wanted["marks"] = marked(wanted["snippets"], wanted["articles"])
     pages = {name: [page for page, _ in rows] for name, rows in wanted.items()}
-    figures: dict[str, object] = {}
+    shown = {name: [visible_size(page) for page in found] for name, found in pages.items()}
+    figures: dict[str, object] = {
+        "snippets: characters shown": sum(shown["snippets"]),
+        "articles: characters shown": sum(shown["articles"]),
+        "marks: pages": len(pages["marks"]),
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "pages.json").write_text(json.dumps(pages), encoding="utf-8")
         for tool, found in run(folder).items():
-            for which, rows in wanted.items():
-                figures |= describe(f"{which}: {tool}", which, rows, found[which])
+            for which in ("snippets", "articles"):
+                figures |= describe(f"{which}: {tool}", which, wanted[which], found[which])
+                figures |= lost(f"{which}: {tool}", which, wanted[which], found[which]["texts"])
+                sizes = [len("".join(text.split())) for text in found[which]["texts"]]
+                figures[f"{which}: {tool}: share of what is shown"] = sum(sizes) / sum(shown[which])
+            figures |= kept_marks(f"marks: {tool}", wanted["marks"], found["marks"]["texts"])
     return result(__doc__, figures)
 
 
@@ -71,6 +110,67 @@ def articles(data: Path) -> list[tuple[str, Any]]:
         )
         for path in paths
     ]
+
+
+def marked(of_snippets: list[Any], of_articles: list[Any]) -> list[tuple[str, Any]]:
+    """Return pages with their exponents, quotations and blank lines of code, as patterns by kind:
+    of `of_articles` those into which such markup could be planted, of `of_snippets` those that
+    have it.
+    """
+    planted = (plant(page, article) for page, article in of_articles)
+    pages = [page for page, _ in of_snippets] + [page for page in planted if page]
+    return [(page, found) for page in pages if any((found := patterns(page)).values())]
+
+
+def plant(page: str, article: str) -> str:
+    """Return the page with markup in the first paragraph that is of the article; "" if none is."""
+    body = " ".join(re.findall(r"\w+", article))
+    for match in PARAGRAPH.finditer(page):
+        words = re.findall(r"\w+", html.unescape(match[2]))[:FIRST_WORDS]
+        if len(words) == FIRST_WORDS and " ".join(words) in body:
+            planted = f"{match[1]}{match[2]}{SENTENCE}{match[3]}{CODE}"
+            return page[: match.start()] + planted + page[match.end() :]
+    return ""
+
+
+def patterns(page: str) -> dict[str, list[str]]:
+    """Return what a text must match to have kept the marks of a page, its white space folded except
+    for that of code; and what it matches where an exponent has become part of its base.
+    """
+    exponents = [(re.escape(base), digits) for base, digits in EXPONENT.findall(page)]
+    quotations = [html.unescape(TAG.sub("", text)).split() for text in QUOTATION.findall(page)]
+    blocks = [html.unescape(TAG.sub("", text)) for text in PREFORMATTED.findall(page)]
+    return {
+        "exponents kept": [
+            rf"(?<!\w){base}(?:[^\w\s]{{1,3}}{re.escape(digits)}|\s{re.escape(digits)}"
+            rf"|{digits.translate(SUPERSCRIPTS)})(?!\d)"
+            for base, digits in exponents
+        ],
+        "exponents joined to their base": [
+            rf"(?<!\w){base}{re.escape(digits)}(?!\d)" for base, digits in exponents
+        ],
+        "quotations kept": [
+            rf"{MARKS}\s?{re.escape(' '.join(words))}\s?{MARKS}" for words in quotations if words
+        ],
+        "blank lines of code kept": [
+            rf"{re.escape(above.strip())}[ \t]*\n[ \t]*\n\s*{re.escape(below.strip())}"
+            for block in blocks
+            for above, below in BLANK_LINE.findall(block)
+        ],
+    }
+
+
+def visible_size(page: str) -> int:
+    """Return how many characters the body of a page shows, without white space."""
+    parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
+    tree: Any = etree.fromstring(page.encode("utf-8", "replace"), parser)
+    for element in tree.xpath(NOT_SHOWN):
+        # Pages that hide their body show it by a script.
+        if element.tag != "body":
+            # The text behind the element is not part of it.
+            element.text, element[:] = None, []
+    body = tree.find("body")
+    return len("".join("".join((tree if body is None else body).itertext("*")).split()))
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -103,6 +203,44 @@ def describe(
         f"{label}: MB of HTML a second": megabytes([page for page, _ in rows]) / found["seconds"],
         f"{label}: pages that gave nothing": sum(not text.strip() for text in found["texts"]),
     }
+
+
+def lost(
+    label: str, which: str, rows: Sequence[tuple[str, Any]], texts: Sequence[str]
+) -> dict[str, object]:
+    """Return how much of the marked text of each page is not given, for all pages of the set."""
+    share_lost = snippets_lost if which == "snippets" else article_lost
+    shares = [share_lost(text, wanted) for (_, wanted), text in zip(rows, texts, strict=True)]
+    return {
+        f"{label}: marked text lost, mean page": fmean(shares),
+        f"{label}: marked text lost, median page": median(shares),
+        f"{label}: pages that lose over 20 % of it": sum(share > MOST_LOST for share in shares),
+    }
+
+
+def snippets_lost(text: str, wanted: tuple[list[str], list[str]]) -> float:
+    plain = " ".join(text.split())
+    return fmean(" ".join(snippet.split()) not in plain for snippet in wanted[0])
+
+
+def article_lost(text: str, body: str) -> float:
+    right = shingles(body)
+    return 1 - (shingles(text) & right).total() / right.total()
+
+
+def kept_marks(
+    label: str, rows: Sequence[tuple[str, dict[str, list[str]]]], texts: Sequence[str]
+) -> dict[str, object]:
+    """Return the share of the marks of each kind that is in the texts."""
+    hits: Counter[str] = Counter()
+    listed: Counter[str] = Counter()
+    for (_, wanted), text in zip(rows, texts, strict=True):
+        folded = " ".join(text.split())
+        for kind, found in wanted.items():
+            where = text if "code" in kind else folded
+            hits[kind] += sum(re.search(pattern, where) is not None for pattern in found)
+            listed[kind] += len(found)
+    return {f"{label}: {kind}": hits[kind] / size for kind, size in listed.items() if size}
 
 
 def of_snippets(texts: Iterable[str], wanted: Iterable[tuple[list[str], list[str]]]) -> Scores:
