@@ -5,6 +5,10 @@ Pages a second and MB/s of wikitext; what of the markup is left in a megabyte of
 class, with the same patterns for all; and how many of a reference's words each keeps. The reference
 is what two of the three peers agree on in lines of prose, of
 pages without their notes: so nothing is gained by throwing text away.
+
+"holes" are sentences that lost words or figures with a template (`benchmarks.wikitext_holes` says
+how they are seen), in a thousand of the sentences that a tool gives, over the Wikipedias of all
+languages and the single pages.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks import wikitext_peers
+from benchmarks import wikitext_holes, wikitext_peers
 from benchmarks.machine import test_data
 from benchmarks.peers import result
 
@@ -65,7 +69,8 @@ REFERENCE = re.compile(r"<ref[^<>]*/>|<ref\b[^<>]*>.*?</ref\s*>", re.IGNORECASE 
 PROSE = re.compile(r"^[^|\n]{80,}[.!?。։।؟\")”»]+\s*$", re.MULTILINE)
 
 
-Pages = Sequence[tuple[str, str]]
+# Title, wikitext and language of each page.
+Pages = Sequence[tuple[str, str, str]]
 Run = tuple[float, list[str]]
 
 
@@ -80,7 +85,7 @@ def measure() -> dict[str, object] | None:
             for name, found in sets.items()
         }
         bare = {
-            name: [(title, REFERENCE.sub("", text)) for title, text in found]
+            name: [(title, REFERENCE.sub("", text), code) for title, text, code in found]
             for name, found in sets.items()
         }
         peers = [tool for tool in wikitext_peers.TOOLS if tool != "ours"]
@@ -95,14 +100,27 @@ def measure() -> dict[str, object] | None:
     return result(
         __doc__,
         figures
-        | compared("all", list(chain(*sets.values())), every, list(chain(*wanted.values()))),
+        | compared("all", list(chain(*sets.values())), every, list(chain(*wanted.values())))
+        | holes(sets, runs),
     )
 
 
-def pages(data: Path) -> dict[str, list[tuple[str, str]]]:
-    """Return titles and wikitext of the articles of all dumps, and of single pages, by what they
-    are.
-    """
+def holes(
+    sets: Mapping[str, Pages], runs: Mapping[str, Mapping[str, Run | None]]
+) -> dict[str, object]:
+    """Return the figures of holes: of encyclopedias, since a dictionary has few sentences."""
+    names = [name for name in sets if name != "enwiktionary"]
+    pages = list(chain(*(sets[name] for name in names)))
+    texts = {
+        tool: run[1]
+        for tool in wikitext_peers.TOOLS
+        if (run := together([runs[name][tool] for name in names])) is not None
+    }
+    return dict(wikitext_holes.figures(pages, texts))
+
+
+def pages(data: Path) -> dict[str, Pages]:
+    """Return the articles of all dumps, and single pages, by what they are."""
     wiki = data / "wikipedia"
     sets = {
         "enwiki": wiki.glob("enwiki-*.bz2"),
@@ -113,7 +131,7 @@ def pages(data: Path) -> dict[str, list[tuple[str, str]]]:
         "76 languages": wiki.glob("minidumps/*/*.bz2"),
     }
     found = {
-        name: [page for path in sorted(paths) for page in articles(path)]
+        name: [(*page, code_of(path)) for path in sorted(paths) for page in articles(path)]
         for name, paths in sets.items()
     }
     texts = {
@@ -122,10 +140,16 @@ def pages(data: Path) -> dict[str, list[tuple[str, str]]]:
     }
     return found | {
         "single pages": [
-            (title, html.unescape(text) if "&lt;ref" in text else text)
+            (title, html.unescape(text) if "&lt;ref" in text else text, "")
             for title, text in texts.items()
         ]
     }
+
+
+def code_of(dump: Path) -> str:
+    """Return the language of a dump: from its name, or from that of its folder."""
+    match = re.match(r"([a-z_]{2,12}?)wik(?:i|tionary)-", dump.name)
+    return match[1] if match else dump.parent.name
 
 
 def articles(path: Path) -> Iterator[tuple[str, str]]:
@@ -168,7 +192,7 @@ def together(runs: Sequence[Run | None]) -> Run | None:
 def compared(
     name: str, found: Pages, runs: Mapping[str, Run | None], wanted: Sequence[Counter[str]]
 ) -> dict[str, object]:
-    size = sum(len(text.encode()) for _, text in found) / 1e6
+    size = sum(len(text.encode()) for _, text, _ in found) / 1e6
     figures: dict[str, object] = {f"{name}: pages": len(found), f"{name}: MB": size}
     for tool, run in runs.items():
         if run is None:
@@ -180,7 +204,7 @@ def compared(
             for kind, pattern in PATTERNS.items()
         }
         left["Category: in other languages"] = (
-            sum(map(unlinked, (page for _, page in found), texts)) / out
+            sum(map(unlinked, (page for _, page, _ in found), texts)) / out
         )
         figures[f"{name}: pages a second, {tool}"] = round(len(found) / seconds)
         figures[f"{name}: MB/s, {tool}"] = size / seconds

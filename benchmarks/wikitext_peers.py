@@ -7,7 +7,8 @@ Nothing but the standard library and the tool is imported, so that it runs in th
 environment of the peers, which
 PEERS_PYTHON names: `pip install mwparserfromhell==0.7.2 wikitextparser==3.0.0
 wikiextractor==3.1.0`. None of them is a dependency. Each is used as its manual shows; wikiextractor
-without templates, as no tool here is given their definitions.
+without templates, as no tool here is given their definitions. Ours is told the language of the
+wiki, as its reader of dumps is.
 """
 
 from __future__ import annotations
@@ -20,28 +21,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Clean = Callable[[str, str], str]
+# Of a title, wikitext and a language.
+Clean = Callable[[str, str, str], str]
 
 
 def ours() -> Clean:
     to_text = importlib.import_module("groundup.collect.readers.wiki.wikitext").to_text
-    return lambda title, text: str(to_text(text))
+    return lambda title, text, code: str(to_text(text, (), code))
 
 
 def mwparserfromhell() -> Clean:
     parse = importlib.import_module("mwparserfromhell").parse
-    return lambda title, text: str(parse(text).strip_code())
+    return lambda title, text, code: str(parse(text).strip_code())
 
 
 def wikitextparser() -> Clean:
     parse = importlib.import_module("wikitextparser").parse
-    return lambda title, text: str(parse(text).plain_text())
+    return lambda title, text, code: str(parse(text).plain_text())
 
 
 def wikiextractor() -> Clean:
     extractor = importlib.import_module("wikiextractor.extract").Extractor
 
-    def clean(title: str, text: str) -> str:
+    def clean(title: str, text: str, code: str) -> str:
         page = extractor("1", "1", "", title, [])
         return "\n".join(page.clean_text(text, expand_templates=False, html_safe=False))
 
@@ -61,7 +63,7 @@ def main(tool: str, folder: Path) -> None:
     clean = TOOLS[tool]()
     clean(*pages[0])
     start = time.process_time()
-    texts = [clean(title, text) for title, text in pages]
+    texts = [clean(*page) for page in pages]
     seconds = time.process_time() - start
     (folder / f"{tool}.json").write_text(
         json.dumps({"seconds": seconds, "texts": texts}), encoding="utf-8"
