@@ -1,7 +1,7 @@
 """Verdicts of datatrove's filters, in a process of its own. Reads FOLDER/documents.jsonl; writes
 FOLDER/verdicts.json.
 
-    python filter_peers.py FOLDER
+    python filter_peers.py FOLDER FILTER...
 
 Nothing but the standard library and datatrove is imported, so that it runs in the virtual
 environment that the benchmark makes for the peers. Its words come from spaCy's rules for English,
@@ -24,6 +24,8 @@ Replacements = Mapping[str, Callable[..., Any]]
 # Of the reference code of C4, as ours: datatrove's own defaults are 3 words and 5 sentences.
 C4 = {"min_words_per_line": 5, "min_num_sentences": 3}
 SAME = ", our words"
+# Asked about articles of many languages.
+ARTICLES = ("gopher_quality as it is", "gopher_quality without stop words")
 
 
 def spaced(text: str, language: str) -> list[str]:
@@ -57,6 +59,8 @@ def filters() -> dict[str, tuple[Any, Replacements]]:
 
     return {
         "gopher_quality": (GopherQualityFilter(), {"split_into_words": spaced}),
+        ARTICLES[0]: (GopherQualityFilter(), {}),
+        ARTICLES[1]: (GopherQualityFilter(min_stop_words=None), {}),
         "gopher_repetition": (
             GopherRepetitionFilter(),
             {"split_into_words": letters, "find_top_duplicate": repeated},
@@ -81,12 +85,14 @@ def verdicts(one: Any, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def main(folder: Path) -> None:
-    """Ask every filter, first about a few texts so that imports are not counted."""
+def main(folder: Path, names: Sequence[str]) -> None:
+    """Ask these filters, first about a few texts so that imports are not counted."""
     with (folder / "documents.jsonl").open(encoding="utf-8") as lines:
         texts = [json.loads(line) for line in lines]
     found = {}
-    for name, (one, replacements) in filters().items():
+    known = filters()
+    for name in names:
+        one, replacements = known[name]
         verdicts(one, texts[:5])
         found[name] = verdicts(one, texts)
         for function, ours in replacements.items():
@@ -97,4 +103,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

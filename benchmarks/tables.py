@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.filter_peers import ARTICLES
+
 _FILTERS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 # What is compared in a benchmark: groups of names that stand in its figures. Each name becomes a
 # column, or a row where they are many.
@@ -20,6 +22,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "encodings": [("ours", "chardet", "charset-normalizer")],
     "filters": [
         ("books", "wikipedia", "web", "saved pages", "labeled", "all"),
+        ("our default filters", *(f"datatrove's {name}" for name in ARTICLES)),
         [f"datatrove's {name}" for name in _FILTERS]
         + [f"our {name}" for name in (*_FILTERS, "four together")]
         + [f"our gopher_quality, few_words = {words}" for words in (100, 150, 200)]
@@ -94,10 +97,17 @@ def _side_by_side(compared: Mapping[str, Mapping[str, Any]], sides: Sequence[str
             ["figure", *sides],
             ((name, *(own.get(side, "") for side in sides)) for name, own in compared.items()),
         )
-    return _table(
-        ["", *compared],
-        ((side, *(own.get(side, "") for own in compared.values())) for side in sides),
-    )
+    # A table for each set of data, which names start with, and a row for each side.
+    groups: dict[str, list[str]] = {}
+    for name in compared:
+        groups.setdefault(name.rpartition(": ")[0], []).append(name)
+    lines: list[str] = []
+    for group, names in groups.items():
+        rows = ((side, *(compared[name].get(side, "") for name in names)) for side in sides)
+        filled = (row for row in rows if any(value != "" for value in row[1:]))
+        lines += [""] if lines else []
+        lines += _table([group, *(name.rpartition(": ")[2] for name in names)], filled)
+    return lines
 
 
 def _table(head: Sequence[str], rows: Any) -> list[str]:
