@@ -5,8 +5,10 @@ TORCH ?= torch==2.13.0
 # Two processes, a file at a time; JOBS= runs the tests in one. In the order of their names, long files come early.
 JOBS ?= -n 2 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
+# Nothing is built here but groundup itself.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: help setup demo test check bench torture docs site release clean
+.PHONY: help setup lock demo test check bench torture docs site release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -14,13 +16,19 @@ help: ## list the targets
 
 setup: .venv/.done ## make the virtual environment in .venv
 
-.venv/.done: pyproject.toml requirements/ci.txt
+.venv/.done: pyproject.toml requirements/lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "groundup needs Python 3.11 or newer; set PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "installing PyTorch; a build with CUDA is about 3 GB (TORCH=... chooses another)"
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/ci.txt -e '.[dev,export,serve]'
+	$(PIP) --no-deps $(TORCH)
+	$(PIP) --no-deps --require-hashes -r requirements/lock.txt
+# Now that PyTorch's other dependencies come from the lock, only its CUDA libraries are left.
+	$(PIP) $(TORCH)
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+lock: setup ## renew requirements/lock*.txt, check binaries; ARGS=--upgrade takes the newest versions
+	$(BIN)/python -m scripts.lock $(ARGS)
 
 demo: setup ## raw text to a trained, evaluated, exported model in ten minutes
 	$(BIN)/groundup run recipes/starter.toml
@@ -46,10 +54,9 @@ docs: setup ## pages made from code, what the demo printed, and pictures of its 
 	$(BIN)/python -m benchmarks.screens
 
 site: setup ## the documentation as a site in build/site, with search; fails on a dead link
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements/ci.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 
-release: setup ## wheel, sdist, hashes and the changelog's part in dist/; uploads nothing
+release: setup ## wheel, sdist, bill of materials, hashes, changelog's part in dist/; uploads nothing
 	$(BIN)/python -m scripts.release
 
 clean: ## remove the virtual environment and caches, never a run
