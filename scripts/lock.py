@@ -68,7 +68,7 @@ class Pin:
 
 
 def parse(text: str) -> list[Pin]:
-    """Read a lock as uv writes it."""
+    """Read a lock as uv or `render` writes it."""
     blocks = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.M)
     return [_pin(block) for block in blocks if re.match(r"[A-Za-z0-9]", block)]
 
@@ -78,9 +78,11 @@ def _pin(block: str) -> Pin:
     if not head:
         raise ValueError(f"not a pinned requirement: {block.splitlines()[0]}")
     hashes = re.findall(r"--hash=(\S+)", block)
-    # One source follows "# via", several stand below it. "-c" names a file of constraints.
+    # uv writes one source after "# via" and several below it; we write them with commas. "-c" names
+    # a file of constraints.
     via = re.findall(r"^    #(?: via|  ) +(\S.*)$", block, re.M)
-    wanted_by = tuple(name for name in via if not name.startswith("-c "))
+    names = [name for line in via for name in line.split(", ")]
+    wanted_by = tuple(name for name in names if not name.startswith("-c "))
     return Pin(head[1], head[2], head[3] or "", tuple(hashes), wanted_by)
 
 

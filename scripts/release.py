@@ -1,4 +1,7 @@
-"""Build what a release is made of into dist/: wheel, sdist, SHA256SUMS and the changelog's part.
+"""Build what a release is made of into dist/.
+
+Wheel, sdist, the lock that the wheel is installed with, the bill of materials, SHA256SUMS of these,
+and the changelog's part.
 
 `make release` calls it. Nothing is uploaded. The version comes from the package; a checkout at a
 tag must carry the tag of that version.
@@ -7,6 +10,7 @@ tag must carry the tag of that version.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +18,8 @@ import sys
 from pathlib import Path
 
 from groundup import __version__
+from scripts.lock import WHEEL
+from scripts.sbom import bill
 
 PROJECT = Path(__file__).parent.parent
 DIST = PROJECT / "dist"
@@ -32,22 +38,26 @@ def changes(changelog: str, version: str) -> str:
     sys.exit(f"CHANGELOG.md: there is no part for {version}")
 
 
-def tags() -> list[str]:
-    """Return the tags of the commit that is checked out; none outside of git."""
-    command = ["git", "tag", "--points-at", "HEAD"]
+def git(*arguments: str) -> str:
+    """Return what git prints about the checkout; nothing outside of git."""
+    command = ["git", *arguments]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    return done.stdout.split()
+    return done.stdout.strip()
 
 
 def main() -> None:
     """Build the files, or say in one line why not."""
-    named = [tag for tag in tags() if re.fullmatch(r"v\d+\..*", tag)]
+    tags = git("tag", "--points-at", "HEAD").split()
+    named = [tag for tag in tags if re.fullmatch(r"v\d+\..*", tag)]
     if named and f"v{__version__}" not in named:
         sys.exit(f"the tag is {named[0]} and the package says {__version__}: change one of them")
     shutil.rmtree(DIST, ignore_errors=True)
     # The build backend is installed already, so that nothing is fetched here.
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(DIST)]
     subprocess.run(build, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    shutil.copy(WHEEL, DIST / f"groundup-{__version__}.lock.txt")
+    materials = json.dumps(bill(__version__, git("log", "-1", "--format=%cI")), indent=1)
+    (DIST / f"groundup-{__version__}.cdx.json").write_text(materials + "\n", encoding="utf-8")
     built = sorted(DIST.iterdir())
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in built]
     (DIST / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
