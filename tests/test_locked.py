@@ -11,7 +11,7 @@ import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from scripts.lock import LOCK, WHEEL, environments, parse, render, short_marker
+from scripts.lock import LOCK, WHEEL, environments, parse, render, short_marker, torch_version
 from scripts.sbom import bill
 
 PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
@@ -54,6 +54,12 @@ def test_the_lock_builds_groundup_without_isolation() -> None:
     for requirement in map(Requirement, PYPROJECT["build-system"]["requires"]):
         assert requirement.specifier.contains(pins[requirement.name].version)
     assert "editables" in pins
+
+
+def test_the_same_pytorch_is_installed_everywhere() -> None:
+    for path in (".ci/run", ".github/workflows/ci.yml", str(LOCK), str(WHEEL)):
+        named = set(re.findall(r"torch==([0-9.]*[0-9])", Path(path).read_text(encoding="utf-8")))
+        assert named == {torch_version()}, path
 
 
 def test_both_locks_pin_the_same_versions() -> None:
