@@ -200,3 +200,14 @@ def test_a_job_passes_the_arguments_and_not_their_marks(run: Run) -> None:
     (artifact,) = run.build("refine", [job], "test")
     assert artifact.facts == {"limit": 5}
     assert artifact.manifest["settings"] == {"text": "a", "limit": 1, "library": "2"}
+
+
+def test_a_method_can_be_a_step() -> None:
+    """Exports are methods of their format, so a step may not write to its function."""
+
+    class Format:
+        def build(self, folder: Path) -> dict[str, int]:
+            return {}
+
+    job = BuildStep("export/f16", 1, Format().build).job("best", inputs={})
+    assert job.step.step == "export/f16"
