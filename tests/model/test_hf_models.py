@@ -27,7 +27,7 @@ from groundup.model.hf_io import (
     save_model,
     to_hf,
 )
-from groundup.model.kv_cache import Cache
+from groundup.model.kv_cache import SlotCache
 from groundup.model.transformer import Transformer
 from groundup.train.optimizer import FlatParameters
 
@@ -59,8 +59,10 @@ def test_logits_gradients_and_cache(tmp_path: Path, layout: str, tied: bool) -> 
     with torch.no_grad():
         logits, wanted = ours(tokens), theirs(tokens).logits
         assert float((logits - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
-        cache = Cache(ours.config, batch=3)
-        parts = torch.cat([ours(part, cache) for part in tokens.split([7, 1, 1, 31], dim=1)], dim=1)
+        cache, ends = SlotCache(ours.config, 3), ((0, 7), (7, 8), (8, 9), (9, 40))
+        steps = [cache.rows([0, 1, 2], [start] * 3, [end - start] * 3) for start, end in ends]
+        pairs = zip(tokens.split([7, 1, 1, 31], dim=1), steps, strict=True)
+        parts = torch.cat([ours(part, rows) for part, rows in pairs], dim=1)
         assert float((parts - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
     ours.train().loss(tokens[:, :-1], tokens[:, 1:]).backward()
     theirs(tokens, labels=tokens).loss.backward()

@@ -5,6 +5,7 @@ after a round trip on disk.
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import load_model, save_model
-from groundup.model.kv_cache import Cache
+from groundup.model.kv_cache import SlotCache
 from groundup.model.transformer import Transformer
 
 PLAIN = ModelConfig(
@@ -126,9 +127,12 @@ def test_cache_gives_the_logits_of_a_whole_pass(config: ModelConfig, pieces: lis
     # Protects: reading a text in pieces is reading it at once.
     model = stirred(config).eval()
     tokens = tokens_for(config, batch=2)[:, : sum(pieces)]
-    cache = Cache(config, batch=2)
+    cache, starts = SlotCache(config, 2), accumulate([0, *pieces])
     with torch.no_grad():
-        parts = [model(part, cache) for part in tokens.split(pieces, dim=1)]
+        parts = [
+            model(part, cache.rows([0, 1], [start] * 2, [size] * 2))
+            for part, start, size in zip(tokens.split(pieces, dim=1), starts, pieces, strict=False)
+        ]
         assert torch.allclose(torch.cat(parts, dim=1), model(tokens), atol=1e-5)
 
 

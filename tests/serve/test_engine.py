@@ -37,8 +37,8 @@ from groundup.engines.request import (
     QueueFull,
     RequestOutput,
 )
-from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
+from groundup.model.kv_cache import fitting_slots
 from groundup.model.sampling import Sampling
 from groundup.model.transformer import Transformer, token_log_probabilities
 

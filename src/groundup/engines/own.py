@@ -37,9 +37,9 @@ from groundup.engines.request import (
     RequestHandle,
     RequestOutput,
 )
-from groundup.engines.slot_cache import SlotCache
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import chunks
+from groundup.model.kv_cache import SlotCache
 from groundup.model.sampling import SequenceSampler, sample
 from groundup.model.transformer import Transformer
 
@@ -206,7 +206,7 @@ class Scheduler:
         tokens_BT = torch.tensor(padded, device=self._model.device)
         slots, starts = [seq.slot for seq in batch], [seq.num_computed_tokens for seq in batch]
         rows = self._cache.rows(slots, starts, counts)
-        x_BTD = self._model.hidden(tokens_BT, rows, rows.positions_BT)
+        x_BTD = self._model.hidden(tokens_BT, rows)
         # All scores before any state changes: a failure here is retried for each sequence alone.
         logprobs = [self._prompt_logprobs(*row) for row in zip(batch, x_BTD, counts, strict=True)]
         for row, (seq, count) in enumerate(zip(batch, counts, strict=True)):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import torch
 
-from groundup.model.kv_cache import Cache
+from groundup.model.kv_cache import SlotCache
 from groundup.model.sampling import Sampling, SequenceSampler, sample
 from groundup.model.transformer import Transformer, evaluating
 
@@ -42,14 +42,14 @@ def generate(
 
 def _continue(model: Transformer, tokens: list[int], sampler: SequenceSampler) -> Iterator[int]:
     context = model.config.context
-    cache, unread = None, tokens[-context:]
+    cache = SlotCache(model.config, 1, model.device, model.head_weight.dtype)
+    read, unread = 0, tokens[-context:]
     while True:
-        if cache is not None and cache.length + len(unread) > context:
-            cache, unread = None, tokens[-max(1, context // 2) :]
-        if cache is None:
-            cache = Cache(model.config, device=model.device, dtype=model.head_weight.dtype)
+        if read + len(unread) > context:
+            read, unread = 0, tokens[-max(1, context // 2) :]
+        rows = cache.rows([0], [read], [len(unread)])
         with evaluating(model):
-            x_BTD = model.hidden(torch.tensor([unread], device=model.device), cache)
+            x_BTD = model.hidden(torch.tensor([unread], device=model.device), rows)
             # On the CPU on every device, so one seed draws the same tokens everywhere.
             logits_V = (x_BTD[0, -1] @ model.head_weight.T).float().cpu()
         token = int(sample(logits_V[None], [sampler]))
@@ -58,4 +58,4 @@ def _continue(model: Transformer, tokens: list[int], sampler: SequenceSampler) -
         yield token
         sampler.accept(token)
         tokens.append(token)
-        unread = [token]
+        read, unread = read + len(unread), [token]

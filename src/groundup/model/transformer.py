@@ -36,7 +36,7 @@ from torch.utils.checkpoint import checkpoint
 
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import cross_entropy_sum, log_probabilities
-from groundup.model.kv_cache import KeyValues, LayerKeyValues
+from groundup.model.kv_cache import LayerRows, SlotRows
 
 EMBEDDING_STD = 0.02
 # Positions in one forward pass that scores tokens; the activations of the 300M preset then take
@@ -104,7 +104,7 @@ class Attention(nn.Module):
         self,
         x_BTD: Tensor,
         table: Tensor,
-        cache: LayerKeyValues | None = None,
+        cache: LayerRows | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
         """Return what attention adds to the residual stream [B, T, D].
@@ -162,7 +162,7 @@ class Block(nn.Module):
         self,
         x_BTD: Tensor,
         table: Tensor,
-        cache: LayerKeyValues | None = None,
+        cache: LayerRows | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
         """Return the residual stream [B, T, D] after this block."""
@@ -243,7 +243,7 @@ class Transformer(nn.Module):
     def hidden(
         self,
         tokens_BT: Tensor,
-        cache: KeyValues | None = None,
+        cache: SlotRows | None = None,
         positions_BT: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
@@ -251,21 +251,22 @@ class Transformer(nn.Module):
 
         Args:
             cache: keys and values of the positions before; the tokens follow those.
-            positions_BT: position of each token, for rows that start at different positions.
+            positions_BT: position of each token, for several texts in one row.
             mask: [B, 1, T, T], True where a query (third) sees a key (last), for several texts in
                 one row.
 
         Raises ValueError if there are more positions than the context.
         """
-        length = tokens_BT.shape[1]
-        past = cache.length if cache is not None and positions_BT is None else 0
-        end, context = past + length, self.config.context
+        end, context = tokens_BT.shape[1], self.config.context
+        positions: slice | Tensor = slice(0, end) if positions_BT is None else positions_BT
+        if cache is not None:
+            end, positions = cache.longest, cache.positions
         if end > context:
             raise ValueError(f"{end} positions do not fit into a context of {context}")
         self._table = self._table.to(tokens_BT.device)
-        table = self._table[:, past:end]  # [2, T, E/2]
-        if positions_BT is not None:
-            table = self._table[:, positions_BT].unsqueeze(2)  # [2, B, 1, T, E/2]
+        table = self._table[:, positions]  # [2, T, E/2]
+        if isinstance(positions, Tensor):
+            table = table.unsqueeze(2)  # [2, B, 1, T, E/2]
         x_BTD = F.dropout(self.model.embed_tokens(tokens_BT), self.config.dropout, self.training)
         recompute = self.recompute and self.training and torch.is_grad_enabled()
         for layer, block in enumerate(self.model.layers):
@@ -274,12 +275,10 @@ class Transformer(nn.Module):
                 x_BTD = checkpoint(block, x_BTD, table, past_keys, mask, use_reentrant=False)
             else:
                 x_BTD = block(x_BTD, table, past_keys, mask)
-        if cache is not None:
-            cache.advance(length)
         normed_BTD: Tensor = self.model.norm(x_BTD)
         return normed_BTD
 
-    def forward(self, tokens_BT: Tensor, cache: KeyValues | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cache: SlotRows | None = None) -> Tensor:
         """Return logits [B, T, V]; with a cache, the tokens follow those that it holds."""
         return F.linear(self.hidden(tokens_BT, cache), self.head_weight)
 

@@ -22,9 +22,9 @@ import uvicorn
 from groundup.artifacts.checkpoints import find_model
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.engines.own import Engine
-from groundup.engines.slot_cache import fitting_slots
 from groundup.errors import GroundupError
 from groundup.model.hf_io import load_model
+from groundup.model.kv_cache import fitting_slots
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import echo
 from groundup.runtime.resources import choose_device
