@@ -124,11 +124,9 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
 
     What cannot fit is found before anything is probed, so a refused plan has no times.
 
-    Args:
-        root: the run directory.
-
-    Raises GroundupError if a source is missing, a filter, an export format or the optimizer is
-    unknown, the model's sizes do not fit together, or the base model cannot be used.
+    `root` is the run directory. Raises GroundupError if a source is missing, a filter, an export
+    format or the optimizer is unknown, the model's sizes do not fit together, or the base model
+    cannot be used.
     """
     check_names(recipe)
     root = root or Path.cwd() / "runs" / recipe.name
@@ -169,10 +167,8 @@ def check_names(recipe: Recipe) -> None:
 def check_plan(run: Run, trains: bool) -> None:
     """Refuse a recipe that cannot run, and write `plan.json`, which the report shows.
 
-    Args:
-        trains: whether the run is to come as far as training.
-
-    Raises GroundupError if the recipe cannot fit this machine, or the base model cannot be used.
+    `trains` says whether the run is to come as far as training. Raises GroundupError if the recipe
+    cannot fit this machine, or the base model cannot be used.
     """
     # The base model may have changed since the plan was written.
     checked_base(run.recipe, run.root)

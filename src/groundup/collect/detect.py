@@ -118,9 +118,7 @@ class Detection:
 def detect_kind(path: Path, name: str = "") -> Detection:
     """Return what a file seems to be; an archive is what most of its members are.
 
-    Args:
-        path: the file.
-        name: its path below the surveyed folder, whose words may decide.
+    `name` is its path below the surveyed folder, whose words may decide.
     """
     name = name or path.name
     votes: Counter[Detection] = Counter()
@@ -277,11 +275,8 @@ class _Folder:
 def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     """Return sources for everything below a folder but hidden files, in the order of their paths.
 
-    Args:
-        folder: to survey.
-        own: path below the folder of the recipe itself, which is left out.
-
-    Raises SourceError if the folder is missing or holds no file.
+    `own` is the path below the folder of the recipe itself, which is left out. Raises SourceError
+    if the folder is missing or holds no file.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: there is no such folder")

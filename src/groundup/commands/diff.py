@@ -247,12 +247,9 @@ class Difference:
 
 
 def compare_documents(roots: Roots, stage: str, ignored: Collection[str]) -> Difference:
-    """Compare the documents of two runs.
+    """Compare the documents of two runs after a stage that both have.
 
-    Args:
-        stage: that both runs have; `refine` compares what was kept and dropped, `collect` what was
-            read.
-        ignored: sources that are not trained on.
+    `refine` compares what was kept and dropped, `collect` what was read; `ignored` names sources.
     """
     changed = _changed_tables(roots, stage)
     sizes = [sum(pq.read_metadata(path).num_rows for path in paths) for paths in changed]

@@ -113,9 +113,8 @@ def recipe_text(
 ) -> str:
     """Return a recipe with one source for each entry of a survey.
 
-    Args:
-        prefix: from the folder of the recipe to the folder of raw files.
-        own_path: path of the recipe inside of that folder, which is excluded.
+    `prefix` leads from the folder of the recipe to the folder of raw files; `own_path` is the path
+    of the recipe inside of that folder, which is excluded.
     """
     blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
     used: set[str] = set()

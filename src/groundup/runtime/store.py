@@ -296,9 +296,7 @@ class Store:
     ) -> Artifact:
         """Replace the stage folder `view` by hard links, unless it already holds the same.
 
-        Args:
-            links: name in the view → file of an artifact.
-            artifacts: listed in the manifest of the view.
+        `links` is name in the view → file of an artifact; the manifest lists the `artifacts`.
         """
         fields = ("step", "name", "key", "content", "seconds")
         entries = [{name: getattr(artifact, name) for name in fields} for artifact in artifacts]

@@ -16,9 +16,8 @@ from groundup.errors import RecipeError
 def load_function(name: str, root: Path, what: str) -> Callable[..., Any]:
     """Import a function of a module that is installed, or in the folder of the recipe (`root`).
 
-    Args:
-        name: "package.module:function".
-        what: what the recipe uses it as, such as "filter", for the RecipeError if it fails.
+    `name` is "package.module:function"; `what` says what the recipe uses it as, such as "filter",
+    for the RecipeError if it fails.
     """
     module, _, attribute = name.partition(":")
     if str(root) not in sys.path:

@@ -233,9 +233,7 @@ def _zip_members(file: IO[bytes], budget: Budget) -> Iterator[_Member]:
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     """Open a zip file whose directory fits into memory.
 
-    Raises:
-        DamagedError: its directory is longer than MAX_ZIP_DIRECTORY.
-        ZIP_ERRORS: it cannot be read.
+    Raises DamagedError for a longer one than MAX_ZIP_DIRECTORY, one of ZIP_ERRORS for damage.
     """
     # zipfile has no other way to tell the size before it reads the directory.
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]

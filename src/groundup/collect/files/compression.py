@@ -159,10 +159,8 @@ class XzStream:
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes.
 
-        Raises:
-            EOFError: the file ends inside a stream.
-            LZMAError: it is damaged.
-            DamagedError: it needs more memory than _XZ_MAX_MEMORY.
+        Raises EOFError inside a stream, LZMAError for damage, and DamagedError if it needs more
+        memory than _XZ_MAX_MEMORY.
         """
         plain = b""
         while not plain:
@@ -201,9 +199,8 @@ class ZstdStream:
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes.
 
-        Raises:
-            DamagedError: the file ends inside a frame.
-            OSError: it is damaged, or needs a dictionary or a window of more than 128 MB.
+        Raises DamagedError inside a frame, and OSError if it is damaged, or needs a dictionary or a
+        window of more than 128 MB.
         """
         if self._damage is not None:
             raise self._damage

@@ -94,9 +94,7 @@ def add_to_cache(
 ) -> Path:
     """Return the cached file of `path`, downloaded by `write` unless another process did meanwhile.
 
-    Args:
-        sha256: of the file; "" takes it as it comes.
-        where: its address, for errors.
+    A `sha256` of "" takes the file as it comes; `where` is its address, for errors.
 
     Raises SourceError if it cannot be fetched, has another SHA-256, or the cache cannot be written.
     """
