@@ -42,6 +42,14 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it; their names survive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        flush(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
@@ -56,6 +64,7 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         flush(temporary)
         temporary.rename(path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

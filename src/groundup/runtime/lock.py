@@ -25,7 +25,7 @@ import tomli_w
 
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import Recipe, recipe_from
-from groundup.runtime.files import write_whole
+from groundup.runtime.files import make_folder, write_whole
 from groundup.runtime.sealed import sealed_toml
 from groundup.schema import settings
 
@@ -39,7 +39,7 @@ def locked(root: Path) -> Iterator[None]:
     Raises StoreError if another process works there.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise StoreError(f"{root}: cannot be used as a run directory: {error.strerror}") from None

@@ -39,7 +39,14 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.runtime.files import canonical, content_digest, file_digest, flush, link
+from groundup.runtime.files import (
+    canonical,
+    content_digest,
+    file_digest,
+    flush,
+    link,
+    make_folder,
+)
 from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
@@ -181,7 +188,7 @@ def commit(
     # A rename can reach the disk before the names of the files that it moved.
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     artifact = _move_into_place(committing, target, key) or Artifact(target, whole)
     flush(target.parent)
     return artifact
@@ -342,7 +349,7 @@ class Store:
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
         """Write the plan, before the work, so that a kill cannot hide what the work cost."""
         path = self.root / ".store" / stage / "plan.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_sealed(path, plan)
 
     def discarded_seconds(self, stage: str) -> float:
@@ -354,7 +361,7 @@ class Store:
         """Remember `discarded_seconds` across processes; 0 forgets it."""
         path = self.root / ".store" / stage / "thrown-away.json"
         if seconds:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_sealed(path, {"seconds": seconds})
         else:
             path.unlink(missing_ok=True)
@@ -383,11 +390,14 @@ class Store:
         if not path.exists():
             return None
         archive = self.root / "aside"
-        archive.mkdir(exist_ok=True)
+        make_folder(archive)
         # The user may have put folders of other names there.
         suffixes = [folder.name.rpartition("-")[2] for folder in archive.glob(f"{view}-*")]
         last = max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=0)
-        return path.rename(archive / f"{view}-{last + 1}")
+        archived = path.rename(archive / f"{view}-{last + 1}")
+        # Before the name of what replaces it.
+        flush(archive)
+        return archived
 
     def clean(self) -> None:
         """Empty the staging area; only under the run's lock.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.recipe import Train
-from groundup.runtime.files import file_digest, link_whole
+from groundup.runtime.files import file_digest, link_whole, make_folder
 from groundup.runtime.lock import write_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import EXPENSIVE_SECONDS, Run, changed_settings
@@ -160,7 +160,7 @@ def begin(run: Run, setup: TrainSetup) -> None:
     from groundup.train.state import Checkpoints
 
     root, hardware = run.root, dataclasses.asdict(setup.hardware)
-    (root / "train" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    make_folder(root / "train" / "checkpoints")
     origin = setup.init_from.origin() if setup.init_from else {}
     write_lock(root, run.recipe, machine=hardware, weights=origin)
     # Where older versions recorded the hardware.
