@@ -55,9 +55,9 @@ def install() -> None:
     root, notes = map(Path, json.loads(os.environ[_NOTES]))
     fsync = os.fsync
 
-    def noted_fsync(file: Any) -> None:
-        fsync(file)
-        descriptor = file if isinstance(file, int) else file.fileno()
+    def noted_fsync(fd: Any) -> None:
+        fsync(fd)
+        descriptor = fd if isinstance(fd, int) else fd.fileno()
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path.is_relative_to(root) and path.exists():
             with (notes / "log").open("a") as log:
