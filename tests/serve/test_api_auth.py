@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from tests.helpers.served import KEY, raw, request_bytes, serving_of, status_of
 
 from groundup.errors import GroundupError
-from groundup.serve.app import create_app, page_files
+from groundup.serve.app import PAGE, create_app
 from groundup.serve.auth import CONTENT_POLICY, is_loopback
 from groundup.serve.requests import ServedModel
 from groundup.serve.server import listen, read_key, running
@@ -35,7 +35,7 @@ METHODS = (
     "get",
     "",
 )
-OPEN = {"/health", *page_files()}
+OPEN = {"/health", "/", *(f"/{file.name}" for file in PAGE.iterdir())}
 HEADERS = [(b"host", b"127.0.0.1:8000")]
 
 

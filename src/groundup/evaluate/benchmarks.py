@@ -289,10 +289,18 @@ def passage_figures(
     asked = [source for source, group in documents.items() if len(group) >= PASSAGES]
     share = -(-count // len(asked)) if asked else 0
     end = data.tokenizer.end_id
-    answers = {
-        source: _answer(model, end, make_questions(documents[source], context, share, seed))
-        for source in asked
-    }
+    answers: dict[str, Answers] = {}
+    for source in asked:
+        questions, items = make_questions(documents[source], context, share, seed), []
+        for beginning, *passages in questions:
+            targets = [choice.tolist() for choice in passages]
+            items += [Continuation([end, *beginning.tolist()], target) for target in targets]
+            items += [Continuation([end], target) for target in targets]
+        scores = np.array([item.log_probability for item in score(model, items)])
+        with_context, without_context = scores.reshape(len(questions), 2, PASSAGES).swapaxes(0, 1)
+        choices = [(with_context - without_context).argmax(1), with_context.argmax(1)]
+        # The true passage is choice 0.
+        answers[source] = np.stack(choices, axis=1) == 0
     in_all = np.concatenate([np.empty((0, 2), np.bool_), *answers.values()])
     return {
         "chance": 1 / PASSAGES,
@@ -302,20 +310,6 @@ def passage_figures(
         "sources": {source: _accuracies(group) for source, group in answers.items()},
         "sources_with_too_few_documents": [source for source in documents if source not in asked],
     }
-
-
-def _answer(model: Transformer, end: int, questions: Sequence[Sequence[Ids]]) -> Answers:
-    """Return for each question whether the gain, and whether the likelihood, chooses right."""
-    items = []
-    for context, *passages in questions:
-        targets = [passage.tolist() for passage in passages]
-        items += [Continuation([end, *context.tolist()], target) for target in targets]
-        items += [Continuation([end], target) for target in targets]
-    scores = np.array([item.log_probability for item in score(model, items)])
-    with_context, without_context = scores.reshape(len(questions), 2, PASSAGES).swapaxes(0, 1)
-    # The true passage is choice 0.
-    choices = [(with_context - without_context).argmax(1), with_context.argmax(1)]
-    return np.stack(choices, axis=1) == 0
 
 
 def _accuracies(answers: Answers) -> dict[str, Any]:

@@ -34,32 +34,20 @@ Written = dict[str, Any]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How a model is written, and what it is compared with.
+    """How a model is written, and what it is compared with."""
 
-    Attributes:
-        type: "" for a format without types.
-        facts: `name`, `license` and `sources` of the run.
-        texts: held-out text to compare with.
-        seed: of random ids to compare with.
-    """
-
-    type: str
-    facts: Mapping[str, Any]
-    texts: Sequence[str]
-    seed: int
+    type: str  # "" for a format without types
+    facts: Mapping[str, Any]  # `name`, `license` and `sources` of the run
+    texts: Sequence[str]  # held-out text to compare with
+    seed: int  # of random ids to compare with
 
 
 class Format(ABC):
-    """What a plan, the stage `export` and `groundup verify` ask of a format.
+    """What a plan, the stage `export` and `groundup verify` ask of a format."""
 
-    Attributes:
-        version: raised by hand when the files change.
-        file: name in the view; `{model}` is "" or "-step-N", `{type}` a type.
-        program: entry of parity.json that names the program which read the export, "" for none.
-    """
-
-    version: ClassVar[int]
-    file: ClassVar[str]
+    version: ClassVar[int]  # raised by hand when the files change
+    file: ClassVar[str]  # name in the view; `{model}` is "" or "-step-N", `{type}` a type
+    # Entry of parity.json that names the program which read the export, "" for none.
     program: ClassVar[str] = ""
 
     def types(self, export: Export) -> Sequence[str]:
@@ -77,8 +65,7 @@ class Format(ABC):
     def key(self, sources: Sequence[str]) -> dict[str, Any]:
         """Return what else decides the bytes: versions of packages, or names of sources.
 
-        Raises:
-            GroundupError: a package is missing.
+        Raises GroundupError if a package is missing.
         """
         return {}
 
@@ -86,8 +73,7 @@ class Format(ABC):
     def write(self, folder: Path, source: SourceModel, options: ExportOptions) -> Written:
         """Write an export, compare it with the model, and return the entries of parity.json.
 
-        Raises:
-            GroundupError: the export differs from the model.
+        Raises GroundupError if the export differs from the model.
         """
 
     def differences(self, artifact: Path, source: SourceModel) -> Iterator[str]:
@@ -122,22 +108,14 @@ class Format(ABC):
 
 
 def check_formats(names: Iterable[str]) -> None:
-    """Refuse unknown formats.
-
-    Raises:
-        RecipeError: names the first one, and the known formats.
-    """
+    """Raise RecipeError, with the known formats, if a name is none of them."""
     for name in names:
         if name not in FORMATS:
             raise RecipeError(f'[export] formats: "{name}" is not one of {", ".join(FORMATS)}')
 
 
 def find_format(name: str) -> Format:
-    """Return the format of a name.
-
-    Raises:
-        RecipeError: it is unknown.
-    """
+    """Return the format of a name; RecipeError if it is unknown."""
     check_formats([name])
     module, _, class_name = FORMATS[name].partition(":")
     made: Format = getattr(importlib.import_module(module), class_name)()

@@ -77,8 +77,7 @@ def check(
 
     `model` and `rows` are from `gguf.check_file` and `parity.probe_rows`; `texts` are real text.
 
-    Raises:
-        GroundupError: something differs, or llama.cpp cannot load the file.
+    Raises GroundupError if something differs, or llama.cpp cannot load the file.
     """
     note = f"{PACKAGE} is not installed: the file was read back, and not loaded in llama.cpp"
     if version():
@@ -106,11 +105,7 @@ class Llama:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, route: str, **body: Any) -> dict[str, Any]:
-        """Return the answer of a route.
-
-        Raises:
-            GroundupError: there is none, or it is an error.
-        """
+        """Return the answer of a route; GroundupError if there is none, or it is an error."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
         request = urllib.request.Request(self._address + route, json.dumps(body).encode(), headers)
         try:

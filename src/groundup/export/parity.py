@@ -158,8 +158,7 @@ def check(
 
     `model` has the weights of `source` in float32; `texts` are real text.
 
-    Raises:
-        GroundupError: something differs; the export must not be used.
+    Raises GroundupError if something differs; the export must not be used.
     """
     rows = probe_rows(source.tokenizer, texts, model.config.context, seed)
     expected = _logits(model, rows)
@@ -214,8 +213,7 @@ def _silence_transformers() -> None:
 def compare_logits(ours: Sequence[Tensor], theirs: Sequence[Tensor], what: str) -> float:
     """Return the largest difference of two lists of logits.
 
-    Raises:
-        GroundupError: it exceeds `TOLERANCE` of the largest logit, or is not a number.
+    Raises GroundupError if it exceeds `TOLERANCE` of the largest logit, or is not a number.
     """
     largest = max(float(logits.abs().max()) for logits in ours)
     difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))

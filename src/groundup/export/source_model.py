@@ -21,21 +21,14 @@ TOKENIZER_CONFIG, TOKENIZER_FILE = CONFIG, FILE
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A checkpoint or a tuned model: a Hugging Face folder with its tokenizer.
-
-    Attributes:
-        name: `step-N` or `tuned`.
-        table: config.json.
-        settings: tokenizer_config.json.
-        generation: generation_config.json, which a checkpoint lacks.
-        base: name and license of the base model; empty if training began with random weights.
-    """
+    """A checkpoint or a tuned model: a Hugging Face folder with its tokenizer."""
 
     path: Path
-    name: str
-    table: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    generation: Mapping[str, Any]
+    name: str  # `step-N` or `tuned`
+    table: Mapping[str, Any]  # config.json
+    settings: Mapping[str, Any]  # tokenizer_config.json
+    generation: Mapping[str, Any]  # generation_config.json, which a checkpoint lacks
+    # Name and license of the base model; empty if training began with random weights.
     base: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -67,8 +60,7 @@ class SourceModel:
     def eos(self) -> int:
         """Id of the eos_token: `<|im_end|>` after tuning, else `<|endoftext|>`.
 
-        Raises:
-            GroundupError: tokenizer_config.json names a token that is not special.
+        Raises GroundupError if tokenizer_config.json names a token that is not special.
         """
         token, ids = str(self.settings["eos_token"]), self.tokenizer.specials
         if token not in ids:
@@ -102,8 +94,7 @@ class SourceModel:
 def read_source_model(path: Path, name: str, base: Mapping[str, str] | None = None) -> SourceModel:
     """Read the model folder at `path`.
 
-    Raises:
-        GroundupError: a file is missing or damaged, or the sizes do not fit the tokenizer.
+    Raises GroundupError if a file is missing or damaged, or the sizes do not fit the tokenizer.
     """
     generation = read_table(path / GENERATION) if (path / GENERATION).exists() else {}
     table, settings = read_table(path / MODEL_CONFIG), read_table(path / TOKENIZER_CONFIG)

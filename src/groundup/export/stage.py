@@ -87,8 +87,7 @@ def run(run: Run) -> None:
 def by_hand(root: Path, format: str, type: str, model: str) -> Recipe:
     """Return the recipe of a run with one more export, for `groundup export`.
 
-    Raises:
-        GroundupError: there is no run, or no such model.
+    Raises GroundupError if there is no run, or no such model.
     """
     recipe = load_lock(root)
     find_model(root, model)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,13 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
     seen: set[str] = set()
     misfit = f"does not fit its {CONFIG}:"
     for path in weight_files(folder):
-        for name, dtype, shape in _headers(path):
+        try:
+            with safe_open(path, "pt") as file:
+                parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                headers = [(n, p.get_dtype(), tuple(p.get_shape())) for n, p in parts.items()]
+        except (OSError, ValueError, SafetensorError) as error:
+            raise GroundupError(f"{path}: cannot be read as a model: {error}") from None
+        for name, dtype, shape in headers:
             if _DERIVED.fullmatch(name) or (config.tied and name == "lm_head.weight"):
                 continue
             problem = ""
@@ -156,17 +162,6 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
             seen.add(name)
     for name in sorted(expected.keys() - seen):
         raise GroundupError(f"{weight_files(folder)[0]}: {misfit} {name} is missing")
-
-
-def _headers(path: Path) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Yield name, type and shape of each tensor."""
-    try:
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                part = file.get_slice(name)
-                yield name, part.get_dtype(), tuple(part.get_shape())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise GroundupError(f"{path}: cannot be read as a model: {error}") from None
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

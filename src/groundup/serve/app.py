@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice, zip_longest
@@ -38,6 +38,7 @@ from starlette.responses import Response
 from groundup._version import __version__
 from groundup.artifacts.corpus import RefinedShard, refined_shards
 from groundup.errors import StoreError
+from groundup.runtime.progress import printable
 from groundup.serve import protocol, requests, responses
 from groundup.serve.auth import AuthMiddleware
 from groundup.serve.metrics import MetricsMiddleware
@@ -183,9 +184,9 @@ def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
     app.state.served, app.state.has_key = served, key is not None
     app.include_router(completion_routes)
     app.include_router(info_routes)
-    page = page_files()
-    for path, (content, media_type) in page.items():
-        endpoint = partial(_send_file, content, media_type)
+    page = {f"/{file.name}": file for file in PAGE.iterdir()} | {"/": PAGE / "index.html"}
+    for path, file in page.items():
+        endpoint = partial(_send_file, file.read_bytes(), MEDIA_TYPES[file.suffix])
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
     for error_type in (AnyHTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error_type, _report_error)
@@ -196,12 +197,6 @@ def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
     return app
 
 
-def page_files() -> dict[str, tuple[bytes, str]]:
-    """Return content and media type of the page's files by their path."""
-    files = {path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in PAGE.iterdir()}
-    return {f"/{name}": file for name, file in files.items()} | {"/": files["index.html"]}
-
-
 async def _send_file(content: bytes, media_type: str) -> Response:
     return Response(content, media_type=media_type)
 
@@ -209,7 +204,16 @@ async def _send_file(content: bytes, media_type: str) -> Response:
 async def _report_error(request: Request, error: Exception) -> Response:
     """Answer any exception of a route with an error as OpenAI writes it."""
     if isinstance(error, RequestValidationError):
-        error = ApiError.from_validation(error.errors())
+        # The first invalid parameter is reported.
+        errors = error.errors()
+        param, code = _parameter_name(errors[0]["loc"]), "invalid_value"
+        # A union has an error for each member; equal messages are reported once.
+        same = [error["msg"] for error in errors if _parameter_name(error["loc"]) == param]
+        messages = dict.fromkeys(message.removeprefix("Value error, ") for message in same)
+        message = f"{param or 'The body'}: {'; or '.join(list(messages)[:6])}"
+        if errors[0]["type"] == "extra_forbidden":
+            message, code = f"Unknown parameter: {param}", "unknown_parameter"
+        error = ApiError(400, message, code, param)
     elif not isinstance(error, AnyHTTPException):
         # The response holds no traceback and no path. Starlette raises the exception again for the
         # log, and uvicorn then closes the connection.
@@ -220,6 +224,13 @@ async def _report_error(request: Request, error: Exception) -> Response:
         message = ROUTING_ERRORS.get(status, HTTPStatus(status).phrase)
         error = ApiError(status, message, headers=error.headers)
     return error_response(error)
+
+
+def _parameter_name(location: Sequence[str | int]) -> str:
+    # ("body", "messages", 0, "content", "str"): pydantic adds the union member after our names.
+    names = [str(name) for name in location[1:]]
+    nested = len(names) > 2 and names[0] == "messages" and names[1].isdigit()
+    return printable(".".join(names[: 3 if nested else 1])[:100])
 
 
 class ServerApp(FastAPI):

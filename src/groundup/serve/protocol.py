@@ -7,15 +7,13 @@ lists stop at their first invalid element (`fail_fast`) and names are counted be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import HTTPException
 from pydantic import BaseModel, Field, field_validator, model_validator
-
-from groundup.runtime.progress import printable
 
 # 2^31 exceeds every context; a larger number is a mistake.
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -349,31 +347,9 @@ class ApiError(HTTPException):
         super().__init__(status, message, dict(headers or {}))
         self.code, self.param = code, param
 
-    @classmethod
-    def from_validation(cls, errors: Sequence[Any]) -> ApiError:
-        """Return the error for pydantic's errors: the first invalid parameter is reported."""
-        param = _parameter_name(errors[0]["loc"])
-        if errors[0]["type"] == "extra_forbidden":
-            return cls(400, f"Unknown parameter: {param}", "unknown_parameter", param)
-        # A union has an error for each member; equal messages are reported once.
-        messages = dict.fromkeys(
-            str(error["msg"]).removeprefix("Value error, ")
-            for error in errors
-            if _parameter_name(error["loc"]) == param
-        )
-        message = f"{param or 'The body'}: {'; or '.join(list(messages)[:6])}"
-        return cls(400, message, "invalid_value", param)
-
     def body(self) -> bytes:
         """Return the JSON of the response."""
         other = "invalid_request_error" if self.status_code < 500 else "server_error"
         kind = ERROR_TYPES.get(self.status_code, other)
         detail = ErrorDetail(str(self.detail), kind, self.param or None, self.code or None)
         return orjson.dumps(ErrorResponse(detail))
-
-
-def _parameter_name(location: Sequence[str | int]) -> str:
-    # ("body", "messages", 0, "content", "str"): pydantic adds the union member after our names.
-    names = [str(name) for name in location[1:]]
-    nested = len(names) > 2 and names[0] == "messages" and names[1].isdigit()
-    return printable(".".join(names[: 3 if nested else 1])[:100])

@@ -52,8 +52,7 @@ def train_tokenizer(
 ) -> Facts:
     """Train a tokenizer on a sample of the train split, write it to `folder`, return its facts.
 
-    Raises:
-        GroundupError: there is no text to train on.
+    Raises GroundupError if there is no text to train on.
     """
     batches = (batch for shard in shards for batch in shard.batches(["text"], "train"))
     train_bytes = sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)

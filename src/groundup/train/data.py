@@ -101,19 +101,13 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class SourceShards:
-    """The shards of one source, in order of name.
-
-    Attributes:
-        starts: `starts[k]` is the first window of shard k, counted through the whole source.
-        windows: of all shards.
-        slots: samples of this source in an epoch: round(weight · windows).
-    """
+    """The shards of one source, in order of name."""
 
     name: str
     shards: tuple[str, ...]
-    starts: Indices
-    windows: int
-    slots: int
+    starts: Indices  # `starts[k]` is the first window of shard k, counted through the whole source
+    windows: int  # of all shards
+    slots: int  # samples of this source in an epoch: round(weight · windows)
 
     def place(self, window: int, context: int) -> tuple[str, int]:
         """Return the shard of a window, and its first token there."""

@@ -31,23 +31,16 @@ SLOWER = 0.5
 
 @dataclass
 class Guard:
-    """What the guard remembers.
+    """What the guard remembers."""
 
-    Attributes:
-        losses: of the last accepted steps, nats per token.
-        norms: of the last accepted steps, log of the gradient norm.
-        streak: refused steps in a row, up to now.
-        refused: steps that were refused, of the last `RECENT`.
-        rollbacks: how often the run has rolled back.
-        rate: factor of the learning rate that the rollbacks left.
-    """
-
-    losses: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of the last accepted steps, nats per token
+    # Of the last accepted steps, log of the gradient norm.
     norms: list[float] = field(default_factory=list)
-    streak: int = 0
+    streak: int = 0  # refused steps in a row, up to now
+    # Steps that were refused, of the last `RECENT`.
     refused: list[int] = field(default_factory=list)
-    rollbacks: int = 0
-    rate: float = 1.0
+    rollbacks: int = 0  # how often the run has rolled back
+    rate: float = 1.0  # factor of the learning rate that the rollbacks left
 
     def judge(self, loss: float, norm: float, limit: float) -> str:
         """Return why a step must not be applied, or ""; `limit` 0 refuses only non-finite ones."""

@@ -62,24 +62,16 @@ PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
 
 @dataclass(frozen=True)
 class Hardware:
-    """Settings that depend on the hardware.
-
-    Attributes:
-        threads: of each process, for operations on the CPU.
-        micro_batch: sequences in one forward pass of one process.
-        processes: that train together, one per GPU.
-        recompute: whether blocks are computed again in the backward pass.
-        peak_flops: measured operations per second of one process in a large matrix product; for
-            the record.
-    """
+    """Settings that depend on the hardware."""
 
     device: str = "cpu"
-    threads: int = 1
+    threads: int = 1  # of each process, for operations on the CPU
     precision: Precision = "fp32"
     compile: bool = False
-    micro_batch: int = 1
-    processes: int = 1
-    recompute: bool = False
+    micro_batch: int = 1  # sequences in one forward pass of one process
+    processes: int = 1  # that train together, one per GPU
+    recompute: bool = False  # whether blocks are computed again in the backward pass
+    # Measured operations per second of one process in a large matrix product; for the record.
     peak_flops: float = field(default=0.0, compare=False)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -91,8 +83,7 @@ class Hardware:
     def apply(self) -> None:
         """Set up this process so that equal runs give equal bits.
 
-        Raises:
-            GroundupError: training began on a GPU, and there is none.
+        Raises GroundupError if training began on a GPU, and there is none.
         """
         torch.set_num_threads(self.threads)
         if self.device != "cuda":
@@ -233,7 +224,17 @@ class HardwareProbe:
         """
         while True:
             if self.device == "cuda":
-                fits = self._try_step(precision, size)
+                try:
+                    torch.cuda.reset_peak_memory_stats()
+                    for _ in range(2):
+                        self.pass_seconds(precision, size)
+                    self._optimizer.step(0.0, 0.0)
+                    used = torch.cuda.max_memory_allocated()
+                    total = torch.cuda.get_device_properties(0).total_memory
+                    fits = used < GPU_MEMORY_SHARE * total
+                except torch.OutOfMemoryError:
+                    torch.cuda.empty_cache()
+                    fits = False
             else:
                 available = psutil.virtual_memory().available / self.processes
                 fits = self.step_bytes(precision, size) < CPU_MEMORY_SHARE * available
@@ -249,19 +250,6 @@ class HardwareProbe:
                     f" memory beside {self.config.parameter_count() / 1e6:.0f}M parameters and"
                     " their optimizer; choose a smaller [model], context or micro_batch"
                 )
-
-    def _try_step(self, precision: Precision, size: int) -> bool:
-        """Whether a step runs on the GPU and leaves some of its memory free."""
-        try:
-            torch.cuda.reset_peak_memory_stats()
-            for _ in range(2):
-                self.pass_seconds(precision, size)
-            self._optimizer.step(0.0, 0.0)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return False
-        total = torch.cuda.get_device_properties(0).total_memory
-        return torch.cuda.max_memory_allocated() < GPU_MEMORY_SHARE * total
 
     def step_bytes(self, precision: Precision, size: int) -> int:
         """Return the bytes of a step beyond weights, gradients and optimizer state.

@@ -39,8 +39,7 @@ PR_SET_PDEATHSIG = 1
 def launch(root: Path, hardware: Hardware) -> None:
     """Train in processes of torchrun. If one is lost, all restart from a checkpoint.
 
-    Raises:
-        GroundupError: they were stopped, failed, or died too often.
+    Raises GroundupError if they were stopped, failed, or died too often.
     """
     error = root / "train" / ERROR
     error.unlink(missing_ok=True)

@@ -104,8 +104,7 @@ def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
 class Logbook:
     """Writes metrics to metrics.jsonl, and to TensorBoard and Weights & Biases if they are on.
 
-    Raises:
-        GroundupError: one of the two is on and not installed.
+    Raises GroundupError if one of the two is on and not installed.
     """
 
     def __init__(self, root: Path, setup: TrainSetup) -> None:

@@ -115,15 +115,10 @@ class FlatParameters:
 
 
 class UpdateRule(Protocol):
-    """How one stack is updated.
+    """How one stack is updated."""
 
-    Attributes:
-        RATE: the recipe's [train] key of the learning rate that the rule uses.
-        state: tensors that a checkpoint keeps, by name.
-    """
-
-    RATE: ClassVar[str]
-    state: dict[str, Tensor]
+    RATE: ClassVar[str]  # the recipe's [train] key of the learning rate that the rule uses
+    state: dict[str, Tensor]  # tensors that a checkpoint keeps, by name
 
     def __init__(self, stack: Stack, dtype: torch.dtype) -> None: ...
 

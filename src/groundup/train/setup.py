@@ -81,29 +81,22 @@ class InitialWeights:
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """One training, resolved.
-
-    Attributes:
-        key_parts: settings and inputs that decide the weights; another key is another training.
-        steps: the end step.
-        weights: share of training tokens by source, relative to its size.
-        init_from: None if the seed draws the weights.
-        token_ids: ids of the tokenizer; the embedding of a pretrained model may have more rows.
-        tokens_per_second: measured by the probe, for the record.
-        recipe: file to reload the [train] table from, with `overrides`; "" if there is none.
-    """
+    """One training, resolved."""
 
     config: ModelConfig
     train: Train
     hardware: Hardware
     seed: int
-    steps: int
+    steps: int  # the end step
+    # Share of training tokens by source, relative to its size.
     weights: Mapping[str, float] = field(default_factory=dict)
+    # Settings and inputs that decide the weights; another key is another training.
     key_parts: Step = field(default_factory=lambda: Step("train", "model", 0))
-    tokens_per_second: float = 0.0
-    recipe: str = ""
+    tokens_per_second: float = 0.0  # measured by the probe, for the record
+    recipe: str = ""  # file to reload the [train] table from, with `overrides`; "" if there is none
     overrides: tuple[str, ...] = ()
-    init_from: InitialWeights | None = None
+    init_from: InitialWeights | None = None  # None if the seed draws the weights
+    # Ids of the tokenizer; the embedding of a pretrained model may have more rows.
     token_ids: int = 0
 
     @property
@@ -156,8 +149,7 @@ class TrainSetup:
     def read(cls, root: Path) -> TrainSetup | None:
         """Return the setup of a run's training, or None if none was begun.
 
-        Raises:
-            GroundupError: something else wrote train.json.
+        Raises GroundupError if something else wrote train.json.
         """
         path = root / "train" / FILE
         table = read_sealed(path)

@@ -11,7 +11,6 @@ RUN/train/checkpoints/step-NNNNNN/    committed whole, or absent
 from __future__ import annotations
 
 import dataclasses
-import math
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -41,40 +40,20 @@ FP16_PATIENCE, FP16_FLOOR = 2000, 1.0
 class TrainState:
     """Training state at one step. Nothing in it is measured by the clock, so equal runs write equal
     bytes.
-
-    Attributes:
-        step: optimizer steps so far, refused ones too.
-        tokens: targets learned from.
-        spans: which samples a step takes (data.py).
-        skipped: ranges [first, last) of samples that rollbacks skipped.
-        best_step: step of the lowest validation loss so far, 0 before the first validation.
-        best_losses: that loss by window, to compare later ones with.
-        loss_scale: of fp16, 1 otherwise.
-        good_steps: since the loss scale last changed.
     """
 
-    step: int = 0
-    tokens: int = 0
-    spans: list[Span] = field(default_factory=list)
+    step: int = 0  # optimizer steps so far, refused ones too
+    tokens: int = 0  # targets learned from
+    spans: list[Span] = field(default_factory=list)  # which samples a step takes (data.py)
+    # Ranges [first, last) of samples that rollbacks skipped.
     skipped: list[tuple[int, int]] = field(default_factory=list)
-    best_step: int = 0
+    best_step: int = 0  # step of the lowest validation loss so far, 0 before the first validation
     best_loss: float | None = None
+    # That loss by window, to compare later ones with.
     best_losses: list[float] = field(default_factory=list)
-    loss_scale: float = 1.0
-    good_steps: int = 0
+    loss_scale: float = 1.0  # of fp16, 1 otherwise
+    good_steps: int = 0  # since the loss scale last changed
     guard: Guard = field(default_factory=Guard)
-
-    def adapt_loss_scale(self, loss: float, norm: float) -> bool:
-        """Adapt fp16's loss scale to a step. Return whether the scale made the gradient overflow;
-        then the step is dropped, and the guard does not hear of it.
-        """
-        overflow = math.isfinite(loss) and not math.isfinite(norm) and self.loss_scale > FP16_FLOOR
-        self.good_steps = 0 if overflow else self.good_steps + 1
-        if overflow:
-            self.loss_scale /= 2
-        elif self.good_steps % FP16_PATIENCE == 0:
-            self.loss_scale *= 2
-        return overflow
 
 
 @dataclass(frozen=True)

@@ -42,23 +42,14 @@ from groundup.train.optimizer import FlatParameters, Optimizer
 
 @dataclass(frozen=True)
 class StepStats:
-    """What is known of a step before it is applied, equal on all ranks.
+    """What is known of a step before it is applied, equal on all ranks."""
 
-    Attributes:
-        loss: nats per token, the mean over all ranks.
-        norm: of the gradient of that mean.
-        tokens: targets that were not ignored.
-        grad_factor: turns the stored gradients into those of the mean loss.
-        stop: whether any rank was asked to stop.
-        reload: whether any rank was asked to reload the recipe.
-    """
-
-    loss: float
-    norm: float
-    tokens: int
-    grad_factor: float
-    stop: bool = False
-    reload: bool = False
+    loss: float  # nats per token, the mean over all ranks
+    norm: float  # of the gradient of that mean
+    tokens: int  # targets that were not ignored
+    grad_factor: float  # turns the stored gradients into those of the mean loss
+    stop: bool = False  # whether any rank was asked to stop
+    reload: bool = False  # whether any rank was asked to reload the recipe
 
 
 @dataclass

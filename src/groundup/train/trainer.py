@@ -25,6 +25,7 @@ dropout and rates. Going back after repeated bad steps follows PaLM (Chowdhery e
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ from groundup.train.logging import Interval, Logbook, SampleCallback, perplexity
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.train.rollback import Incidents, rolled_back
 from groundup.train.setup import SettingsTimeline, TrainSetup
-from groundup.train.state import FP16_SCALE, Checkpoints, TrainState
+from groundup.train.state import FP16_FLOOR, FP16_PATIENCE, FP16_SCALE, Checkpoints, TrainState
 from groundup.train.step import StepStats, TrainStep
 from groundup.train.validation import Validation
 
@@ -172,9 +173,17 @@ class Trainer:
     def _update(self, stats: StepStats, now: TrainSetup) -> str:
         """Apply the step, unless the guard refuses it. Return why to roll back, or ""."""
         state, train, trouble = self.state, now.train, ""
-        fp16 = self.setup.hardware.precision == "fp16"
+        overflow = False
+        if self.setup.hardware.precision == "fp16":
+            is_inf = math.isfinite(stats.loss) and not math.isfinite(stats.norm)
+            overflow = is_inf and state.loss_scale > FP16_FLOOR
+            state.good_steps = 0 if overflow else state.good_steps + 1
+            if overflow:
+                state.loss_scale /= 2
+            elif state.good_steps % FP16_PATIENCE == 0:
+                state.loss_scale *= 2
         # An overflow of fp16 says nothing about the data, so the guard does not hear of it.
-        if fp16 and state.adapt_loss_scale(stats.loss, stats.norm):
+        if overflow:
             self.interval.refuse(stats.tokens)
         elif reason := state.guard.judge(stats.loss, stats.norm, train.guard):
             self.interval.refuse(stats.tokens)

@@ -45,18 +45,13 @@ UNNAMED = "speaker"
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One document as it was collected.
-
-    Attributes:
-        group: the thread, which must not be split between training and held-out rows.
-        held_out: None if the hash of its group decides.
-    """
+    """One document as it was collected."""
 
     origin: str
     record: int
-    group: str
+    group: str  # the thread, which must not be split between training and held-out rows
     turns: Sequence[Mapping[str, str]] | None
-    held_out: bool | None = None
+    held_out: bool | None = None  # None if the hash of its group decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +66,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class TuningData:
-    """Where conversations are read from.
+    """Where conversations are read from."""
 
-    Attributes:
-        title: for people, without any folder.
-        shards: the run's own documents, with their split.
-        collected: folders of collected tuning data, which have no split yet.
-        inputs: name → content of each, for the key of the step.
-    """
-
-    title: str
-    shards: Sequence[RefinedShard] = ()
-    collected: Sequence[Path] = ()
+    title: str  # for people, without any folder
+    shards: Sequence[RefinedShard] = ()  # the run's own documents, with their split
+    collected: Sequence[Path] = ()  # folders of collected tuning data, which have no split yet
+    # Name → content of each, for the key of the step.
     inputs: dict[str, str] = field(default_factory=dict)
 
     def conversations(self) -> Iterator[Conversation]:
@@ -112,8 +101,7 @@ def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
 
     The view `tune` names the artifacts too: they must outlive a collect that no longer names them.
 
-    Raises:
-        GroundupError: the data are not collected.
+    Raises GroundupError if the data are not collected.
     """
     collected = run.store.artifacts("collect", "collect/shard")
     shards = [shard for shard in collected if KINDS[shard.facts["kind"]].role == "tuning"]
@@ -182,8 +170,7 @@ def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
         ann: A1, bob: B1, ann: A2, carl: C1, carl: C2
         → user: A1, assistant: B1, user: A2, assistant: C1\\nC2
 
-    Raises:
-        Unusable: empty, no-answer, tool-calls or roles-out-of-order.
+    Raises Unusable: empty, not-to-learn, no-answer, tool-calls or roles-out-of-order.
     """
     spoken = [
         {"role": turn["role"], "content": turn["content"].strip()}
@@ -240,20 +227,15 @@ def _with_roles(turns: Sequence[Turn]) -> list[Turn]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training or held-out sequence.
-
-    Attributes:
-        turns: the chat that the ids encode; the last turn is an answer.
-        loss_mask: True for the ids that are learned, which are those of answers.
-        task: whether the answer is the label of a task.
-    """
+    """One training or held-out sequence."""
 
     origin: str
     record: int
-    turns: tuple[Turn, ...]
+    turns: tuple[Turn, ...]  # the chat that the ids encode; the last turn is an answer
     ids: npt.NDArray[np.int64]
+    # True for the ids that are learned, which are those of answers.
     loss_mask: npt.NDArray[np.bool_]
-    task: bool
+    task: bool  # whether the answer is the label of a task
 
     @property
     def prompt(self) -> tuple[Turn, ...]:

@@ -92,8 +92,7 @@ class Finetuner:
 
         The last step of an epoch also gets what `after_epoch` returns.
 
-        Raises:
-            GroundupError: a gradient is not finite.
+        Raises GroundupError if a gradient is not finite.
         """
         tune, sizes = self.arguments, [packed_size(row) for row in rows]
         width = self.model.config.context

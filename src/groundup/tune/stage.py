@@ -28,8 +28,7 @@ READING_KEYS, FILE_KEYS = ("data", "sources", "columns"), ("validation",)
 def run(run: Run) -> None:
     """Tune the best checkpoint and publish the view; without a method, keep a tuning by hand.
 
-    Raises:
-        GroundupError: there is no checkpoint, or nothing to train on.
+    Raises GroundupError if there is no checkpoint, or nothing to train on.
     """
     tune = run.recipe.tune
     if tune.method == "none":
