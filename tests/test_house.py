@@ -55,6 +55,7 @@ def test_files_stay_small_and_few() -> None:
     for path in FILES:
         tree.add(path)
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
+    assert tree.files <= 5.6 * tree.lines / 1000
     assert tree.wide == 0, f"lines over {COLUMNS} columns"
 
 
