@@ -36,10 +36,11 @@ MAX_RESTARTS = 5
 PR_SET_PDEATHSIG = 1
 
 
-def launch(root: Path, hardware: Hardware) -> None:
-    """Train in processes of torchrun. If one is lost, all restart from a checkpoint.
+def launch(root: Path, hardware: Hardware) -> bool:
+    """Train in processes of torchrun; return False if they died too often.
 
-    Raises GroundupError if they were stopped, failed, or died too often.
+    If one is lost, all restart from a checkpoint. Raises GroundupError if they were stopped or
+    failed.
     """
     error = root / "train" / ERROR
     error.unlink(missing_ok=True)
@@ -60,10 +61,7 @@ def launch(root: Path, hardware: Hardware) -> None:
         message = error.read_text(encoding="utf-8")
         error.unlink()
         raise GroundupError(message)
-    if exit_code:
-        raise GroundupError(
-            "the training processes died; checkpoints are kept, run the same command to resume"
-        )
+    return not exit_code
 
 
 def wait(command: list[str], environment: Mapping[str, str]) -> int:

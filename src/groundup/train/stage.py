@@ -50,12 +50,10 @@ def run(run: Run) -> None:
     if setup.hardware.processes == 1:
         with init_distributed(setup.hardware) as ranks:
             Trainer(run.root, setup, ranks).train()
-    else:
-        launch(run.root, setup.hardware)
-        if not finished(run.root, setup):
-            raise GroundupError(
-                "the training processes died; checkpoints are kept, run the same command to resume"
-            )
+    elif not launch(run.root, setup.hardware) or not finished(run.root, setup):
+        raise GroundupError(
+            "the training processes died; checkpoints are kept, run the same command to resume"
+        )
     run.built += 1
     _compare_with_replaced(run, setup)
 
