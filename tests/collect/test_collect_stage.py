@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from groundup.artifacts import questions
 from groundup.artifacts.document import DOCUMENT, DROPPED, document_id
 from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
+from groundup.artifacts.questions import LastWord, Question
 from groundup.collect import shard, sources, stage
 from groundup.collect.shard import collect_shard
 from groundup.collect.sources import Digests, HashedFile, RawFile
 from groundup.errors import SourceError
-from groundup.recipe import Recipe, Source
+from groundup.recipe import Evaluate, Recipe, Source
 from groundup.runtime.run import Run
 from groundup.runtime.workers.map import Workers
 
@@ -358,3 +362,43 @@ def test_a_renamed_source_brings_nothing_back_that_was_forgotten(project: Path) 
     (project / "raw/books/b.txt").write_text("Another text that has this name now.")
     run = _run(project, renamed)
     assert [row["origin"] for row in _rows(run, "documents")] == ["b.txt", "latin.txt"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_evaluation_items_that_cannot_be_read_stop_the_run(project: Path, named: bool) -> None:
+    """Protects: nothing is compared with them, so "no leak" would be untrue without a word."""
+    (project / "exam.tsv").write_text("Is water wet?\tyes\nIs fire cold?\tno\nIs it?\tno\n")
+    recipe = _recipe(project, Source("raw/text", "text"))
+    if named:
+        sources = (*recipe.source, Source("exam.tsv", "evaluation", "exam"))
+        recipe = dataclasses.replace(recipe, source=sources)
+    else:
+        recipe = dataclasses.replace(recipe, evaluate=Evaluate(benchmarks=("exam.tsv",)))
+    with pytest.raises(SourceError, match=r'"exam": exam\.tsv holds no .* \(2 without'):
+        _run(project, recipe)
+
+
+def test_evaluation_items_without_text_are_counted(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "exam.jsonl").write_text('{"query": "Is it?", "choices": ["a", "b"]}\n{"x": 1}\n')
+    sources = (Source("raw/text", "text"), Source("exam.jsonl", "evaluation", "exam"))
+    _run(project, _recipe(project, *sources))
+    assert 'source "exam": 1 evaluation items are in no known layout' in capsys.readouterr().err
+
+
+def test_a_new_layout_is_read_without_redo(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One registry serves collect and evaluate, and its layouts are in the key of such shards."""
+
+    class Cloze(LastWord):
+        def parse(self, row: Mapping[str, object]) -> Question | None:
+            return Question(str(row["gap"]), ("wet",)) if "gap" in row else None
+
+    (project / "exam.jsonl").write_text('{"gap": "Water is"}\n{"query": "Is it?"}\n')
+    recipe = _recipe(
+        project, Source("raw/text", "text"), Source("exam.jsonl", "evaluation", "exam")
+    )
+    _run(project, recipe)
+    monkeypatch.setitem(questions.LAYOUTS, "cloze", Cloze())
+    rows = _rows(_run(project, recipe), "documents")
+    assert [row["text"] for row in rows if row["source"] == "exam"] == ["Water is\nwet", "Is it?"]

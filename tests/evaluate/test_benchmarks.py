@@ -10,23 +10,26 @@ import pytest
 import torch
 from tests.helpers.trained import tiny_model
 
+from groundup.artifacts.questions import Question, accuracy
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.benchmarks import (
-    Question,
     benchmark_figures,
     benchmark_files,
     continuations,
     parse_question,
     read_questions,
 )
-from groundup.evaluate.loglikelihood import Continuation, accuracy, score
+from groundup.evaluate.loglikelihood import Continuation, score
 from groundup.recipe import recipe_from
 from groundup.tokenize.train_bpe import train_bpe
 
 LAYOUTS = [
-    ({"text": "the cat sat on the mat"}, Question("the cat sat on the", ("mat",))),
-    ({"context": "the cat", "continuation": "sat"}, Question("the cat", ("sat",))),
+    ({"text": "the cat sat on the mat"}, Question("the cat sat on the", ("mat",), 0, "last word")),
+    (
+        {"context": "the cat", "continuation": "sat"},
+        Question("the cat", ("sat",), 0, "last word"),
+    ),
     ({"query": "q", "choices": ["a", "b"], "gold": 1}, Question("q", ("a", "b"), 1, "choices")),
     ({"ctx": "q", "endings": ["a", "b"], "label": "0"}, Question("q", ("a", "b"), 0, "choices")),
 ]

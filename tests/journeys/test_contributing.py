@@ -23,7 +23,7 @@ from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.filter.statistics import Statistics
 texts = ["a b c d e", "Donaudampfschiffahrtsgesellschaft Rechtsschutzversicherungsgesellschaften"]
 batch = pa.RecordBatch.from_pydict({"text": texts, "language": ["", ""]})
-(rule,) = RULE_SETS["shouting"].rules_for("books")
+(rule,) = RULE_SETS["long_words"].rules_for("books")
 keep, _ = rule.passes(Statistics(batch))
 assert keep.tolist() == [True, False], keep
 """,
@@ -40,9 +40,13 @@ assert isinstance(one, Document) and isinstance(two, Reject), (one, two)
 assert (one.text, two.reason, three.text) == ("One.", "empty", "Three.")
 """,
     "Add a benchmark": """
-from groundup.evaluate.benchmarks import LAYOUTS
-question = LAYOUTS["yes or no"].parse({"question": "is it", "answer": False})
+from groundup.artifacts.questions import LAYOUTS, find_question
+from groundup.collect.readers.text import item_text
+from groundup.evaluate.evaluation import DEFINITIONS
+row = {"question": "is it", "answer": False}
+question = find_question(row)
 assert (question.choices[question.gold], question.layout) == (" no", "yes or no")
+assert "is it" in item_text(row) and "benchmarks, yes or no" in DEFINITIONS
 assert LAYOUTS["yes or no"].parse({"text": "other"}) is None
 """,
     "Add an export format": """

@@ -9,12 +9,13 @@ A shard is some hundred files of one source; only shards whose files changed are
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.kinds import KINDS
+from groundup.artifacts.questions import LAYOUTS
 from groundup.collect.renames import warn_of_renames
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Source, all_sources
@@ -55,6 +56,7 @@ def run(run: Run) -> None:
         lines.append(f'source "{source.name}": no document of kind {source.kind}; seen: {seen}')
     if len(lines) == len(texts) and not run.allow_discard:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
+    _check_evaluation(run, texts, documents, dropped)
     for line in lines:
         say(f"warning: {line}")
     where = "least_kept lists them in .store/collect/shard/*/manifest.json"
@@ -65,6 +67,33 @@ def run(run: Run) -> None:
         for name, count in sorted((+counts).items()):
             say(f'source "{name}": {count:,} {what}')
     _publish(run, artifacts)
+
+
+def _check_evaluation(
+    run: Run,
+    sources: Sequence[Source],
+    documents: Mapping[str, int],
+    dropped: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Raise SourceError for evaluation files without an item, and warn of items without text.
+
+    Training text could hold the questions, and nothing would be compared with them.
+    """
+    for source in sources:
+        if KINDS[source.kind].role != "evaluation":
+            continue
+        name, lost = source.name, dropped[source.name].get("no-text", 0)
+        if not documents[name] and not run.allow_discard:
+            raise SourceError(
+                f'source "{name}": {source.path} holds no evaluation item that can be read'
+                f" ({lost:,} without a known layout), so training text would not be checked"
+                " against it; docs/evaluation.md lists the layouts"
+            )
+        if lost:
+            say(
+                f'warning: source "{name}": {lost:,} evaluation items are in no known layout;'
+                " training text is not checked against them"
+            )
 
 
 def collect_tuning(run: Run) -> None:
@@ -191,6 +220,9 @@ def _key_settings(source: Source, root: Path) -> dict[str, Any]:
     }
     if source.columns:
         settings["columns"] = list(source.columns)
+    if KINDS[source.kind].role == "evaluation":
+        # An item that no layout knows is rejected, until somebody adds its layout.
+        settings["layouts"] = list(LAYOUTS)
     if source.reader:
         settings["reader"] = source.reader
         settings["code"] = code_digest(source.reader, root, "reader")

@@ -1,13 +1,6 @@
 """Questions with a right answer: public benchmarks, and which passage of the corpus comes next.
 
-Benchmarks are read from JSONL files in one of the layouts in LAYOUTS.
-
-    last word  {"text": "... the last word"}  or  {"context": "...", "continuation": "word"}
-    choices    {"query": "...", "choices": ["...", "..."], "gold": 0}
-               or  {"ctx": "...", "endings": [...], "label": "0"}
-
-LAMBADA (Paperno et al. 2016) asks for a last word; HellaSwag, ARC and the like have choices. To add
-a layout, write its class and list it in LAYOUTS.
+Benchmarks are read from JSONL files in one of the layouts of artifacts/questions.py.
 
 Next passage is a test that every corpus provides. The model reads the beginning of a held-out
 document and scores four passages with the same number of tokens: the one that follows, and three
@@ -21,11 +14,8 @@ import bz2
 import glob
 import gzip
 import json
-import math
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,15 +23,18 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup.artifacts.kinds import KINDS
+from groundup.artifacts.questions import LAYOUTS, Question, accuracy, find_question, known_keys
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
-from groundup.evaluate.loglikelihood import Continuation, ContinuationScore, accuracy, score
+from groundup.evaluate.loglikelihood import Continuation, score
 from groundup.evaluate.validation_data import Ids, ValidationData
 from groundup.model.transformer import Transformer
 from groundup.recipe import Recipe
 
 _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 
+# The files of a benchmark in a folder: read_questions reads JSON lines, also compressed.
+_PATTERN = "*.jsonl*"
 # A longer line is not a question.
 _MAX_LINE = 1 << 20
 # Passages to choose from.
@@ -50,89 +43,7 @@ PASSAGES = 4
 # give it away.
 CONTEXT_SHARE, PASSAGE_SHARE = 1 / 2, 1 / 8
 
-Scores = Sequence[Sequence[ContinuationScore]]
 Answers = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Question:
-    """A context and its possible continuations, of which `gold` is the right one."""
-
-    context: str
-    choices: tuple[str, ...]
-    gold: int = 0
-    layout: str = "last word"
-
-
-class Layout(ABC):
-    """A form of question."""
-
-    @abstractmethod
-    def parse(self, row: Mapping[str, Any]) -> Question | None:
-        """Return the question of a row, None for another layout; ValueError if it is damaged."""
-
-    @abstractmethod
-    def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
-        """Return the figures of questions and the scores of their choices."""
-
-
-class Choices(Layout):
-    """A question with choices."""
-
-    def parse(self, row: Mapping[str, Any]) -> Question | None:
-        """Read query, choices and gold, or HellaSwag's ctx, endings and label."""
-        choices = row.get("choices", row.get("endings"))
-        if choices is None:
-            return None
-        query, gold = row.get("query", row.get("ctx")), row.get("gold", row.get("label"))
-        if isinstance(gold, str) and gold.isdigit():
-            gold = int(gold)
-        texts = [query, *choices] if isinstance(choices, list) else [None]
-        if not all(isinstance(text, str) for text in texts) or not all(map(str.strip, choices)):
-            raise ValueError("query or choices are not text")
-        if len(choices) < 2 or not isinstance(gold, int) or not 0 <= gold < len(choices):
-            raise ValueError("gold does not name one of at least two choices")
-        return Question(query, tuple(choices), gold, "choices")
-
-    def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
-        """Return how often the right choice is the most probable, per byte and raw."""
-        raw = per_byte = 0
-        for question, group in zip(questions, scores, strict=True):
-            sums = [choice.log_probability for choice in group]
-            lengths = [len(text.encode()) for text in question.choices]
-            raw += int(np.argmax(sums)) == question.gold
-            per_byte += int(np.argmax(np.array(sums) / lengths)) == question.gold
-        n = len(questions)
-        chance = sum(1 / len(question.choices) for question in questions) / n
-        return {"chance": chance, "raw": accuracy(raw, n), **accuracy(per_byte, n)}
-
-
-class LastWord(Layout):
-    """A question for the last word of a text."""
-
-    def parse(self, row: Mapping[str, Any]) -> Question | None:
-        """Read text, or context and continuation."""
-        if "continuation" in row:
-            context, word = row.get("context"), row["continuation"]
-        elif isinstance(row.get("text"), str):
-            context, _, word = row["text"].rstrip().rpartition(" ")
-        else:
-            return None
-        if not all(isinstance(text, str) and text.strip() for text in (context, word)):
-            raise ValueError("context or continuation is empty")
-        return Question(str(context), (str(word),))
-
-    def figures(self, questions: Sequence[Question], scores: Scores) -> dict[str, Any]:
-        """Return how often every token of the word is the most probable, and word perplexity."""
-        nats = -math.fsum(word.log_probability for (word,) in scores) / len(scores)
-        right = sum(word.greedy for (word,) in scores)
-        return {"perplexity": math.exp(min(nats, 700)), **accuracy(right, len(questions))}
-
-
-LAYOUTS: dict[str, Layout] = {
-    "choices": Choices(),
-    "last word": LastWord(),
-}
 
 
 def parse_question(line: str) -> Question:
@@ -143,11 +54,10 @@ def parse_question(line: str) -> Question:
         raise ValueError("not JSON") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
-    for layout in LAYOUTS.values():
-        question = layout.parse(row)
-        if question is not None:
-            return question
-    raise ValueError("neither text nor context/continuation nor query/choices/gold")
+    question = find_question(row)
+    if question is None:
+        raise ValueError(f"no {known_keys()}")
+    return question
 
 
 def benchmark_files(recipe: Recipe) -> dict[str, Path]:
@@ -164,7 +74,7 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         matches = [Path(match) for match in names]
         if path.is_dir():
-            matches = sorted(path.rglob("*.jsonl*"))
+            matches = sorted(path.rglob(_PATTERN))
         matches = [match for match in matches if match.is_file()]
         if not matches:
             known = f"; sources of kind evaluation: {', '.join(sources)}" if sources else ""
@@ -198,8 +108,7 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
     if not questions:
         reason = f" ({left_out.most_common(1)[0][0]})" if left_out else ""
         raise GroundupError(
-            f"{path}: no line holds a question{reason}; expected text, context/continuation or"
-            " query/choices/gold"
+            f"{path}: no line holds a question{reason}; expected JSON lines with {known_keys()}"
         )
     same = [question for question in questions if question.layout == questions[0].layout]
     if len(same) < len(questions):

@@ -24,6 +24,7 @@ import torch
 
 from groundup.artifacts.kinds import is_training
 from groundup.artifacts.metrics import rounded
+from groundup.artifacts.questions import LAYOUTS
 from groundup.evaluate.benchmarks import benchmark_figures, passage_figures
 from groundup.evaluate.ngram import NGram
 from groundup.evaluate.perplexity import (
@@ -67,14 +68,7 @@ DEFINITIONS = {
         " scored on the same windows"
     ),
     "accuracy": "share of right answers; interval: Wilson, 95 %; n: questions asked",
-    "benchmarks, last word": (
-        "every token of the last word is the most probable one; perplexity: exp of the mean nats a"
-        " word"
-    ),
-    "benchmarks, choices": (
-        "the right choice has the highest log-probability per byte of the choice; raw: the highest"
-        " log-probability"
-    ),
+    **{f"benchmarks, {name}": layout.definition for name, layout in LAYOUTS.items()},
     "passages": (
         "the true next passage among four gains most from the context; likelihood: is the most"
         " probable"

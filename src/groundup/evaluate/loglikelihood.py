@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from groundup.artifacts.questions import ContinuationScore
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.model.cross_entropy import chunks
@@ -27,8 +28,6 @@ from groundup.model.transformer import Transformer, evaluating
 # Tokens in one forward pass, and logits that are computed at a time: 256 MB in float32.
 BATCH_TOKENS = 8_192
 MAX_LOGITS = 1 << 26
-# Standard deviations of a 95 % interval.
-Z = 1.959964
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,6 @@ class Continuation:
 
     context: Sequence[int]
     target: Sequence[int]
-
-
-@dataclass(frozen=True)
-class ContinuationScore:
-    """Log-probability (nats) of a target, and whether greedy decoding would produce it."""
-
-    log_probability: float
-    greedy: bool
 
 
 @torch.no_grad()
@@ -104,20 +95,6 @@ def _score_batch(
         part = slice(start, start + length)
         yield ContinuationScore(math.fsum(scores[part]), all(greedy[part]))
         start += length
-
-
-def accuracy(right: int, n: int) -> dict[str, float | int | list[float]]:
-    """Return a share of right answers with its 95 % interval.
-
-    The interval is that of Wilson (1927), which also holds for small n.
-    """
-    if n == 0:
-        return {"accuracy": math.nan, "right": right, "n": n, "interval": [0.0, 1.0]}
-    share, square = right / n, Z * Z / n
-    middle = (share + square / 2) / (1 + square)
-    half = Z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    interval = [max(0.0, middle - half), min(1.0, middle + half)]
-    return {"accuracy": share, "right": right, "n": n, "interval": interval}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
+from groundup.artifacts.questions import Question, find_question
 from groundup.collect.charset import (
     SAMPLE_BYTES,
     decode,
@@ -195,7 +196,10 @@ def read_evaluation(item: Item, source: Source) -> Iterator[Document | Reject]:
 
 
 def item_text(record: Any) -> str:
-    """Return the whole text of an item: its context, question and every choice."""
+    """Return the whole text of an item: its context, question and every choice.
+
+    What has none of the names in common use is read as the benchmark layout that knows it.
+    """
     if isinstance(record, str):
         return record.strip()
     if not isinstance(record, Mapping):
@@ -208,7 +212,18 @@ def item_text(record: Any) -> str:
         choices = value.get("text") if isinstance(value, Mapping) else value
         if isinstance(choices, (list, tuple)):
             parts += map(content_text, choices)
-    return "\n".join(dict.fromkeys(filter(None, parts)))
+    text = "\n".join(dict.fromkeys(filter(None, parts)))
+    question = _benchmark_question(record)
+    if question is None or question.context.strip() in text:
+        return text
+    return "\n".join(filter(None, (text, question.context.strip(), *question.choices)))
+
+
+def _benchmark_question(record: Mapping[str, Any]) -> Question | None:
+    try:
+        return find_question(record)
+    except ValueError:
+        return None
 
 
 def read_evaluation_lines(item: Item, source: Source) -> Iterator[Document | Reject]:

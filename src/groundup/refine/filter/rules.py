@@ -21,9 +21,9 @@ The recipe names rule sets (`filters = ["gopher", "c4"]`), and may replace a bou
 (`[refine.thresholds] gopher.few_words = 30`). All rules look at the same text, and the first rule
 that rejects a document is its reason.
 
-To add a rule set, define a RuleSet in this file and list it in RULE_SETS. To add a count, write a
-kernel in statistics.py. A filter of a user is a function "package.module:function"; apply.py calls
-it.
+To add a rule set, define a RuleSet in this file and list it in RULE_SETS. A missing count may be an
+expression over the texts, or a line in a kernel of statistics.py (CONTRIBUTING.md shows both). A
+filter of a user is a function "package.module:function"; apply.py calls it.
 """
 
 from __future__ import annotations
