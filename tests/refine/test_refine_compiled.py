@@ -17,7 +17,7 @@ import pytest
 
 import groundup.refine
 from groundup.refine import kernels as compiling
-from groundup.refine.kernels import SHARED, compiled_folder, kernel
+from groundup.refine.kernels import SHARED, compiled_folder, is_cache_cold, kernel
 
 REFINE = Path(next(iter(groundup.refine.__path__)))
 
@@ -65,13 +65,18 @@ def test_changed_shared_module_changes_the_folder(tmp_path: Path) -> None:
     assert compiled_folder(tmp_path, tmp_path) != before
 
 
-def test_only_our_kernels_are_cached_in_the_folder(
+def test_only_our_kernels_are_cached_in_the_folder_and_a_cold_cache_is_noticed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = cast(Any, numba.config)
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "_COMPILED", str(tmp_path / "own"))
-    assert kernel(lambda: 1).stats.cache_path.startswith(str(tmp_path / "own"))
+    monkeypatch.setattr(compiling, "_CACHES", set())
+    one = kernel(lambda: 1)
+    assert one.stats.cache_path.startswith(str(tmp_path / "own"))
+    assert is_cache_cold()
+    one()
+    assert not is_cache_cold()
     assert str(tmp_path) == config.CACHE_DIR
     named = compiled_folder(REFINE, tmp_path).name
     assert all(

@@ -17,6 +17,7 @@ from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
+from groundup.refine.filter.rules import C4, RULE_SETS
 from groundup.refine.leakage import measure_leakage
 from groundup.runtime.lock import write_lock
 from groundup.runtime.run import Run
@@ -316,6 +317,16 @@ def test_verify_before_training(run: Run) -> None:
     assert list(check_checkpoints(run.root)) == [
         f"{run.root / 'train'}: missing; `groundup run` trains"
     ]
+
+
+def test_a_changed_bound_of_a_built_in_rule_refines_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects: after an edit of rules.py, no verdict of the old bounds stays."""
+    stage.run(run)
+    rules = tuple(replace(rule, high=10) for rule in C4.rules)
+    monkeypatch.setitem(RULE_SETS, "c4", replace(C4, rules=rules))
+    assert {name for name in rebuilt(run) if name.startswith("shard")} == {"shard two.s"}
 
 
 def test_inspect_shows_what_the_filters_saw(

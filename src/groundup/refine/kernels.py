@@ -31,6 +31,9 @@ def compiled_folder(modules: Path, parent: Path) -> Path:
 _HERE, _NUMBA = Path(__file__).parent, cast(Any, numba.config)
 _COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycache__")))
 
+# Where numba keeps the kernels of each folder that was imported: here, or in a folder of the user.
+_CACHES: set[str] = set()
+
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function with numba, cache it on disk, and release the GIL while it runs."""
@@ -38,9 +41,16 @@ def kernel(function: Callable[..., Any]) -> Any:
     # falls back to a folder of the user.
     before, _NUMBA.CACHE_DIR = _NUMBA.CACHE_DIR, _COMPILED
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        compiled = numba.njit(nogil=True, cache=True)(function)
     finally:
         _NUMBA.CACHE_DIR = before
+    _CACHES.add(compiled.stats.cache_path)
+    return compiled
+
+
+def is_cache_cold() -> bool:
+    """Whether kernels that were imported have yet to be compiled, which takes a minute or more."""
+    return any(not any(Path(folder).glob("*.nbi")) for folder in _CACHES)
 
 
 class TableKernel:

@@ -41,6 +41,7 @@ from typing import Any
 from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
 from groundup.runtime.files import content_digest
+from groundup.runtime.progress import say
 from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
 from groundup.runtime.store import Artifact, Facts
 from groundup.runtime.user_code import code_digest
@@ -58,6 +59,7 @@ def run(run: Run) -> None:
         StoreError: there is no collect stage.
     """
     from groundup.refine.filter.apply import check_filters
+    from groundup.refine.kernels import is_cache_cold
 
     view = run.store.view("collect")
     if view is None:
@@ -78,7 +80,10 @@ def run(run: Run) -> None:
 
     done = Refinement(run)
     # Shards are independent, so workers refine them in parallel. The rest runs once per run.
-    done.shards = done.build([_shard_job(run, text) for text in texts], "refine")
+    jobs = [_shard_job(run, text) for text in texts]
+    if is_cache_cold() and any(run.store.find(job.step) is None for job in jobs):
+        say("refine: compiling kernels (once per version)")
+    done.shards = done.build(jobs, "refine")
     _find_duplicates(done)
     _find_repeated_lines(done)
     _find_contaminated(done, tests)
@@ -161,7 +166,7 @@ def contents(shards: Sequence[Artifact]) -> dict[str, str]:
 
 def _shard_job(run: Run, collected: Artifact) -> Job:
     """Return the job that cleans, filters and indexes one collected shard."""
-    from groundup.refine.filter.apply import applicable_filters, thresholds_for
+    from groundup.refine.filter.apply import applicable_filters, rules_digest, thresholds_for
     from groundup.refine.filter.rules import RULE_SETS
     from groundup.refine.shard import refine_shard
 
@@ -170,11 +175,13 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
     filters = applicable_filters(refine.filters, kind)
     thresholds = thresholds_for(filters, kind, refine.thresholds)
     code = {name: code_digest(name, root, "filter") for name in filters if name not in RULE_SETS}
+    # The bounds too: a rule set that is edited keeps its name.
+    rules = {name: rules_digest(name, kind, thresholds) for name in filters if name in RULE_SETS}
     return refine_shard.job(
         collected.name,
         inputs={"collect": collected.content},
         size=float(collected.facts.get("bytes_out", 1)),
-        key_only={"code": code},
+        key_only={"code": code, "rules": rules},
         languages=list(refine.languages) if not KINDS[kind].is_code else [],
         filters=filters,
         thresholds=Keyed(thresholds, thresholds or ABSENT),

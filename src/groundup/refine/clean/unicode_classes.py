@@ -54,10 +54,10 @@ NUMERALS, WORD_MARKS, LONG_WORDS, DENSE, SENTENCE_ENDS = (
     _classes(0, **{name: 1}).view(np.bool_)
     for name in ("numerals", "word_marks", "long_words", "dense", "sentence_ends")
 )
-# Code point → its lowercase letter, or itself.
+# Code point → the letter that stands for it where duplicates are compared: lower case.
 LOWERCASE = np.arange(CODE_POINTS, dtype=np.uint32)
-for _capital in _RANGES["capitals"]:
-    _letters, _, _rule = _capital.partition("/")
+for _folded in _RANGES["folded"]:
+    _letters, _, _rule = _folded.partition("/")
     LOWERCASE[_range(_letters, int(_rule[0]))] += np.uint32(int(_rule[1:]) % 2**32)
 
 

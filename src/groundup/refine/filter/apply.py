@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -83,6 +84,16 @@ def _call(name: str, root: Path, batch: pa.RecordBatch) -> tuple[Array, Array]:
     except (Exception, SystemExit) as error:
         raise GroundupError(f'filter "{name}" failed: {type(error).__name__}: {error}') from None
     return keep, score
+
+
+def rules_digest(name: str, kind: str, thresholds: Thresholds = NO_THRESHOLDS) -> str:
+    """Return a digest of the rules of a set and their bounds for a kind, for keys."""
+    rules = [
+        (rule.reason, rule.low, rule.high, rule.languages, rule.not_languages, by_language)
+        for rule in rules_for(name, kind, thresholds)
+        for by_language in [sorted(rule.by_language.items())]
+    ]
+    return hashlib.sha256(repr(rules).encode()).hexdigest()[:12]
 
 
 def applicable_filters(filters: Sequence[str], kind: str) -> list[str]:
