@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.errors import ExpensiveError, StoreError
+from groundup.errors import ExpensiveError, SourceError, StoreError
 from groundup.recipe import recipe_from
 from groundup.runtime.lock import (
     check_directory,
@@ -80,6 +80,41 @@ def test_redo_is_consent_and_the_old_view_moves_aside(run: Run) -> None:
     make(run, job(setting=2))
     assert (run.root / "aside" / "refine-1" / "a").read_text() == "x"
     assert [e["stage"] for e in run.ledger.events("aside")] == ["refine"]
+
+
+def test_a_redo_notes_only_what_the_new_artifacts_say(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Protects: after a reader was mended, the error and notes of the old shard read as failure."""
+    readers = iter(["old", "old", "new", "new"])
+
+    def stage(run: Run) -> None:
+        reader = next(readers)
+        make(run, job())
+        run.note(f"warning: of the {reader} reader")
+        if reader == "old":
+            raise SourceError("no document")
+
+    with pytest.raises(SourceError):
+        run.perform("refine", stage)
+    capsys.readouterr()
+    run.redo, run.built, run.reused = frozenset({"refine"}), 0, 0
+    run.perform("refine", stage)
+    assert capsys.readouterr().err == "warning: of the new reader\n"
+    assert run.built == 1
+
+
+def test_a_redo_does_not_hide_an_error_of_a_stage_without_artifacts(run: Run) -> None:
+    """A source that is missing now costs no artifact, and is named."""
+    make(run, job())
+    run.redo, run.built, run.reused = frozenset({"refine"}), 0, 0
+
+    def stage(run: Run) -> None:
+        raise SourceError("x: there is no such file")
+
+    with pytest.raises(SourceError):
+        run.perform("refine", stage)
+    assert run.store.find(job().step) is not None
 
 
 def test_after_consent_the_next_run_does_not_ask_again(run: Run) -> None:

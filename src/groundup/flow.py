@@ -105,8 +105,7 @@ def run_one(root: Path, name: str, recipe: Recipe | None = None, redo: Sequence[
 def run_stage(run: Run, name: str) -> None:
     """Run a stage of an opened run; a second time if --redo names it and it was fresh."""
     with run.stage(name):
-        for _ in run.attempts(name):
-            STAGES[name](run)
+        run.perform(name, STAGES[name])
 
 
 def check_stages(*names: str) -> None:

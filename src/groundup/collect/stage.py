@@ -58,14 +58,14 @@ def run(run: Run) -> None:
         raise SourceError("; ".join(lines) + "; check kind and path in the recipe")
     _check_evaluation(run, texts, documents, dropped)
     for line in lines:
-        say(f"warning: {line}")
+        run.note(f"warning: {line}")
     where = "least_kept lists them in .store/collect/shard/*/manifest.json"
     for counts, what in (
         (left_out, "sentences left out, since they hold an unknown template"),
         (thin, f"pages with little main text; {where}"),
     ):
         for name, count in sorted((+counts).items()):
-            say(f'source "{name}": {count:,} {what}')
+            run.note(f'source "{name}": {count:,} {what}')
     _publish(run, artifacts)
 
 
@@ -90,7 +90,7 @@ def _check_evaluation(
                 " against it; docs/evaluation.md lists the layouts"
             )
         if lost:
-            say(
+            run.note(
                 f'warning: source "{name}": {lost:,} evaluation items are in no known layout;'
                 " training text is not checked against them"
             )

@@ -43,7 +43,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import ExpensiveError, GroundupError, InterruptionError
+from groundup.errors import ExpensiveError, GroundupError, InterruptionError, SourceError
 from groundup.recipe import Recipe
 from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import locked
@@ -157,6 +157,8 @@ class Run:
     # Artifacts of the current stage.
     built: int = 0
     reused: int = 0
+    # Notes of a stage that may be run again; None says them at once.
+    _notes: list[str] | None = field(default=None, repr=False)
 
     @classmethod
     @contextmanager
@@ -230,15 +232,43 @@ class Run:
             outcome += f" ({self.reused} of {self.built + self.reused} reused)"
         say(f"{name:9} {outcome}")
 
-    def attempts(self, stage: str) -> Iterator[None]:
-        """Yield once for a stage to run, and again if --redo names it and it was found fresh."""
-        yield
-        # A stage that was stale has been built again already.
-        if stage in self.redo and not self.built:
-            self.archive(stage)
-            self.discard_planned(stage)
+    def perform(self, name: str, stage: Callable[[Run], None]) -> None:
+        """Run a stage; a second time, without its artifacts, if --redo names it and it is fresh.
+
+        Only running a stage shows whether it is fresh. What it notes then, and a SourceError, are
+        about the old artifacts, and are left out.
+        """
+        if name not in self.redo:
+            stage(self)
+            return
+        notes = self._notes = []
+        fresh = False
+        try:
+            stage(self)
+            # A stage that was stale has been built again already.
+            fresh = not self.built
+        except SourceError:
+            # Without artifacts, a source cannot be found, and a second time would not help.
+            fresh = bool(self.reused) and not self.built
+            if not fresh:
+                raise
+        finally:
+            self._notes = None
+            if not fresh:
+                for line in notes:
+                    say(line)
+        if fresh:
+            self.archive(name)
+            self.discard_planned(name)
             self.reused = 0
-            yield
+            stage(self)
+
+    def note(self, line: str) -> None:
+        """Say what a stage found in its artifacts, unless --redo is about to replace them."""
+        if self._notes is None:
+            say(line)
+        else:
+            self._notes.append(line)
 
     def build(self, stage: str, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.

@@ -25,7 +25,6 @@ from groundup.recipe import Source
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.out_of_core import DocumentTable, Scratch
 from groundup.refine.stats import shard_stats
-from groundup.runtime.progress import say
 from groundup.runtime.run import Run, build_step
 
 # As collected; after cleaning; after the filters; without duplicates, repeated lines and
@@ -222,7 +221,7 @@ def check_drops(
             )
         elif problem and collected:
             # For a source without documents, the collector has warned.
-            say(f"warning: {problem}")
+            run.note(f"warning: {problem}")
     if failed:
         first, *others = failed
         named = ", ".join(f'"{name}"' for name in others[:MAX_NAMED])
