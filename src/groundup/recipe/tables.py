@@ -46,7 +46,7 @@ class Source:
     # Share of training tokens relative to the size of the source, 0 to 100; above 1 it repeats.
     weight: float = 1.0
     # Of two duplicates, the one from the source of higher priority (0 to 100) stays; among equals
-    # the longer one.
+    # the longer one in bytes.
     priority: int = 0
     # Globs over origins, members of archives too: only matching files are read.
     include: tuple[str, ...] = ()
@@ -317,8 +317,8 @@ class Train:
 class Evaluate:
     """What is measured on the trained model."""
 
-    # Known names, such as "lambada" or "hellaswag", or paths of JSONL files in their layout;
-    # "NAME=PATH" reads a known one from a path.
+    # JSONL files of questions, or folders or globs of them; or names of sources of kind
+    # "evaluation". None is downloaded; docs/evaluation.md lists the layouts.
     benchmarks: tuple[str, ...] = ()
     # Questions of each benchmark to ask; 0 asks all.
     limit: int = 0

@@ -44,7 +44,7 @@ def kernel(function: Callable[..., Any]) -> Any:
         compiled = numba.njit(nogil=True, cache=True)(function)
     finally:
         _NUMBA.CACHE_DIR = before
-    _CACHES.add(compiled.stats.cache_path)
+    _CACHES.add(str(compiled.stats.cache_path))
     return compiled
 
 

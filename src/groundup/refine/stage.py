@@ -78,16 +78,16 @@ def run(run: Run) -> None:
     texts = [shard for shard in collected if is_training(shard.facts["kind"])]
     tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
 
-    done = Refinement(run)
+    stage = Refinement(run)
     # Shards are independent, so workers refine them in parallel. The rest runs once per run.
     jobs = [_shard_job(run, text) for text in texts]
     if is_cache_cold() and any(run.store.find(job.step) is None for job in jobs):
         say("refine: compiling kernels (once per version)")
-    done.shards = done.build(jobs, "refine")
-    _find_duplicates(done)
-    _find_repeated_lines(done)
-    _find_contaminated(done, tests)
-    _publish(done, _split(done), collected)
+    stage.shards = stage.build(jobs, "refine")
+    _find_duplicates(stage)
+    _find_repeated_lines(stage)
+    _find_contaminated(stage, tests)
+    _publish(stage, _split(stage), collected)
 
 
 @dataclass
@@ -193,20 +193,20 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
     )
 
 
-def _find_duplicates(done: Refinement) -> None:
+def _find_duplicates(stage: Refinement) -> None:
     """List the duplicates, starting from the list of the last run where that has equal settings."""
     from groundup.refine.dedup.duplicates import EarlierResult, find_duplicates
 
-    run, recipe = done.run, done.run.recipe
+    run, recipe = stage.run, stage.run.recipe
     # Without priorities the key is that of runs before they existed.
     priorities = {source.name: source.priority for source in recipe.source if source.priority}
     job = find_duplicates.job(
         "duplicates",
-        inputs=contents(done.shards),
+        inputs=contents(stage.shards),
         near_threshold=recipe.refine.near_threshold,
         priorities=Keyed(priorities, priorities or ABSENT),
-        shards=Unkeyed(done.folders),
-        memory=Unkeyed(done.memory),
+        shards=Unkeyed(stage.folders),
+        memory=Unkeyed(stage.memory),
         # It saves comparisons, and does not change the list.
         earlier=Unkeyed(None),
     )
@@ -222,30 +222,30 @@ def _find_duplicates(done: Refinement) -> None:
         if same and (before["settings"], before["version"]) == (step.settings, step.version):
             earlier = EarlierResult(old.path, old.facts["shards"], frozenset(same))
             job = replace(job, arguments={**job.arguments, "earlier": earlier})
-    (done.lists["duplicates"],) = done.build([job], "duplicates", "list")
+    (stage.lists["duplicates"],) = stage.build([job], "duplicates", "list")
 
 
-def _find_repeated_lines(done: Refinement) -> None:
+def _find_repeated_lines(stage: Refinement) -> None:
     """List and cut repeated lines, if the recipe wants it and a source may have any."""
     from groundup.refine.lines import LINE_KINDS, find_repeated_lines
 
-    fewest = done.run.recipe.refine.repeated_lines
-    searched = [shard for shard in done.shards if shard.facts["kind"] in LINE_KINDS]
+    fewest = stage.run.recipe.refine.repeated_lines
+    searched = [shard for shard in stage.shards if shard.facts["kind"] in LINE_KINDS]
     if not fewest or not searched:
         return
     job = find_repeated_lines.job(
         "lines",
         # Shards of other kinds are not read, so they are no input.
-        inputs=contents(searched) | {"duplicates": done.lists["duplicates"].content},
+        inputs=contents(searched) | {"duplicates": stage.lists["duplicates"].content},
         fewest=fewest,
-        shards=Unkeyed(done.folders),
-        kinds=Unkeyed(done.kinds),
-        duplicates=Unkeyed(done.dropped["duplicates"]),
+        shards=Unkeyed(stage.folders),
+        kinds=Unkeyed(stage.kinds),
+        duplicates=Unkeyed(stage.dropped["duplicates"]),
     )
-    (done.lists["lines"],) = done.build([job], "repeated lines", "list")
+    (stage.lists["lines"],) = stage.build([job], "repeated lines", "list")
 
 
-def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
+def _find_contaminated(stage: Refinement, tests: Sequence[Artifact]) -> None:
     """List the documents that hold evaluation items, if there are any items."""
     from groundup.refine.decontaminate import find_contaminated, find_occurrences, write_grams
 
@@ -255,16 +255,16 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
     job = write_grams.job(
         "evaluation",
         inputs=contents(tests),
-        allowed=list(done.run.recipe.refine.allowed_overlap),
+        allowed=list(stage.run.recipe.refine.allowed_overlap),
         shards=Unkeyed([test.path for test in tests]),
     )
-    (grams,) = done.build([job], "evaluation")
-    cuts, evaluation, jobs = done.cuts, Unkeyed(grams.path), []
-    for shard, content in zip(done.shards, contents(done.shards).values(), strict=True):
+    (grams,) = stage.build([job], "evaluation")
+    cuts, evaluation, jobs = stage.cuts, Unkeyed(grams.path), []
+    for shard, content in zip(stage.shards, contents(stage.shards).values(), strict=True):
         inputs = {"shard": content, "evaluation": grams.content}
         # Not the whole list of lines: cuts in one shard leave the others as they are.
         if shard.name in cuts:
-            files = done.lists["lines"].manifest["files"]
+            files = stage.lists["lines"].manifest["files"]
             inputs["cuts"] = files[f"cuts/{shard.name}.npy"]["sha256"]
         size, path, cut = float(shard.facts["bytes_out"]), Unkeyed(shard.path), cuts.get(shard.name)
         job = find_occurrences.job(
@@ -272,72 +272,72 @@ def _find_contaminated(done: Refinement, tests: Sequence[Artifact]) -> None:
         )
         jobs.append(job)
     # A phrase that many documents hold is no item, so the verdict needs all shards.
-    occurrences = done.build(jobs, "contamination")
+    occurrences = stage.build(jobs, "contamination")
     job = find_contaminated.job(
         "contaminated",
-        inputs=done.inputs | {"evaluation": grams.content},
-        shards=Unkeyed(done.folders),
+        inputs=stage.inputs | {"evaluation": grams.content},
+        shards=Unkeyed(stage.folders),
         occurrences=Unkeyed({artifact.name: artifact.path for artifact in occurrences}),
-        dropped=Unkeyed(list(done.dropped.values())),
+        dropped=Unkeyed(list(stage.dropped.values())),
         cuts=Unkeyed(cuts),
         evaluation=evaluation,
     )
-    (done.lists["contaminated"],) = done.build([job], "contaminated", "list")
+    (stage.lists["contaminated"],) = stage.build([job], "contaminated", "list")
 
 
-def _split(done: Refinement) -> Artifact:
+def _split(stage: Refinement) -> Artifact:
     """Assign every document on no list to train or validation."""
     from groundup.refine.split import split_documents
 
     job = split_documents.job(
         "split",
-        inputs=done.inputs,
-        seed=done.run.recipe.seed,
-        validation=done.run.recipe.tokenize.validation,
-        shards=Unkeyed(done.folders),
-        kinds=Unkeyed(done.kinds),
-        dropped=Unkeyed(list(done.dropped.values())),
-        cuts=Unkeyed(done.cuts),
-        memory=Unkeyed(done.memory),
+        inputs=stage.inputs,
+        seed=stage.run.recipe.seed,
+        validation=stage.run.recipe.tokenize.validation,
+        shards=Unkeyed(stage.folders),
+        kinds=Unkeyed(stage.kinds),
+        dropped=Unkeyed(list(stage.dropped.values())),
+        cuts=Unkeyed(stage.cuts),
+        memory=Unkeyed(stage.memory),
     )
-    (split,) = done.build([job], "split", "list")
+    (split,) = stage.build([job], "split", "list")
     return split
 
 
-def _publish(done: Refinement, split: Artifact, collected: Sequence[Artifact]) -> None:
+def _publish(stage: Refinement, split: Artifact, collected: Sequence[Artifact]) -> None:
     """Sum the statistics, publish the view `refine`, and check what each source lost."""
     from groundup.refine.stats.distributions import check_drops, sum_distributions
 
     job = sum_distributions.job(
         "quality",
-        inputs={a.name: a.content for a in [*done.shards, *done.lists.values(), split]},
-        shards=Unkeyed(done.folders),
-        kinds=Unkeyed(done.kinds),
+        inputs={a.name: a.content for a in [*stage.shards, *stage.lists.values(), split]},
+        shards=Unkeyed(stage.folders),
+        kinds=Unkeyed(stage.kinds),
         split=Unkeyed(split.path / "split"),
-        lists=Unkeyed(list(done.dropped.values())),
-        cuts=Unkeyed(done.cuts),
+        lists=Unkeyed(list(stage.dropped.values())),
+        cuts=Unkeyed(stage.cuts),
     )
-    (quality,) = done.build([job], "distributions", "list")
+    (quality,) = stage.build([job], "distributions", "list")
     # The view is hard links into the store: a file is stored once, whatever shows it.
-    links = {f"dropped/{name}.parquet": path for name, path in done.dropped.items()}
-    links |= {f"cuts/{name}.npy": path for name, path in done.cuts.items()}
-    if "lines" in done.lists:
-        links["lines.parquet"] = done.lists["lines"].path / "lines.parquet"
-    for shard in done.shards:
+    links = {f"dropped/{name}.parquet": path for name, path in stage.dropped.items()}
+    links |= {f"cuts/{name}.npy": path for name, path in stage.cuts.items()}
+    if "lines" in stage.lists:
+        links["lines.parquet"] = stage.lists["lines"].path / "lines.parquet"
+    for shard in stage.shards:
         for folder in ("documents", "dropped"):
             links[f"{folder}/{shard.name}.parquet"] = shard.path / f"{folder}.parquet"
         links[f"split/{shard.name}.npy"] = split.path / "split" / f"{shard.name}.npy"
     links["quality.json"] = quality.path / "quality.json"
-    done.run.publish("refine", done.artifacts, links, _facts(done, split))
+    stage.run.publish("refine", stage.artifacts, links, _facts(stage, split))
     # After publishing, so `groundup inspect` can show what was dropped, and why.
     rejected: dict[str, Counter[str]] = {}
     for shard in collected:
         counts = rejected.setdefault(source_of(shard), Counter())
         counts.update(shard.facts.get("dropped", {}))
-    check_drops(done.run, quality.facts["sources"], rejected)
+    check_drops(stage.run, quality.facts["sources"], rejected)
 
 
-def _facts(done: Refinement, split: Artifact) -> Facts:
+def _facts(stage: Refinement, split: Artifact) -> Facts:
     """Add up what the artifacts count, over all sources and by source."""
     from groundup.refine.decontaminate import CONTAMINATED
     from groundup.refine.dedup.duplicates import EXACT, NEAR
@@ -345,14 +345,14 @@ def _facts(done: Refinement, split: Artifact) -> Facts:
 
     sources: dict[str, dict[str, Any]] = {}
     # What refine/shard dropped and changed.
-    for shard in done.shards:
+    for shard in stage.shards:
         empty = {"bytes_in": 0, "dropped": Counter(), "changed": Counter()}
         counts = sources.setdefault(source_of(shard), {"kind": shard.facts["kind"]} | empty)
         counts["bytes_in"] += shard.facts["bytes_in"]
         for name in ("dropped", "changed"):
             counts[name].update(shard.facts[name])
     # What the global steps dropped: number of documents by reason and source.
-    facts = {name: list_.facts for name, list_ in done.lists.items()}
+    facts = {name: list_.facts for name, list_ in stage.lists.items()}
     listed = {reason: facts["duplicates"][reason]["by_source"] for reason in (EXACT, NEAR)}
     listed[CONTAMINATED] = facts["contaminated"]["by_source"] if "contaminated" in facts else {}
     lines = facts["lines"]["sources"] if "lines" in facts else {}

@@ -122,8 +122,8 @@ def summary(report: Report) -> str:
 def _source_rows(figures: FigureHtml, order: Sequence[str]) -> Iterator[str]:
     """Yield a row for each source: documents in and out, megabytes, tokens."""
     yield (
-        f"{'source':20}{'collected':>10}{'MB':>8}{'refined':>10}{'train':>10}{'validation':>11}"
-        f"{'tokens':>12}"
+        f"{'source':20}{'collected':>10}{'MB':>8}{'after filters':>15}{'train':>10}"
+        f"{'validation':>11}{'tokens':>12}"
     )
     names = figures.names_after("collect.documents.")
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
@@ -136,13 +136,13 @@ def _source_rows(figures: FigureHtml, order: Sequence[str]) -> Iterator[str]:
             figures.value(name + suffix) for name in columns
         )
         yield (
-            f"{source or 'all':20}{collected:>10,.0f}{size / 1e6:>8.1f}{refined:>10,.0f}"
+            f"{source or 'all':20}{collected:>10,.0f}{size / 1e6:>8.1f}{refined:>15,.0f}"
             f"{train:>10,.0f}{validation:>11,.0f}{sum(tokens):>12,.0f}"
         )
 
 
 def _evaluation_lines(figures: FigureHtml) -> Iterator[str]:
-    """Yield loss, bits per byte next to the n-gram models, and the right next passages."""
+    """Yield loss, bits per byte next to the n-gram models, right next passages, and benchmarks."""
     show = figures.plain
     if not figures.has("evaluate.model.loss"):
         why = f": {NOTHING_HELD_OUT}" if unmeasured(figures) else " yet"
@@ -165,6 +165,14 @@ def _evaluation_lines(figures: FigureHtml) -> Iterator[str]:
             f"         next passage of four: {show('evaluate.passages.accuracy', '.0%')} of"
             f" {show('evaluate.passages.n', '.0f')} right (chance 25 %)"
         )
+    for task in figures.tasks():
+        if task == "passages":
+            continue
+        right, n = show(f"evaluate.{task}.accuracy", ".0%"), show(f"evaluate.{task}.n", ",.0f")
+        line = f"         {task}: {right} of {n} right"
+        if figures.has(chance := f"evaluate.{task}.chance"):
+            line += f" (chance {show(chance, '.0%')})"
+        yield line
 
 
 def _model_lines(figures: FigureHtml) -> Iterator[str]:

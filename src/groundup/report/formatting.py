@@ -180,6 +180,15 @@ class FigureHtml:
         """Return a figure as plain text in a format of Python, a dash if it is missing."""
         return format(self.value(name), spec) if self.has(name) else MISSING
 
+    def tasks(self) -> list[str]:
+        """Return the benchmarks that were asked, and `passages`, in the order of report.json."""
+        tasks = [
+            name.removesuffix(".accuracy")
+            for name in self.names_after("evaluate.")
+            if name.endswith(".accuracy") and ".raw." not in name
+        ]
+        return [task for task in tasks if self.value(f"evaluate.{task}.n")]
+
     def names_after(self, prefix: str) -> list[str]:
         """Return what follows `prefix` in the names of figures, in the order of report.json."""
         return [name.removeprefix(prefix) for name in self.figures if name.startswith(prefix)]

@@ -326,17 +326,12 @@ def evaluation(page: PageInput) -> Section | None:
         for model in ("model", *models)
         for suffix in ("", *(f".{name}" for name in names))
     ]
-    tasks = [
-        name.removesuffix(".accuracy")
-        for name in figures.names_after("evaluate.")
-        if name.endswith(".accuracy") and ".raw." not in name
-    ]
     return {
         "models": models,
         "sources": largest_first(figures, names),
         "low": int(4 * min(values)) / 4,
         "high": (int(4 * max(values)) + 1) / 4,
-        "tasks": [task for task in tasks if figures.value(f"evaluate.{task}.n")],
+        "tasks": figures.tasks(),
         "samples": page.report["samples"],
         "definitions": page.report["definitions"],
     }

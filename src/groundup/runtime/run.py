@@ -228,6 +228,8 @@ class Run:
         )
         # What people see, one line a stage.
         outcome = f"done in {seconds:.0f} s" if self.built else "fresh"
+        if not self.built and not self.reused:
+            outcome = "nothing to do"
         if self.built and self.reused:
             outcome += f" ({self.reused} of {self.built + self.reused} reused)"
         say(f"{name:9} {outcome}")

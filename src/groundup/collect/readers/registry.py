@@ -9,7 +9,7 @@ raises DamagedError: what was yielded before stays.
 A new one is a file in this folder and a line of READERS (CONTRIBUTING.md has an example);
 `detect_format` (`files/formats.py`) has to know the format by its suffix or its first bytes.
 
-A user's reader, `reader = "module:function"` in a recipe (docs/recipe.md has an example), gets the
+A user's reader, `reader = "module:function"` in a recipe (docs/own-code.md has one), gets the
 stream and the origin of a file, and yields its records: texts, or mappings with a `text`, with
 messages, or with a `reason` that lists the record as dropped. Archives and compression are opened
 before it is called; sizes, names and groups are checked after.
