@@ -305,6 +305,17 @@ def test_a_problem_is_one_line() -> None:
     assert problems.lines == ["part: left out, because it could not be read (ValueError two lines)"]
 
 
+def test_the_summary_shows_benchmarks_that_asked_questions(run: Path) -> None:
+    path = run / "evaluate" / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    figures = {"chance": 0.25, "accuracy": 0.5, "n": 8, "raw": {"accuracy": 0.375, "n": 8}}
+    evaluation["benchmarks"] = {"a.jsonl": figures, "b.jsonl": {"accuracy": None, "n": 0}}
+    path.unlink()
+    path.write_text(json.dumps(evaluation))
+    text = summary(report_of(run))
+    assert "a.jsonl: 50% of 8 right (chance 25%)\n" in text and "b.jsonl" not in text
+
+
 def test_nothing_held_out_is_said_and_no_figure_is_nan(run: Path) -> None:
     """One document cannot be split: its losses are null, and 0 of 0 passages are right."""
     path = run / "evaluate" / "evaluation.json"

@@ -163,7 +163,7 @@ def _evaluation_lines(figures: FigureHtml) -> Iterator[str]:
     if figures.value("evaluate.passages.n") > 0:
         yield (
             f"         next passage of four: {show('evaluate.passages.accuracy', '.0%')} of"
-            f" {show('evaluate.passages.n', '.0f')} right (chance 25 %)"
+            f" {show('evaluate.passages.n', '.0f')} right (chance 25%)"
         )
     for task in figures.tasks():
         if task == "passages":
