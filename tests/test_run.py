@@ -82,6 +82,15 @@ def test_redo_is_consent_and_the_old_view_moves_aside(run: Run) -> None:
     assert [e["stage"] for e in run.ledger.events("aside")] == ["refine"]
 
 
+def test_a_stage_without_artifacts_is_not_called_fresh(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tuning that nobody asked for."""
+    with run.stage("tune"):
+        pass
+    assert capsys.readouterr().err == "tune      nothing to do\n"
+
+
 def test_a_redo_notes_only_what_the_new_artifacts_say(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

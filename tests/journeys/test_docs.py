@@ -23,7 +23,7 @@ from groundup.artifacts.document import DOCUMENT
 from groundup.cli import cli
 from groundup.flow import run_flow
 from groundup.model.config import PRESETS
-from groundup.recipe import KINDS, Train, load_recipe, recipe_from
+from groundup.recipe import KINDS, TUNING, Train, load_recipe, recipe_from
 from groundup.refine.filter.apply import check_filters
 from groundup.refine.filter.rules import RULE_SETS
 from groundup.train import setup as train_plan
@@ -153,7 +153,7 @@ def first_column(page: str, header: str) -> list[str]:
 
 def test_tables_name_what_the_code_has(tiny_run: Path) -> None:
     """Kinds, rule sets, presets, settings and figures come and go; these pages must follow."""
-    assert first_column("sources.md", "kind") == list(KINDS)
+    assert first_column("sources.md", "kind") == [*KINDS, TUNING]
     assert set(first_column("filters.md", "rule set")) == set(RULE_SETS)
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert f'"auto"          # {", ".join(PRESETS)};' in text
