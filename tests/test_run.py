@@ -86,6 +86,7 @@ def test_a_stage_without_artifacts_is_not_called_fresh(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A tuning that nobody asked for."""
+    run.root.mkdir()
     with run.stage("tune"):
         pass
     assert capsys.readouterr().err == "tune      nothing to do\n"
