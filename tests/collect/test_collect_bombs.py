@@ -199,3 +199,16 @@ def test_sitemaps(inside: str, pages: list[str], sitemaps: list[Any]) -> None:
     """Addresses are those of <loc> in <url> and <sitemap>."""
     sitemap = read_sitemap(f"<urlset xmlns='http://a.org/0.9'>{inside}</urlset>".encode())
     assert (sitemap.pages, sitemap.sitemaps) == (pages, sitemaps)
+
+
+def test_a_zip_that_names_one_member_twice() -> None:
+    """The first is read, the second is refused with all after it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.txt", "a sentence")
+    data = out.getvalue()
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    tail = data[end:]
+    tail = tail[:8] + b"\2\0\2\0" + (2 * (end - start)).to_bytes(4, "little") + tail[16:]
+    data = data[:end] + data[start:end] + tail
+    assert names_in(data, "x.zip") == ["a.txt", "bomb"]

@@ -211,9 +211,14 @@ def _zip_members(file: IO[bytes], budget: Budget) -> Iterator[_Member]:
     except ZIP_ERRORS as error:
         detail = "a cut-off zip file has lost its table of contents, and cannot be read"
         raise DamagedError("damaged", f"{error}: {detail}") from None
+    starts = set()
     with zip_file:
         for member in zip_file.infolist():
             name = member.filename
+            # A table of contents of 60 MB may name one member a million times.
+            if member.header_offset in starts:
+                raise DamagedError("bomb", f"{name}: another member has the same bytes")
+            starts.add(member.header_offset)
             # Not `is_dir`, which fails on a name that damage has emptied.
             is_folder = name.endswith("/") or name.startswith("__MACOSX/")
             if (member.external_attr >> 16) & 0o170000 == 0o120000:
