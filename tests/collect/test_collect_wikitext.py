@@ -37,6 +37,7 @@ from groundup.collect.readers.wiki.wikitext import GAP, close_gaps, read_wikitex
             "see the site, a [pdf] or",
         ),
         ("* http://x.org/a\n* b", "- b"),
+        ("see the list ([http://x.org/list])!", "see the list!"),
         ("before{{cite|a={{b}}|c}} after<ref name=x>note</ref><ref name=y />.", "before after."),
         ("x<ref>never closed [[a]]\nnext<ref>note</ref>", "x\nnext"),
         ("{| class=x\n| cell {{t}}\n|}\nAfter", "After"),
@@ -115,10 +116,42 @@ def test_markup(markup: str, text: str) -> None:
             "Paris (born, 1 May) is, in France.",
         ),
         ("f() and （{{x}}、あ）", "f() and （あ）"),
+        ("''Eagle''{{'s}} {{\" '}}go{{'\"}}, می{{zwnj}}شود", "Eagle's \"'go'\", می\u200cشود"),
     ],
 )
 def test_templates(markup: str, text: str) -> None:
     """Templates that stand for words show them; others leave no gap in the sentence."""
+    assert read_wikitext(markup)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("It is at {{coord|12|30|15|N|69|58|W|type:city}}.", "It is at 12°30′15″N 69°58′W."),
+        (
+            "It is at {{Coord|12.5|-69.97|display=inline,title}} now.",
+            "It is at 12.5°N 69.97°W now.",
+        ),
+        ("A town. {{coord|12|N|69|W}}\n{{coord|12|N|69|W}}", "A town."),
+        ("It is a town {{coord|12|N|69|W|display=title}}.", "It is a town."),
+    ],
+)
+def test_coordinates(markup: str, text: str) -> None:
+    """Coordinates are words of a sentence only inside it."""
+    assert read_wikitext(markup)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("''Eagle'''s side, '''B'''", "Eagle's side, B"),
+        ("Dans l'''Iliade'' et '''B'''", "Dans l'Iliade et B"),
+        ("'''''A''' b'' and '''C'''", "A b and C"),
+        ("'''Never closed", "Never closed"),
+    ],
+)
+def test_apostrophes_before_italic_text(markup: str, text: str) -> None:
+    """A triple quote that is an apostrophe and an italic quote leaves its apostrophe."""
     assert read_wikitext(markup)[0] == text
 
 

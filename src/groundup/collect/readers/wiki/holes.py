@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from groundup.collect.readers.wiki.templates import is_note
+from groundup.collect.readers.wiki.templates import is_computed, is_note
 
 # Wikitext cannot hold it. It stands for one template, until `drop_sentences`.
 HOLE = "\x02"
@@ -49,7 +49,7 @@ def is_hole(name: str, arguments: str, before: str, after: str) -> bool:
     is_flag = not arguments and _FLAG.fullmatch(name)
     if not name or is_flag or is_note(name) or _NOTICE.search(arguments):
         return False
-    has_figure = any(character.isdecimal() for character in arguments)
+    has_figure = any(map(str.isdecimal, arguments)) or is_computed(name)
     if _ENDED.search(before):
         # The first words: "{{...}} is a town".
         follows = after.lstrip(" '")[:1].islower() and after[:1] in (" ", "'")
@@ -62,6 +62,11 @@ def is_hole(name: str, arguments: str, before: str, after: str) -> bool:
         return True
     is_needed = has_figure or _SHORT_WORD.search(before) is not None
     return is_needed and not _COMMA.search(before) and _END_AFTER.match(after) is not None
+
+
+def stands_inside(before: str) -> bool:
+    """Return whether what follows `before`, a line up to it, stands inside a sentence."""
+    return _ENDED.search(before) is None and _BEFORE.search(before) is not None
 
 
 def drop_sentences(text: str) -> tuple[str, int]:

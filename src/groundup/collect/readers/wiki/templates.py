@@ -133,6 +133,31 @@ def _measure(arguments: Arguments) -> str:
     return f"{text}{value} {unit}".strip()
 
 
+COORDINATES = frozenset(("coord", "coor", "coor d", "coor dm", "coor dms"))
+_DEGREES = re.compile(r"[-−]?\d{1,3}(?:\.\d{1,20})?")
+
+
+@shows("|".join(COORDINATES))
+def _coordinates(arguments: Arguments) -> str:
+    """A place on the globe: 12|30|N|69|58|W or 12.5|-69.97; nothing if only the title shows it."""
+    numbers: list[str] = []
+    sides: list[str] = []
+    for value in arguments.positional:
+        if value in ("N", "S", "E", "W", "O") and numbers:
+            marked = zip(numbers, "°′″", strict=False)
+            sides.append("".join(map("".join, marked)) + value)
+            numbers = []
+        elif _DEGREES.fullmatch(value):
+            numbers.append(value)
+        else:
+            break
+    if not sides and len(numbers) == 2:
+        signed = zip(numbers, ("NS", "EW"), strict=True)
+        sides = [f"{value.lstrip('-−')}°{letters[value[0] in '-−']}" for value, letters in signed]
+    is_shown = arguments.named.get("display", "").lower() not in ("title", "t")
+    return " ".join(sides) if is_shown and len(sides) == 2 else ""
+
+
 @shows("val|valx")
 def _value(arguments: Arguments) -> str:
     power, unit = arguments.named.get("e"), arguments.first("u", "ul")

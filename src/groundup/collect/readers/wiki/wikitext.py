@@ -28,8 +28,13 @@ from collections.abc import Iterable
 from html import unescape
 
 from groundup.collect.readers.wiki.arguments import WIKI, Arguments
-from groundup.collect.readers.wiki.holes import HOLE, drop_sentences, is_hole
-from groundup.collect.readers.wiki.templates import NO_WORDS, find_template, is_computed
+from groundup.collect.readers.wiki.holes import HOLE, drop_sentences, is_hole, stands_inside
+from groundup.collect.readers.wiki.templates import (
+    COORDINATES,
+    NO_WORDS,
+    find_template,
+    is_computed,
+)
 
 # Characters that wikitext cannot hold: what was removed, and the number of what was set aside.
 GAP, _LITERAL_MARK = "\x01", "\x00"
@@ -75,6 +80,8 @@ _SENTENCE_END = re.compile(r"[.!?。।؟]\W*$")
 # A shorter cell is a figure, a name or a label.
 _MIN_CELL_PROSE = 150
 _TEMPLATE_NAME = re.compile(r"[^|{}\[\]<\n]*")
+# The start of a template, up to its last argument.
+_OUTER_TEMPLATE = re.compile(r"\{\{[^{}\n]*[|:] *$")
 _WORD = re.compile(r"\w")
 # One argument without a name, markup or brackets, and longer than a language code.
 _PHRASE = re.compile(r"(?![a-z]{1,3}$)[^|={}\[\]<>\n]*\w[^|={}\[\]<>\n]*")
@@ -128,7 +135,7 @@ def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "")
     text, literals = _cut_extensions(text)
     text = "".join(_SIMPLE_LINK.split(text))
     text = _Page(text, _HIDDEN_NAMESPACES.union(hidden), language).render()
-    text = "".join(_EXTERNAL_LINK.split(text))
+    text = _EXTERNAL_LINK.sub(lambda link: link[1] or GAP, text)
     if "<" in text:
         text = _SUB_OR_SUP.sub(
             lambda tag: tag[2].translate(_SUPERSCRIPTS if tag[1] in "pP" else _SUBSCRIPTS), text
@@ -136,7 +143,8 @@ def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "")
         text = _TAG.sub("", _LINE_BREAK.sub("\n", text))
     if "-{" in text:
         text = _CONVERSION.sub(_first_variant, text)
-    text, left_out = drop_sentences(_QUOTES.sub("", _SWITCH.sub("", text)))
+    text = "\n".join(map(_drop_quotes, _SWITCH.sub("", text).split("\n")))
+    text, left_out = drop_sentences(text)
     text = close_gaps(text)
     # Stray brackets come last: both sides of a tag or gap may have met as one, and so may both
     # sides of a stray.
@@ -291,7 +299,9 @@ class _Page:
         name = match[0].strip().lower().replace("_", " ")
         # No wiki has longer names, and those of 1,000 templates are kept in a cache.
         show = find_template(name[:_MAX_NAME], self.language)
-        before = self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2]
+        before, after = self._around(start, end)
+        if name in COORDINATES and not stands_inside(before):
+            return GAP
         if show is None:
             size = end - match.end() - 1
             phrase = self.text[end - size : end] if 0 < size < _MAX_PHRASE else ""
@@ -299,15 +309,28 @@ class _Page:
             in_sentence = before.endswith((" ", "(", "（", '"')) and _WORD.search(before)
             is_shown = is_words and in_sentence and not is_computed(name)
             if not is_shown or name in NO_WORDS:
-                after = self.text[end + 2 : end + 2 + _MAX_PHRASE]
                 return HOLE if is_hole(name, self.text[match.end() : end], before, after) else GAP
         inside = name.partition(":")[2]
         # The first bar may stand on a line of its own.
         bar = self.text.find("|", match.end(), end)
         if bar >= 0 and not self.text[match.end() : bar].strip():
             inside = self._render_inside(bar + 1, end, depth)
+        elif ":" in name:
+            # {{formatnum:{{...}}}}
+            inside = self._render_inside(start + match[0].index(":") + 1, end, depth)
         arguments = Arguments.parse(inside, self.language)
         return (show(arguments) if show else arguments.positional[0]) or GAP
+
+    def _around(self, start: int, end: int) -> tuple[str, str]:
+        """Return the line up to a template, and what follows it.
+
+        A template that is the last argument of others stands where they stand.
+        """
+        before = unescape(self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2])
+        after = unescape(self.text[end + 2 : end + 2 + _MAX_PHRASE])
+        while after.startswith("}}") and (outer := _OUTER_TEMPLATE.search(before)):
+            before, after = before[: outer.start()], after[2:]
+        return before, after
 
     def _render_link(self, start: int, end: int, depth: int) -> str:
         """Return the text that a link shows; a gap for files, categories and other languages."""
@@ -332,6 +355,25 @@ class _Page:
         if target.startswith(":"):
             return target.removeprefix(":").rpartition(":")[2]
         return target.lstrip("#")
+
+
+def _drop_quotes(line: str) -> str:
+    """Return a line without the quotes of bold and italic text.
+
+    Where both are left open, an apostrophe met italic quotes, as in l'''Iliade'' and ''Eagle'''s:
+    the parser of MediaWiki takes the first triple behind a lone letter, else behind a word.
+    """
+    if "''" not in line:
+        return line
+    runs = list(_QUOTES.finditer(line))
+    triples = [run.start() for run in runs if len(run[0]) == 3]
+    bold = sum(len(run[0]) != 2 for run in runs)
+    if triples and bold % 2 and (len(runs) - len(triples)) % 2:
+        behind_word = [start for start in triples if line[start - 1 : start] != " "]
+        behind_letter = [start for start in behind_word if line[start - 2 : start - 1] == " "]
+        apostrophe = [*behind_letter, *behind_word, *triples][0]
+        line = f"{line[:apostrophe]}&#39;{line[apostrophe + 3 :]}"
+    return _QUOTES.sub("", line)
 
 
 def _first_variant(rule: re.Match[str]) -> str:
