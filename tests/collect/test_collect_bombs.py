@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.bombs import FAMILIES, all_bombs, set_off
+from tests.helpers.bombs import FAMILIES, all_bombs, make_bomb, set_off
 from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
@@ -212,3 +212,9 @@ def test_a_zip_that_names_one_member_twice() -> None:
     tail = tail[:8] + b"\2\0\2\0" + (2 * (end - start)).to_bytes(4, "little") + tail[16:]
     data = data[:end] + data[start:end] + tail
     assert names_in(data, "x.zip") == ["a.txt", "bomb"]
+
+
+def test_a_tar_that_breaks_off_in_its_first_header() -> None:
+    """What is not read of an archive is listed, also if that is all of it."""
+    _, name, data = make_bomb("tar sparse", 8)
+    assert names_in(data, name) == ["damaged"]

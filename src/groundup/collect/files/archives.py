@@ -293,7 +293,8 @@ class _Header(tarfile.TarInfo):
                 raise tarfile.InvalidHeaderError(message)  # type: ignore[attr-defined]
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
-            tar.stopped = error  # type: ignore[attr-defined]
+            # The first: TarFile reads one member on its own, and reads on after an error in it.
+            tar.stopped = getattr(tar, "stopped", None) or error  # type: ignore[attr-defined]
             raise
         except (ValueError, LookupError) as error:
             # The only one of its errors that does not end the archive silently.
