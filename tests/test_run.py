@@ -60,6 +60,13 @@ def test_expensive_work_is_not_replaced_and_the_line_says_what_changed(run: Run)
     assert run.store.find(job(setting=1).step) is not None
 
 
+def test_a_setting_that_a_new_version_added_is_no_change_of_the_user(run: Run) -> None:
+    make(run, job(setting=1), seconds=700)
+    step = Step("refine/shard", "a", 2, {"s": 1, "rules": "0f"}, {})
+    with pytest.raises(ExpensiveError, match="refine: this version of groundup builds it diff"):
+        run.build("refine", [Job(step, build, {})], "test")
+
+
 def test_costs_of_many_cheap_artifacts_add_up(run: Run) -> None:
     make(run, *(job(f"n{n}") for n in range(10)), seconds=70)
     with pytest.raises(ExpensiveError):

@@ -397,7 +397,9 @@ def difference(old: Artifact | None, new: Step | None) -> str:
     """Return in words what differs between an artifact and the step that would replace it."""
     if old is None or new is None:
         return "one of its inputs is gone"
-    if changed := changed_settings(old.manifest["settings"], new.settings):
+    before, same = old.manifest["settings"], old.manifest["version"] == new.version
+    # A setting that another version added is no change of the user.
+    after = {name: new.settings[name] for name in new.settings if same or name in before}
+    if changed := changed_settings(before, after):
         return changed
-    same = old.manifest["version"] == new.version
     return "its inputs changed" if same else "this version of groundup builds it differently"
