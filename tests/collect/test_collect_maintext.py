@@ -88,6 +88,31 @@ def test_colon_announces_list_or_code(monkeypatch: pytest.MonkeyPatch) -> None:
         assert main_text(page).rpartition(f"{SECOND}\n\n")[2] == kept
 
 
+SHORT = "The miller never came back to the valley, and neither did his sons."
+MARKETS = "These are the markets of the valley in spring:"
+PRICES = f"{SHORT} Those who stayed wrote down what they had to pay for seed in May:"
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        (f"<p>{SHORT}</p><p>Read on.</p><p>{SHORT}</p>", f"\n\n{SHORT}"),
+        (f"<p>{MARKETS}<br>May 3, Lower Mill</p><p>Share</p>", f"\n\n{MARKETS}\nMay 3, Lower Mill"),
+        ("<p>Read more:<br>May 3, Lower Mill</p>", ""),
+        (f"<p>{MARKETS}</p>", ""),
+        (
+            f"<p>{PRICES}</p><p>1) Rye</p><p>http://x.org/2</p><p>2) Oats</p><p>Share</p>",
+            f"\n\n{PRICES}\n\n1) Rye\n\nhttp://x.org/2\n\n2) Oats",
+        ),
+    ],
+)
+def test_text_below_the_last_prose(monkeypatch: pytest.MonkeyPatch, end: str, kept: str) -> None:
+    """Short sentences at the end of a page, dates and numbered items that a line announces stay."""
+    forbid_trafilatura(monkeypatch)
+    page = PAGE.replace('<div class="related">', f'{end}<div class="related">')
+    assert main_text(page).rpartition(LAST)[2] == kept
+
+
 def test_pages_without_prose() -> None:
     """A page of a list, of a few words, or written by hand goes to trafilatura, which keeps it."""
     names = [f"Barn number {number} of the lower valley" for number in range(40)]

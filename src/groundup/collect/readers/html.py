@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,8 +71,16 @@ _FLOOD = re.compile(
 _PARAGRAPH_END = re.compile(
     r"(?:(?<=[.!?…。！？।۔؟။”»」)])|(?<=\| )|(?<=[^\n]{120}))\n(?!\n|- |\||[ \t])"
 )
-# What a colon announces: lines up to a blank one, and indented lines beyond it (lists, code).
-_ANNOUNCED = re.compile(r"\s*\S[^\n]*(?:\n[^\n]*\S[^\n]*|\n\n {2,}\S[^\n]*)*")
+# What a colon announces: lines up to a blank one, and beyond it indented lines (lists, code), items
+# and their addresses.
+_ANNOUNCED = re.compile(
+    r"\s*\S[^\n]*(?:\n[^\n]*\S[^\n]*|\n\n {2,}\S[^\n]*"
+    r"|\n(?:[ \t]*\n)++[ \t]*+(?:(?:\d{1,3}[.):]|[-*•–])[ \t]|https?:)[^\n]*)*"
+)
+# Below the last line of prose, a sentence and a line with a colon of this many bytes are text of
+# the page. Shorter ones are mostly scraps: "Read more:", "All rights reserved."
+_SHORT_SENTENCE, _SHORT_LEAD = 60, 40
+_SENTENCE_END = re.compile(r"[.!?…。！？।۔؟։][\"'”’»」)\]]*\Z")
 
 _TAG = re.compile(r"<[^<>]*>")
 _NOT_SHOWN = re.compile(
@@ -235,9 +243,7 @@ def _trim_to_prose(text: str, page: str) -> str:
     share = 0 if "<pre" in page and "<dd" in page else PROSE_SHARE
     if size < max(MIN_PROSE, share * len(kept.encode())):
         return ""
-    if kept.endswith((":", "：")):
-        tail = _ANNOUNCED.match("\n".join(["", *lines[end:]]))
-        kept += tail[0].rstrip() if tail else ""
+    kept += _text_below(kept, lines[end:])
     # The line above stays if it is a heading, and another of its level is in the text; so titles of
     # pages are left out, as menus and bylines are.
     above = next((line.strip() for line in reversed(lines[:first]) if line.strip()), "")
@@ -248,6 +254,28 @@ def _trim_to_prose(text: str, page: str) -> str:
     inside, name = {" ".join(line.split()) for line in kept.split("\n")}, " ".join(above.split())
     others = (headings - {name, ""} for headings in levels.values() if name in headings)
     return f"{above}\n\n{kept}" if name and any(map(inside.intersection, others)) else kept
+
+
+def _text_below(text: str, lines: Sequence[str]) -> str:
+    """Return what goes on with a text in the lines below its last line of prose.
+
+    These are short sentences that follow at once, and what a colon announces.
+    """
+    end, last = 0, text
+    for index, line in enumerate(map(str.strip, lines)):
+        size = len(line.encode())
+        is_sentence = size >= _SHORT_SENTENCE and _SENTENCE_END.search(line) is not None
+        is_lead = size >= _SHORT_LEAD and line.endswith((":", "："))
+        is_lead = is_lead and any(map(str.strip, lines[index + 1 : index + 2]))
+        if is_sentence or is_lead:
+            end, last = index + 1, line
+        if line and not is_sentence:
+            break
+    below = "\n".join(["", *lines[:end]])
+    if last.endswith((":", "：")):
+        announced = _ANNOUNCED.match("\n".join(["", *lines[end:]]))
+        below += announced[0] if announced else ""
+    return below.rstrip()
 
 
 def _visible_size(page: str) -> int:
