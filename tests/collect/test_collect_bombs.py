@@ -99,7 +99,7 @@ def test_directory_of_a_zip_file(monkeypatch: pytest.MonkeyPatch) -> None:
         archive.writestr("a.txt", "a")
     assert names_in(out.getvalue(), "x.zip") == ["a.txt"]
     monkeypatch.setattr(archives, "MAX_ZIP_DIRECTORY", 10)
-    assert names_in(out.getvalue(), "x.zip") == ["bomb"]
+    assert names_in(out.getvalue(), "x.zip") == ["too-large"]
 
 
 def test_short_bzip2_streams() -> None:
@@ -211,7 +211,7 @@ def test_a_zip_that_names_one_member_twice() -> None:
     tail = data[end:]
     tail = tail[:8] + b"\2\0\2\0" + (2 * (end - start)).to_bytes(4, "little") + tail[16:]
     data = data[:end] + data[start:end] + tail
-    assert names_in(data, "x.zip") == ["a.txt", "bomb"]
+    assert names_in(data, "x.zip") == ["a.txt", "damaged"]
 
 
 def test_a_tar_that_breaks_off_in_its_first_header() -> None:

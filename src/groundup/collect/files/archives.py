@@ -217,7 +217,7 @@ def _zip_members(file: IO[bytes], budget: Budget) -> Iterator[_Member]:
             name = member.filename
             # A table of contents of 60 MB may name one member a million times.
             if member.header_offset in starts:
-                raise DamagedError("bomb", f"{name}: another member has the same bytes")
+                raise DamagedError("damaged", f"{name}: another member has the same bytes")
             starts.add(member.header_offset)
             # Not `is_dir`, which fails on a name that damage has emptied.
             is_folder = name.endswith("/") or name.startswith("__MACOSX/")
@@ -243,9 +243,10 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     # zipfile has no other way to tell the size before it reads the directory.
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
-    if size > MAX_ZIP_DIRECTORY:
+    # ZipFile refuses a size that damage has made longer than the file.
+    if MAX_ZIP_DIRECTORY < size <= file.seek(0, io.SEEK_END):
         detail = f"its table of contents is longer than {MAX_ZIP_DIRECTORY >> 20} MB"
-        raise DamagedError("bomb", detail)
+        raise DamagedError("too-large", detail)
     return zipfile.ZipFile(file)
 
 
