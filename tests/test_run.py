@@ -113,10 +113,10 @@ def test_a_redo_notes_only_what_the_new_artifacts_say(
             raise SourceError("no document")
 
     with pytest.raises(SourceError):
-        run.perform("refine", stage)
+        run.perform_again("refine", stage)
     capsys.readouterr()
     run.redo, run.built, run.reused = frozenset({"refine"}), 0, 0
-    run.perform("refine", stage)
+    run.perform_again("refine", stage)
     assert capsys.readouterr().err == "warning: of the new reader\n"
     assert run.built == 1
 
@@ -130,7 +130,7 @@ def test_a_redo_does_not_hide_an_error_of_a_stage_without_artifacts(run: Run) ->
         raise SourceError("x: there is no such file")
 
     with pytest.raises(SourceError):
-        run.perform("refine", stage)
+        run.perform_again("refine", stage)
     assert run.store.find(job().step) is not None
 
 

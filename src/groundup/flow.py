@@ -84,7 +84,12 @@ def run_flow(
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:
                 page.begin(name)
-                run_stage(run, name)
+                # Not `run_stage`: a training stands on few frames.
+                with run.stage(name):
+                    if name in run.redo:
+                        run.perform_again(name, STAGES[name])
+                    else:
+                        STAGES[name](run)
                 page.tell()
         if until == "report":
             run.store.discard(run.store.unreferenced(STAGES))
@@ -105,7 +110,10 @@ def run_one(root: Path, name: str, recipe: Recipe | None = None, redo: Sequence[
 def run_stage(run: Run, name: str) -> None:
     """Run a stage of an opened run; a second time if --redo names it and it was fresh."""
     with run.stage(name):
-        run.perform(name, STAGES[name])
+        if name in run.redo:
+            run.perform_again(name, STAGES[name])
+        else:
+            STAGES[name](run)
 
 
 def check_stages(*names: str) -> None:

@@ -234,15 +234,12 @@ class Run:
             outcome += f" ({self.reused} of {self.built + self.reused} reused)"
         say(f"{name:9} {outcome}")
 
-    def perform(self, name: str, stage: Callable[[Run], None]) -> None:
-        """Run a stage; a second time, without its artifacts, if --redo names it and it is fresh.
+    def perform_again(self, name: str, stage: Callable[[Run], None]) -> None:
+        """Run a stage that --redo names; a second time, without its artifacts, if it was fresh.
 
         Only running a stage shows whether it is fresh. What it notes then, and a SourceError, are
         about the old artifacts, and are left out.
         """
-        if name not in self.redo:
-            stage(self)
-            return
         notes = self._notes = []
         fresh = False
         try:
