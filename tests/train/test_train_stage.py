@@ -421,7 +421,7 @@ def test_a_busy_machine_is_said(
         return dict.fromkeys(choices, 100.0)
 
     monkeypatch.setattr(HardwareProbe, "speeds", speeds)
-    monkeypatch.setattr(psutil, "cpu_percent", lambda *_: share)
+    monkeypatch.setattr(hardware, "share_of_others", lambda *_: share / 100)
     hardware.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS | {"steps": "auto"})), 6)  # type: ignore[arg-type]
     shown = capsys.readouterr().err
     assert said in shown and shown.count("machine is busy") == bool(said)

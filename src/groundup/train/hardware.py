@@ -6,6 +6,7 @@ again, since another choice (threads, precision, micro-batch) would give other l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -130,7 +131,7 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     Compilation stays off unless the recipe asks for it: whether it pays depends on the steps.
     """
     device = choose_device()
-    busy = psutil.cpu_percent(BUSY_SECONDS) / 100
+    busy = share_of_others(BUSY_SECONDS)
     processes = count_processes(train, sequences, device)
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
@@ -321,6 +322,25 @@ def clearly_fastest(speeds: Mapping[Choice, float]) -> Choice:
     """Return the first choice, or the fastest one if it is CLEARLY_FASTER than the first."""
     first, fastest = next(iter(speeds)), max(speeds, key=lambda choice: speeds[choice])
     return fastest if speeds[fastest] >= CLEARLY_FASTER * speeds[first] else first
+
+
+def share_of_others(seconds: float) -> float:
+    """Return the share of the cores that other programs than this run use, over some seconds."""
+    own = psutil.Process()
+    # The live page draws while the probe begins.
+    family = [own, *own.children(recursive=True)]
+
+    def used() -> float:
+        total = 0.0
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    before = used()
+    share = psutil.cpu_percent(seconds) / 100
+    return max(0.0, share - (used() - before) / (seconds * (psutil.cpu_count() or 1)))
 
 
 def warn_if_busy(share: float, spread: float) -> None:
