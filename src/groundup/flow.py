@@ -66,8 +66,7 @@ def run_flow(
         workers: processes for data stages; by default the number of cores.
         ray: address of a Ray cluster whose nodes do the data stages instead: `auto` or `host:port`.
 
-    Raises:
-        GroundupError: in one line, when something the user can mend is in the way.
+    Raises GroundupError, in one line, when something the user can mend is in the way.
     """
     from groundup.collect.sources import shared_paths
 
@@ -84,7 +83,6 @@ def run_flow(
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:
                 page.begin(name)
-                # Not `run_stage`: a training stands on few frames.
                 with run.stage(name):
                     if name in run.redo:
                         run.perform_again(name, STAGES[name])

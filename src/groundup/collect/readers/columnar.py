@@ -224,8 +224,7 @@ def value_sizes(array: pa.Array) -> npt.NDArray[np.float64]:  # noqa: PLR0911 - 
         codes = array.indices.cast(pa.int64()).fill_null(-1).to_numpy()
         return _repeated_sizes(array.dictionary, codes)
     if pa.types.is_run_end_encoded(kind):
-        codes = pa.array(np.arange(len(array.values)))
-        runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, codes)
+        runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, np.arange(len(array.values)))
         decoded = pc.run_end_decode(runs.slice(array.offset, len(array)))
         return _repeated_sizes(array.values, decoded.to_numpy())
     if isinstance(array, pa.StructArray):
