@@ -10,6 +10,7 @@ The public Python API, imported when it is first used:
     GroundupError                  everything that a user can mend, in one line
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from groundup._version import __version__ as __version__
@@ -30,6 +31,15 @@ __all__ = [
     "run_recipe",
     "verify_run",
 ]
+
+# OpenMP threads that wait for each other spin for a moment, then sleep. By default they spin on;
+# beside another program the spinning thread holds the core that the awaited one needs: steps took
+# several times as long. Without any spinning an idle machine loses 15 % (docs/experiments.md).
+# OpenMP reads this once, when torch is imported, so it stands here, before every import of torch;
+# results do not depend on it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 _PLACES = {
     "open_run": ("groundup.api", "open_run"),

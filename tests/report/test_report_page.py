@@ -318,6 +318,10 @@ def test_settings_are_shown_in_words(page: Any, report: dict[str, Any]) -> None:
     assert in_words(88304143249.6) == "88.3 G"
 
 
+def test_the_promise_of_equal_weights_is_limited_to_the_cpu(page: Any) -> None:
+    assert "proved on the CPU only" in page.xpath('string(//section[@id="origins"])')
+
+
 def test_next_commands_open_the_page_and_the_chat(tiny_run: Path) -> None:
     lines = next_commands(tiny_run).splitlines()
     assert str(tiny_run / "report" / "index.html") in lines[0]

@@ -230,6 +230,16 @@ def test_a_recipe_that_tunes_archives_what_was_tuned_by_hand(
     assert len(list((run.root / "aside").iterdir())) == 2 and not capsys.readouterr().err
 
 
+def test_a_second_tuning_by_hand_names_what_it_replaces(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(by_hand(run))
+    tune(by_hand(run))
+    assert "replaces" not in capsys.readouterr().err
+    tune(by_hand(run, epochs=1))
+    assert "replaces the model that was tuned by hand before (sft, " in capsys.readouterr().err
+
+
 def test_expensive_tuning_is_not_thrown_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     tune(by_hand(run))
     monkeypatch.setattr("groundup.runtime.run.EXPENSIVE_SECONDS", 0.0)

@@ -39,8 +39,7 @@ def run(run: Run) -> None:
     checkpoint = find_checkpoint(run.root)
     data, collected = collected_data(run) if tune.data else (run_conversations(run), [])
     job, by_hand = _job(run, checkpoint, data), settings(load_lock(run.root).tune) != settings(tune)
-    if not by_hand:
-        _keep_tuned_by_hand(run, job)
+    _keep_tuned_by_hand(run, job, by_hand)
     (tuned,) = run.build("tune", [job], "tuning", "model")
     links = {name: tuned.path / name for name in tuned.manifest["files"]}
     facts = {
@@ -52,15 +51,20 @@ def run(run: Run) -> None:
     run.publish("tune", [*collected, tuned], links, facts)
 
 
-def _keep_tuned_by_hand(run: Run, job: Job) -> None:
+def _keep_tuned_by_hand(run: Run, job: Job, by_hand: bool) -> None:
     """Archive a model that was tuned by hand before the recipe's model takes its place.
 
-    Also if the recipe's model is in the store: the other one would be deleted as unreferenced.
+    A cheap one that another tuning by hand replaces is named only. Also if the recipe's model is
+    in the store: the other one would be deleted as unreferenced.
     """
     view = run.store.view("tune")
     if view is None or not view.facts["by_hand"]:
         return
     if job.step.key in [entry["key"] for entry in view.manifest["artefacts"]]:
+        return
+    if by_hand:
+        before = f"{view.facts['settings']['method']}, {view.facts['base']}"
+        say(f"tune: replaces the model that was tuned by hand before ({before})")
         return
     # Stops the run here if the tuning was expensive and --redo does not name the stage.
     run.guard("tune", [job.step], building=run.store.find(job.step) is None)
