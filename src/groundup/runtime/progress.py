@@ -21,7 +21,7 @@ _CONTROL = re.compile(
 
 
 class Progress:
-    """Shows how many of `total` units of work are done."""
+    """Shows how many of `total` units of work are done; `total` may be set later."""
 
     def __init__(self, title: str, total: float, unit: str) -> None:
         # Late: `groundup --help` needs none.
@@ -39,21 +39,13 @@ class Progress:
 
         self.done += amount
         if self.bar is not None:
+            self.bar.total = self.total
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(amount)
         elif time.monotonic() - self._last > LINE_EVERY_SECONDS:
             self._last = time.monotonic()
-            counts = (self.done, self.total, self._last - self._start)
-            meter = tqdm.format_meter(
-                *counts, ncols=0, unit=self.unit, unit_scale=True, postfix=note or None
-            )
-            say(f"{self.title}: {meter}")
-
-    def expect(self, total: float) -> None:
-        """Set the total, if it was not known before."""
-        self.total = total
-        if self.bar is not None:
-            self.bar.total = total
+            counts = (self.done, self.total, self._last - self._start, 0, self.title)
+            say(tqdm.format_meter(*counts, unit=self.unit, unit_scale=True, postfix=note or None))
 
 
 @contextmanager

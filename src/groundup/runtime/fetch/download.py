@@ -61,11 +61,8 @@ def cache_root() -> Path:
 def fetch(path: str, sha256: str = "") -> Path:
     """Return the cached file that an `https:` or `pypi:` path names, after fetching it if needed.
 
-    Args:
-        path: `https://...`, `pypi:NAME==VERSION` or `pypi:NAME==VERSION/FILENAME`.
-        sha256: of the file; "" takes what the index says, or what was seen first.
-
-    Raises SourceError if it cannot be fetched, or has another SHA-256.
+    A `sha256` of "" takes what the index says, or what was seen first. Raises SourceError if the
+    file cannot be fetched, or has another SHA-256.
     """
     file = cached(path, sha256)
     if file is not None:
@@ -74,10 +71,8 @@ def fetch(path: str, sha256: str = "") -> Path:
     if path.startswith("pypi:"):
         package = index.find_file(path)
         if sha256 and package.sha256 and sha256 != package.sha256:
-            raise SourceError(
-                f"{path}: the recipe wants sha256 {sha256[:12]}…, the index has"
-                f" {package.sha256[:12]}…; correct the recipe"
-            )
+            both = f"the recipe wants sha256 {sha256[:12]}…, the index has {package.sha256[:12]}…"
+            raise SourceError(f"{path}: {both}; correct the recipe")
         url, filename, access = package.url, package.filename, Access(trusted=True)
         sha256 = sha256 or package.sha256
 
@@ -94,9 +89,8 @@ def add_to_cache(
 ) -> Path:
     """Return the cached file of `path`, downloaded by `write` unless another process did meanwhile.
 
-    A `sha256` of "" takes the file as it comes; `where` is its address, for errors.
-
-    Raises SourceError if it cannot be fetched, has another SHA-256, or the cache cannot be written.
+    A `sha256` of "" takes the file as it comes; `where` is its address, for errors. Raises
+    SourceError if it has another SHA-256, or the cache cannot be written.
     """
     root = cache_root()
     try:
@@ -135,19 +129,15 @@ def cached(path: str, sha256: str = "") -> Path | None:
     value = read_json(_entry_file(path))
     entry = value if isinstance(value, dict) else {}
     digest, filename = sha256 or str(entry.get("sha256", "")), str(entry.get("filename", ""))
+    if not digest:
+        return None
     folder = cache_root() / "files" / digest
-    names = []
-    if filename and entry.get("sha256") == digest:
-        names = [filename]
-    elif sha256:
-        # Another address may have given the same file.
-        names = sorted(file.name for file in folder.glob("*"))
-    for name in names:
-        file = folder / name
+    # Another address may have given the same file.
+    known = filename and entry.get("sha256") == digest
+    for file in [folder / filename] if known else sorted(folder.glob("*")):
         if file.is_file() and (_stat(file) == entry.get("look") or file_digest(file) == digest):
             return file
-    if digest and folder.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
@@ -279,16 +269,14 @@ def _write(partial: PartialFile, body: ByteRange, bar: Progress, where: str) -> 
         partial.file.unlink(missing_ok=True)
         write_json(partial.folder / "seen.json", {"validator": body.validator})
     if body.total and not bar.total:
-        bar.expect(body.total)
+        bar.total = body.total
         bar.add(body.start)
     done = stall_done = body.start
     stall_start = time.monotonic()
     with partial.file.open("ab") as file:
         if file.tell() != done:
-            raise SourceError(
-                f"{where}: the server continues at byte {done:,} instead of {file.tell():,};"
-                " run again"
-            )
+            place = f"byte {done:,} instead of {file.tell():,}"
+            raise SourceError(f"{where}: the server continues at {place}; run again")
         for part in body.parts:
             if partial.stop.is_set():
                 raise StoppedError
@@ -299,19 +287,15 @@ def _write(partial: PartialFile, body: ByteRange, bar: Progress, where: str) -> 
                 raise SourceError(f"{where}: it is longer than {MAX_BYTES >> 40} TB")
             if time.monotonic() - stall_start > STALL_SECONDS:
                 if done - stall_done < STALL_BYTES:
-                    raise RetryableError(
-                        f"{where}: only {done - stall_done:,} bytes came in {STALL_SECONDS:.0f} s;"
-                        " run again"
-                    )
+                    came = f"only {done - stall_done:,} bytes came in {STALL_SECONDS:.0f} s"
+                    raise RetryableError(f"{where}: {came}; run again")
                 stall_start, stall_done = time.monotonic(), done
     if body.total and done > body.total:
-        raise SourceError(
-            f"{where}: {done:,} bytes came, and {body.total:,} were announced; run again"
-        )
-    if body.total and done != body.total:
-        raise RetryableError(
-            f"{where}: the connection ended after {done:,} of {body.total:,} bytes; run again"
-        )
+        came = f"{done:,} bytes came, and {body.total:,} were announced"
+        raise SourceError(f"{where}: {came}; run again")
+    if done < body.total:
+        ended = f"the connection ended after {done:,} of {body.total:,} bytes"
+        raise RetryableError(f"{where}: {ended}; run again")
 
 
 def download(url: str, partial: PartialFile, access: Access, bar: Progress) -> None:
@@ -331,11 +315,9 @@ def download(url: str, partial: PartialFile, access: Access, bar: Progress) -> N
                 content_range = response.headers.get("content-range", "")
                 match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
                 if match is None:
-                    # Without the total nobody could tell whether this part is the last.
-                    raise SourceError(
-                        f"{redact_url(url)}: the server sends a part of it without the total size;"
-                        " run again"
-                    )
+                    # Nobody could tell whether this part is the last.
+                    why = "the server sends a part of it without the total size"
+                    raise SourceError(f"{redact_url(url)}: {why}; run again")
                 start, total = int(match[1]), int(match[2])
             # Raw bytes: a server may call a .gz file a transfer encoding.
             yield ByteRange(start, total, tag, response.iter_raw())

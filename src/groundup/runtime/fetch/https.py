@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -40,24 +40,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PRIVATE = [
     ipaddress.ip_network(network)
     for network in (
-        "0.0.0.0/8",  # this network
-        "10.0.0.0/8",  # private use
+        *("0.0.0.0/8", "127.0.0.0/8"),  # this network, and loopback
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # private use
         "100.64.0.0/10",  # shared by a provider's customers
-        "127.0.0.0/8",  # loopback
         "169.254.0.0/16",  # link-local; clouds answer with credentials here
-        "172.16.0.0/12",  # private use
-        "192.0.0.0/24",  # protocol assignments
-        "192.0.2.0/24",  # documentation
+        *("192.0.0.0/24", "2001::/23"),  # protocol assignments, Teredo among them
+        *("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),  # documentation
+        *("2001:db8::/32", "3fff::/20"),  # documentation
         "192.88.99.0/24",  # 6to4 relays, deprecated
-        "192.168.0.0/16",  # private use
         "198.18.0.0/15",  # benchmarks of networks
-        "198.51.100.0/24",  # documentation
-        "203.0.113.0/24",  # documentation
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, and broadcast
-        "2001::/23",  # protocol assignments, Teredo among them
-        "2001:db8::/32",  # documentation
-        "3fff::/20",  # documentation
+        *("224.0.0.0/4", "240.0.0.0/4"),  # multicast, reserved and broadcast
     )
 ]
 # All else that is global unicast lies in here; fec0::/10, fc00::/7 and the like do not.
@@ -107,10 +99,8 @@ def check_literal(host: str) -> None:
     host = unicodedata.normalize("NFKC", host)
     name = host.rstrip(".").lower()
     if any(name == local or name.endswith(f".{local}") for local in _LOCAL_NAMES):
-        raise PrivateError(
-            f"{host}: it is a name of this machine or its network, not a public address; a"
-            " recipe may not reach it"
-        )
+        why = "it is a name of this machine or its network, not a public address"
+        raise PrivateError(f"{host}: {why}; a recipe may not reach it")
     try:
         # As resolvers read it: 127.1, 0x7f000001 and 2130706433 are addresses, too.
         address: Address = ipaddress.IPv4Address(socket.inet_aton(host))
@@ -128,16 +118,13 @@ def resolve_public(host: str, port: int) -> list[str]:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise SourceError(
-            f"{host}: its address cannot be found ({error}); check the name and the network"
-        ) from None
+        why = f"its address cannot be found ({error}); check the name and the network"
+        raise SourceError(f"{host}: {why}") from None
     addresses = list(dict.fromkeys(str(info[4][0]).partition("%")[0] for info in infos))
     for address in addresses:
         if not is_public(ipaddress.ip_address(address)):
-            raise PrivateError(
-                f"{host}: it resolves to {address}, which is not a public address; a recipe may not"
-                " reach it"
-            )
+            why = f"it resolves to {address}, which is not a public address"
+            raise PrivateError(f"{host}: {why}; a recipe may not reach it")
     return addresses
 
 
@@ -187,14 +174,14 @@ class Deadline:
             self._stream = info["return_value"]
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[Self]:
+    def within(self, seconds: float) -> Iterator[None]:
         """Cut the connection if the block takes longer."""
         self.expired = False
         self._timer = threading.Timer(seconds, self.cut)
         self._timer.daemon = True
         self._timer.start()
         try:
-            yield self
+            yield
         finally:
             self._timer.cancel()
 
@@ -238,9 +225,7 @@ def make_client() -> httpx.Client:
 
     names = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
     context = _ssl_context(*(os.environ.get(name, "") for name in names))
-    return httpx.Client(
-        verify=context, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=True
-    )
+    return httpx.Client(verify=context, timeout=TIMEOUT_SECONDS, follow_redirects=False)
 
 
 @contextmanager
@@ -249,15 +234,12 @@ def open_url(
 ) -> Iterator[tuple[httpx.Response, Deadline]]:
     """Open a URL for streaming; redirects are followed and checked.
 
-    The block must end, or lift the deadline, within PAGE_SECONDS.
-
-    Raises:
-        SourceError: it is unreachable, forbidden, not found, or redirects too often.
-        RetryableError: the connection broke, or its time was up.
+    The block must end, or lift the deadline, within PAGE_SECONDS. Raises SourceError if the URL is
+    forbidden or not found, and RetryableError if the connection broke, or its time was up.
     """
     import httpx
 
-    deadline, target = Deadline(), url
+    deadline, target, where = Deadline(), url, redact_url(url)
     try:
         with deadline.within(PAGE_SECONDS):
             for _ in range(MAX_REDIRECTS + 1):
@@ -266,31 +248,26 @@ def open_url(
                     make_client() as client,
                     send(client, target, access, headers or {}, deadline) as response,
                 ):
-                    if not response.has_redirect_location:
-                        _check_status(response, url)
-                        yield response, deadline
-                        if deadline.expired:
-                            # A body without a length ends where the connection ends.
-                            raise OSError
-                        return
-                    target = str(httpx.URL(target).join(response.headers["location"]))
-            raise SourceError(f"{redact_url(url)}: it redirects more than {MAX_REDIRECTS} times")
+                    if response.has_redirect_location:
+                        target = str(httpx.URL(target).join(response.headers["location"]))
+                        continue
+                    status = response.status_code
+                    if status not in (200, 206):
+                        failed = BusyError if status in TRANSIENT_STATUSES else SourceError
+                        answer = f"the server answers {status} {response.reason_phrase}"
+                        raise failed(f"{where}: {answer}; check the address")
+                    yield response, deadline
+                    if deadline.expired:
+                        # A body without a length ends where the connection ends.
+                        raise OSError
+                    return
+            raise SourceError(f"{where}: it redirects more than {MAX_REDIRECTS} times")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         if is_full_disk(error):
             raise
         why = "its time was up" if deadline.expired else str(error) or type(error).__name__
-        raise RetryableError(
-            f"{redact_url(url)}: cannot be fetched: {why}; check the network and run again"
-        ) from None
-
-
-def _check_status(response: httpx.Response, url: str) -> None:
-    if response.status_code not in (200, 206):
-        failed = BusyError if response.status_code in TRANSIENT_STATUSES else SourceError
-        raise failed(
-            f"{redact_url(url)}: the server answers {response.status_code}"
-            f" {response.reason_phrase}; check the address"
-        )
+        why += "; check the network and run again"
+        raise RetryableError(f"{where}: cannot be fetched: {why}") from None
 
 
 @contextmanager
@@ -332,7 +309,6 @@ def fetch_page(url: str, access: Access, accept: str) -> tuple[bytes, str]:
         for part in response.iter_bytes():
             body += part
             if len(body) > MAX_PAGE_BYTES:
-                raise SourceError(
-                    f"{redact_url(url)}: the page is longer than {MAX_PAGE_BYTES >> 20} MB"
-                )
+                why = f"the page is longer than {MAX_PAGE_BYTES >> 20} MB"
+                raise SourceError(f"{redact_url(url)}: {why}")
         return bytes(body), response.headers.get("content-type", "")

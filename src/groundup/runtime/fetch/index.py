@@ -51,10 +51,8 @@ def find_file(path: str) -> PackageFile:
         return matching[0]
     what = filename or f"a source distribution of {version}"
     offered = ", ".join(file.filename for file in same_version[:5])
-    raise SourceError(
-        f"pypi:{name}=={version}: the index does not hold {what}; it has"
-        f" {offered or f'{len(files)} files of other versions'}"
-    )
+    offered = offered or f"{len(files)} files of other versions"
+    raise SourceError(f"pypi:{name}=={version}: the index does not hold {what}; it has {offered}")
 
 
 def _index_url() -> str:
@@ -71,9 +69,8 @@ def _index_url() -> str:
         try:
             from pip._internal.models.index import PyPI
         except ImportError:
-            raise SourceError(
-                "no package index is known; set PIP_INDEX_URL, or install pip"
-            ) from None
+            why = "no package index is known; set PIP_INDEX_URL, or install pip"
+            raise SourceError(why) from None
         configured = str(PyPI.simple_url)
     return configured.rstrip("/") + "/"
 

@@ -51,9 +51,13 @@ _S3_IDENTITY = (
     *("AWS_ACCESS_KEY_ID", "AWS_PROFILE"),
     *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
 )
-_S3_IDENTITY_FILES = {
-    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
-    "AWS_CONFIG_FILE": "~/.aws/config",
+_S3_CREDENTIALS = ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+_S3_CONFIG = ("AWS_CONFIG_FILE", "~/.aws/config")
+_NO_FILE = "there is no such file or folder; correct the path in the recipe"
+_S3_ERRORS = {
+    "ACCESS_DENIED": "it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+    " AWS_PROFILE",
+    "NO_SUCH_BUCKET": "there is no such bucket; correct the path in the recipe",
 }
 _HUB_ERRORS = {
     "GatedRepoError": "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN",
@@ -80,10 +84,8 @@ def open_remote(path: str) -> tuple[RemoteStore, str]:
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", path, re.DOTALL)
         # A strict bucket name also keeps a recipe from naming a host.
         if match is None or ".." in match[1]:
-            raise SourceError(
-                f"{path}: expected s3://BUCKET/PATH, with the bucket in small letters, digits, dots"
-                " and hyphens"
-            )
+            form = "s3://BUCKET/PATH, with the bucket in small letters, digits, dots and hyphens"
+            raise SourceError(f"{path}: expected {form}")
         return Bucket(match[1]), match[2] or ""
     pattern = r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.%~-]+))?(?:/(.*))?"
     match = re.fullmatch(pattern, path, re.DOTALL)
@@ -113,10 +115,8 @@ def fetch_all(store: RemoteStore, files: Sequence[RemoteFile], source: str) -> l
     missing = not_cached(store, files)
     size, stop = sum(file.size for file in missing), threading.Event()
     if missing:
-        say(
-            f'source "{source}": fetching {len(missing):,} files, {size / 1e6:,.1f} MB, from'
-            f" {store.address}"
-        )
+        what = f"{len(missing):,} files, {size / 1e6:,.1f} MB"
+        say(f'source "{source}": fetching {what}, from {store.address}')
 
     def fetch_one(file: RemoteFile) -> Path:
         name, where = _cache_name(store, file), f"{store.address}/{file.path}"
@@ -150,13 +150,9 @@ class Bucket:
         if infos[0].type != FileType.File:
             infos = self._call("get_file_info", FileSelector(path, recursive=True), folder)
         # Some tools make folders as empty objects whose name ends in a slash.
-        return [
-            RemoteFile(
-                info.path.removeprefix(f"{self.name}/"), info.size, f"{info.size}-{info.mtime_ns}"
-            )
-            for info in infos
-            if info.type == FileType.File
-        ]
+        infos = [info for info in infos if info.type == FileType.File]
+        start = len(f"{self.name}/")
+        return [RemoteFile(i.path[start:], i.size, f"{i.size}-{i.mtime_ns}") for i in infos]
 
     def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
         """Download an object, continuing a partial one while its ETag is the same."""
@@ -167,10 +163,8 @@ class Bucket:
                 while part := stream.read(_S3_CHUNK):
                     yield part
             except OSError as error:
-                reason = _s3_reason(error)
-                raise RetryableError(
-                    f"{where}: cannot be read further: {reason}; run again"
-                ) from None
+                why = f"cannot be read further: {_s3_reason(error)}"
+                raise RetryableError(f"{where}: {why}; run again") from None
 
         @contextmanager
         def open_range(offset: int, validator: str) -> Iterator[ByteRange]:
@@ -193,10 +187,9 @@ class Bucket:
         identity that a machine in Amazon's cloud may have.
         """
         where = f"{self.address}/{path}"
-        identified = any(os.environ.get(name) for name in _S3_IDENTITY) or any(
-            Path(os.environ.get(name, default)).expanduser().is_file()
-            for name, default in _S3_IDENTITY_FILES.items()
-        )
+        files = [os.environ.get(*variable) for variable in (_S3_CREDENTIALS, _S3_CONFIG)]
+        identified = any(os.environ.get(name) for name in _S3_IDENTITY)
+        identified = identified or any(Path(file).expanduser().is_file() for file in files)
         try:
             self._system = self._system or _s3_file_system(self.name, anonymous=not identified)
             try:
@@ -207,21 +200,13 @@ class Bucket:
                 self._system = _s3_file_system(self.name, anonymous=False)
                 return getattr(self._system, method)(argument)
         except FileNotFoundError:
-            raise SourceError(
-                f"{where}: there is no such file or folder; correct the path in the recipe"
-            ) from None
+            raise SourceError(f"{where}: {_NO_FILE}") from None
         except OSError as error:
-            reason = _s3_reason(error)
-            if "ACCESS_DENIED" in str(error):
-                why = "it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-                raise SourceError(f"{where}: {why} AWS_PROFILE") from None
-            if "NO_SUCH_BUCKET" in reason:
-                why = "there is no such bucket; correct the path in the recipe"
-                raise SourceError(f"{where}: {why}") from None
-            raise RetryableError(
-                f"{where}: cannot be fetched: {reason}; check the network, AWS_REGION and"
-                " AWS_ENDPOINT_URL, and run again"
-            ) from None
+            for code, why in _S3_ERRORS.items():
+                if code in str(error):
+                    raise SourceError(f"{where}: {why}") from None
+            why = f"cannot be fetched: {_s3_reason(error)}; check the network, AWS_REGION and"
+            raise RetryableError(f"{where}: {why} AWS_ENDPOINT_URL, and run again") from None
 
 
 def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
@@ -282,10 +267,7 @@ class HubDataset:
         if folder:
             files = [f for f in files if f.path == folder or f.path.startswith(f"{folder}/")]
         if not files:
-            raise SourceError(
-                f"{self.address}/{folder}: there is no such file or folder; correct the path in the"
-                " recipe"
-            )
+            raise SourceError(f"{self.address}/{folder}: {_NO_FILE}")
         return files
 
     def download(self, file: RemoteFile, partial: PartialFile, bar: Progress) -> None:
