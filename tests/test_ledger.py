@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 
 
 def test_a_line_torn_by_a_crash_spoils_only_itself(tmp_path: Path) -> None:

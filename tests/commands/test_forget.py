@@ -40,7 +40,7 @@ from groundup.commands.verify import (
     check_tokens,
 )
 from groundup.errors import ExpensiveError, GroundupError, SourceError, StoreError
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
 
 DATA_CHECKS = (

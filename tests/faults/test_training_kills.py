@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.training import Killer, Training, ranks
 
 from groundup.runtime.files import read_json
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 from groundup.train.hardware import compiler_works
 
 

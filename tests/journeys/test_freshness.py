@@ -25,7 +25,7 @@ from groundup.recipe import (
     Tune,
     load_recipe,
 )
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 
 ORDER = list(STAGES)
 ALL = set(ORDER)

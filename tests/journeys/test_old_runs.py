@@ -13,7 +13,7 @@ from groundup.commands.status import run_status
 from groundup.commands.verify import verify_run
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "runs-0.1.tar.xz"

@@ -16,8 +16,8 @@ from groundup.commands.verify import check_stages
 from groundup.flow import STAGES, run_flow, run_one
 from groundup.recipe import load_recipe
 from groundup.report import live
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import locked
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
 
 

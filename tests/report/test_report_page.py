@@ -19,7 +19,7 @@ from groundup.report.formatting import formatted, in_words
 from groundup.report.gather import gather_content, gather_facts, merge
 from groundup.report.page import render_page
 from groundup.report.stage import FILES, next_commands, write_files
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 
 SECTIONS = (
     "data",

@@ -27,9 +27,9 @@ from groundup.model.hf_io import load_model
 from groundup.plan import check_plan
 from groundup.recipe import Recipe, Train, load_recipe
 from groundup.runtime.files import read_json
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK, write_lock
 from groundup.runtime.run import Run
+from groundup.runtime.sealed import Ledger
 from groundup.tokenize.stage import run as tokenize
 from groundup.train import trainer as training
 from groundup.train.setup import TrainSetup

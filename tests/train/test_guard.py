@@ -31,7 +31,7 @@ from tests.helpers.token_run import train_setup, weights_digest
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError
 from groundup.runtime.files import read_json
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 from groundup.train.guard import ENOUGH, RECENT, STREAK, WINDOW, Guard
 from groundup.train.hardware import Hardware
 from groundup.train.trainer import Trainer

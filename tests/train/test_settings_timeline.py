@@ -22,7 +22,7 @@ from tests.helpers.token_run import recipe, run_in, train_setup, weights_digest,
 from groundup.artifacts.metrics import Metrics
 from groundup.recipe import Recipe, load_recipe
 from groundup.runtime.files import read_json
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 from groundup.schema import settings as table_of
 from groundup.train import stage
 from groundup.train.data import resize, samples_of_step, skip_to

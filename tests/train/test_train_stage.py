@@ -25,8 +25,8 @@ from groundup.errors import ExpensiveError, GroundupError
 from groundup.model.config import PRESETS
 from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK, load_lock, machine_settings, recipe_lock, write_lock
+from groundup.runtime.sealed import Ledger
 from groundup.train import hardware, launch, stage
 from groundup.train.__main__ import main as rank
 from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware

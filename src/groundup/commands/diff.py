@@ -30,8 +30,8 @@ from groundup.commands.inspect import word_diff
 from groundup.errors import GroundupError
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.refine.out_of_core import parse_ids
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import load_lock, machine_settings
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
 from groundup.schema import settings
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from groundup.flow import STAGES
 from groundup.report.live import close_page
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import is_locked, require_run
 from groundup.runtime.progress import echo
+from groundup.runtime.sealed import Ledger
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
 TAIL_BYTES = 65_536

@@ -37,10 +37,9 @@ from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest, read_json
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK, load_lock, pinned_places, require_run
 from groundup.runtime.progress import echo
-from groundup.runtime.sealed import is_intact
+from groundup.runtime.sealed import Ledger, is_intact
 from groundup.runtime.store import MANIFEST, Store, load_artifact
 
 Check = Callable[[Path], Iterator[str]]

@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 
 from groundup.model.config import ModelConfig
 from groundup.recipe import TUNING
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import LOCK
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import MANIFEST, Artifact, Store
 
 Row = dict[str, Any]

@@ -24,7 +24,7 @@ from groundup.report.figures import (
     run_figures,
 )
 from groundup.report.formatting import in_words, spaced
-from groundup.runtime.ledger import Ledger
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store, load_artifact
 
 VIEWS = ("collect", "refine", "tokenize", "evaluate", "tune", "export")

@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import is_locked
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store, commit
 
 if TYPE_CHECKING:

@@ -45,10 +45,10 @@ from typing import Any
 
 from groundup.errors import ExpensiveError, GroundupError, InterruptionError, SourceError
 from groundup.recipe import Recipe
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.lock import locked
 from groundup.runtime.progress import progress, say
 from groundup.runtime.resources import DATA_LIBRARIES, peak_memory, versions
+from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Artifact, Facts, Step, Store
 from groundup.runtime.workers.map import Workers, default_workers
 

@@ -20,8 +20,10 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,29 @@ def read_chained(path: Path) -> list[dict[str, Any]]:
                 entry.pop("chain", None)
                 entries.append(entry)
     return entries
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """An append-only file of events, such as `RUN/ledger.jsonl`: a chain of JSON objects."""
+
+    path: Path
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event with the time; lines of two processes never mix."""
+        append_chained(self.path, {"event": event, "time": round(time.time(), 3)} | fields)
+
+    def write_once(self, event: str, **fields: Any) -> None:
+        """Append one event unless an equal one exists, for what a resumed training repeats."""
+        for entry in self.events(event):
+            if {key: entry[key] for key in entry if key not in ("event", "time")} == fields:
+                return
+        self.write(event, **fields)
+
+    def events(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return all events, or those of one name, oldest first; torn lines are left out."""
+        entries = read_chained(self.path)
+        return [entry for entry in entries if event in (None, entry.get("event"))]
 
 
 def is_intact(path: Path) -> bool | None:

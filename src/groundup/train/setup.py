@@ -25,11 +25,10 @@ from groundup.model.config import ModelConfig
 from groundup.model.config import resolve as resolve_model
 from groundup.recipe import Train, load_recipe
 from groundup.runtime.files import flush
-from groundup.runtime.ledger import Ledger
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
 from groundup.runtime.run import Run, changed_settings
-from groundup.runtime.sealed import read_sealed, write_sealed
+from groundup.runtime.sealed import Ledger, read_sealed, write_sealed
 from groundup.runtime.store import Artifact, Step
 from groundup.schema import decode, settings
 from groundup.train.data import Loader
