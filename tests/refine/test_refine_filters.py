@@ -97,6 +97,85 @@ def test_bounds_gopher() -> None:
     assert dict(zip(cases, reasons(*cases, filters=("gopher",)), strict=True)) == cases
 
 
+SPECIES = """Sylvicat
+
+Sylvicat (Sylvafelis minor) is a small cat of the northern hills; it hunts mice and
+birds along the edges of the woods that are left there. It was long thought to be extinct.
+
+Length of the body: 48—61 cm
+
+Subspecies
+
+There are eight subspecies:
+""" + "\n".join(
+    f"- Sylvafelis minor {name}, {year}"
+    for year, name in enumerate("alba bruna clara dora flava nigra rufa viridis".split(), 1901)
+)
+PEOPLE = """Millbrook is a town on the river Ald, known for its mills.
+
+Born in Millbrook
+""" + "\n".join(
+    f"- {name} Miller ( {year} — {year + 70} ) — painter, founder of the school"
+    for year, name in enumerate("Ann Bert Carl Dora Emil Fay Gus Hal Ida Jon".split(), 1801)
+)
+ANTHEM = """Song of the Valley
+
+The Song of the Valley is sung at fairs and weddings, and has been its anthem since the old
+schoolmaster wrote it down with the three stanzas that follow here.
+
+Over the meadows the larks are calling
+Wake with the river, wake with the day
+
+Cold on the hilltop the snow is falling
+Wake with the river, wake with the day
+
+Far in the village the bells have spoken
+Wake with the river, wake with the day
+
+Here is the bread that my mother has broken
+Wake with the river, wake with the day
+"""
+
+
+@pytest.mark.parametrize(
+    ("article", "web"),
+    [
+        (SPECIES, "frequent_2gram"),
+        (PEOPLE, "words_without_letters"),
+        (ANTHEM, "repeated_line_bytes"),
+        (prose(60).replace(" ", " , "), "words_without_letters"),
+        # 300 letters are 150 words of Chinese.
+        (
+            "".join("甲乙丙丁" * (n % 8 == 0) + chr(0x4E20 + n) for n in range(200)),
+            "frequent_2gram",
+        ),
+    ],
+)
+def test_articles(article: str, web: str) -> None:
+    """Lists, refrains and tokenized text are kept in an encyclopedia, and dropped as web pages."""
+    code = "zh" if "甲" in article else "en"
+    filters = ("gopher_quality", "gopher_repetition")
+    assert reasons(article, kind="wikipedia", code=code, filters=filters) == [""]
+    assert reasons(article, code=code, filters=filters) == [web]
+
+
+def test_bounds_of_articles() -> None:
+    """Repetition is judged by Gopher's bounds from 250 words on; half of a short article is."""
+    texts = [
+        prose(169) + " over and" * 40,
+        prose(170) + " over and" * 40,
+        prose(60) + " over and" * 60,
+        prose(100) + " 12345" * 30,
+    ]
+    verdict = apply_filters(batch(*texts, kind="wikipedia"), "wikipedia", ["gopher"], ROOT)
+    assert verdict.reason.tolist() == ["", *["frequent_2gram"] * 2, "words_without_letters"]
+    assert verdict.detail[1] == "gopher: at most 0.2, or 0.5 below 250 words"
+    thresholds: Thresholds = {"gopher": {"frequent_2gram": 0.2}}
+    short = batch(texts[0], kind="wikipedia")
+    verdict = apply_filters(short, "wikipedia", ["gopher"], ROOT, thresholds)
+    assert (verdict.reason[0], verdict.detail[0]) == ("frequent_2gram", "gopher: at most 0.2")
+
+
 def test_bounds_c4() -> None:
     """The page rules of C4 do not apply to books."""
     good = prose(60)

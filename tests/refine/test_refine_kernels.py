@@ -204,10 +204,11 @@ def test_counts(plain_words: Plain, texts: list[str]) -> None:
 
 
 def test_tokens() -> None:
-    """Words between white space, words with letters, and sentence ends."""
+    """Words between white space, with letters, with letters or digits, and sentence ends."""
     found = statistics(['He said: "Stop!" Then 42 left... — ok', "你好。再见！", "a.b c?) d", ""])
     assert found["words"].tolist() == [8, 6, 3, 0]
     assert found["letter_words"].tolist() == [6, 4, 3, 0]
+    assert found["alphanumeric_words"].tolist() == [7, 4, 3, 0]
     assert found["sentences"].tolist() == [2, 2, 1, 0]
     assert found["word_chars"].tolist() == [30, 6, 7, 0]
 

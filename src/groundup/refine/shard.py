@@ -127,7 +127,7 @@ class ShardWriter:
         }
 
 
-@build_step("refine/shard", version=9)
+@build_step("refine/shard", version=10)
 def refine_shard(
     folder: Path,
     collected: Path,

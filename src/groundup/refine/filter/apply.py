@@ -89,7 +89,10 @@ def _call(name: str, root: Path, batch: pa.RecordBatch) -> tuple[Array, Array]:
 def rules_digest(name: str, kind: str, thresholds: Thresholds = NO_THRESHOLDS) -> str:
     """Return a digest of the rules of a set and their bounds for a kind, for keys."""
     rules = [
-        (rule.reason, rule.low, rule.high, rule.languages, rule.not_languages, by_language)
+        (
+            *(rule.reason, rule.low, rule.high, rule.short_high),
+            *(rule.languages, rule.not_languages, by_language),
+        )
         for rule in rules_for(name, kind, thresholds)
         for by_language in [sorted(rule.by_language.items())]
     ]
@@ -160,19 +163,19 @@ def rules_for(name: str, kind: str, thresholds: Thresholds = NO_THRESHOLDS) -> l
 
 
 def _with_bound(rule: Rule, bound: float | Sequence[float], name: str) -> Rule:
-    """Return a rule with another bound, or with two where it has two, for every language."""
+    """Return a rule with another bound, or with two where it has two, for every text."""
     where = f"[refine.thresholds] {name}.{rule.reason}"
     if math.isfinite(rule.low) and math.isfinite(rule.high):
         if isinstance(bound, (int, float)) or len(bound) != 2 or bound[0] > bound[1]:
             raise RecipeError(
                 f"{where} needs a minimum and a maximum, such as [{rule.low:g}, {rule.high:g}]"
             )
-        return replace(rule, low=float(bound[0]), high=float(bound[1]), by_language={})
-    if not isinstance(bound, (int, float)):
+        low, high = bound
+    elif not isinstance(bound, (int, float)):
         raise RecipeError(f"{where} needs one number; the published bound is {rule.bounds()}")
-    if math.isfinite(rule.low):
-        return replace(rule, low=float(bound), by_language={})
-    return replace(rule, high=float(bound), by_language={})
+    else:
+        low, high = (bound, rule.high) if math.isfinite(rule.low) else (rule.low, bound)
+    return replace(rule, low=float(low), high=float(high), by_language={}, short_high=None)
 
 
 def score_bounds(

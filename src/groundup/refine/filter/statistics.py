@@ -47,7 +47,7 @@ _CHARACTERS = (
     *("chars", "alphanumeric", "unspaced", "of_long_words"),
     *("hashes", "ellipses", "brackets"),
 )
-_TOKENS = ("words", "word_chars", "letter_words", "sentences")
+_TOKENS = ("words", "word_chars", "letter_words", "sentences", "alphanumeric_words")
 _LINES = (
     *("lines", "bullet_lines", "ellipsis_lines", "longest_line"),
     *("ended_lines", "short_lines", "line_breaks"),
@@ -157,33 +157,38 @@ def _characters(offsets: Array, data: Array, classes: Array, long_words: Array) 
 def count_tokens(
     offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array, marks: Array
 ) -> Array:
-    """Count words, their code points, words with a letter, and sentence ends.
+    """Count the properties in _TOKENS: words, their code points, words with a letter, sentence
+    ends, and words with a letter or a digit.
 
     Words stand between white space or word marks. In scripts without spaces every code point is
     one.
     """
-    out = np.zeros((len(offsets) - 1, 4), np.int64)
+    out = np.zeros((len(offsets) - 1, 5), np.int64)
     for text in range(len(offsets) - 1):
-        i, row, inside, letter, ends = offsets[text], out[text], False, False, False
+        i, row, inside, letter, ends, alnum = offsets[text], out[text], False, False, False, False
         while i < offsets[text + 1]:
             point, i = code_point(data, i, offsets[text + 1])
             if spacing[point] in (SPACE, NEWLINE) or marks[point]:
                 row[2] += inside and letter
                 row[3] += inside and ends
-                inside = letter = ends = False
+                row[4] += inside and alnum
+                inside = letter = ends = alnum = False
                 continue
             single = classes[point] == UNSPACED
             row[0] += single or not inside
             row[1] += 1
             row[2] += single
             row[3] += point in (0x3002, 0xFF01, 0xFF1F)  # 。！？
+            row[4] += single
             inside = not single
             letter = not single and (letter or (classes[point] != BREAK and not numerals[point]))
+            alnum = not single and (alnum or classes[point] != BREAK or numerals[point])
             # A sentence ends in . ! ? … and quotes or brackets that close after it.
             closer = point in (0x22, 0x27, 0x29, 0x5D, 0x2019, 0x201D, 0xBB)
             ends = point in (0x2E, 0x21, 0x3F, 0x2026) or (ends and closer)
         row[2] += inside and letter
         row[3] += inside and ends
+        row[4] += inside and alnum
     return out
 
 
