@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import glob
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Reject
-from groundup.collect.files.archives import open_items
+from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.formats import (
     ADVICE,
     UNREADABLE,
@@ -45,7 +45,7 @@ from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import record_text
 from groundup.collect.sources import RawFile, list_source
 from groundup.errors import SourceError
-from groundup.recipe import Source
+from groundup.recipe import Source, clean_name
 
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300
@@ -62,15 +62,12 @@ _EVALUATION_NAME = re.compile(
     re.IGNORECASE,
 )
 # The name of a folder decides only where the bytes leave it open.
-_NAME_HINTS = (
-    ("books", re.compile(r"books?\b|gutenberg|novels?\b|literature", re.IGNORECASE)),
-    ("wikipedia", re.compile(r"wiki", re.IGNORECASE)),
-    ("web", re.compile(r"\bweb\b|crawl|\bc4\b|\bhtml\b|scraped", re.IGNORECASE)),
-    (
-        "conversations",
-        re.compile(r"chats?\b|conversations?|dialog|\btalks?\b|\birc\b|subtitles?", re.IGNORECASE),
-    ),
-)
+_NAME_HINTS = {
+    "books": r"books?\b|gutenberg|novels?\b|literature",
+    "wikipedia": r"wiki",
+    "web": r"\bweb\b|crawl|\bc4\b|\bhtml\b|scraped",
+    "conversations": r"chats?\b|conversations?|dialog|\btalks?\b|\birc\b|subtitles?",
+}
 # Files that accompany any kind of source.
 _NOTES_NAME = re.compile(
     r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?",
@@ -125,30 +122,23 @@ def detect_kind(path: Path, name: str = "") -> Detection:
     try:
         with path.open("rb") as file:
             items = open_items(path, file, name, path.stat().st_size, Selection())
-            for item in islice(items, MAX_MEMBERS):
-                if isinstance(item, Item):
-                    votes[_detect_item(item)] += 1
-                else:
-                    votes[Detection(None, "refused", f"archives: {item.reason}")] += 1
+            votes.update(map(_detect_item, islice(items, MAX_MEMBERS)))
     except (OSError, DamagedError) as error:
         why = error.reason if isinstance(error, DamagedError) else error.strerror
         return Detection(None, "unreadable", f"files that cannot be opened ({why})")
-    kinds: Counter[str] = Counter()
-    for detection, count in votes.items():
-        if detection.kind is not None:
-            kinds[detection.kind] += count
+    kinds = Counter(vote.kind for vote in votes.elements() if vote.kind is not None)
     if not kinds:
         empty = Detection(None, "empty", "archives with nothing in them")
         return min(votes, key=lambda vote: (-votes[vote], vote.format), default=empty)
-    winner = min(kinds, key=lambda kind: (-kinds[kind], kind))
     # A source tree is code even if most of its files are data.
-    if kinds["code"] * 3 >= kinds.total():
-        winner = "code"
+    winner = "code" if kinds["code"] * 3 >= kinds.total() else _largest(kinds)
     return next(detection for detection, _ in votes.most_common() if detection.kind == winner)
 
 
-def _detect_item(item: Item) -> Detection:  # noqa: PLR0911, PLR0912 - a table of cases
+def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911, PLR0912 - a table of cases
     """Return what a file, or a member of an archive, seems to be."""
+    if isinstance(item, Refused):
+        return Detection(None, "refused", f"archives: {item.reason}")
     format = detect_format(item.name, item.head)
     if format in _KIND_OF_FORMAT:
         kind, plural = _KIND_OF_FORMAT[format]
@@ -224,8 +214,8 @@ def _has_url(record: Mapping[Any, Any]) -> bool:
 def _kind_in_name(path: str) -> str | None:
     """Return the kind that the words of a path name, the last component first."""
     for part in reversed(path.split("/")):
-        for kind, pattern in _NAME_HINTS:
-            if pattern.search(_words(part)):
+        for kind, pattern in _NAME_HINTS.items():
+            if re.search(pattern, _words(part), re.IGNORECASE):
                 return kind
     return None
 
@@ -258,20 +248,6 @@ class _File:
     detection: Detection
 
 
-@dataclass
-class _Folder:
-    """A folder of the tree: the files directly in it, and its sub-folders by name."""
-
-    path: str
-    files: list[_File] = field(default_factory=list)
-    folders: dict[str, _Folder] = field(default_factory=dict)
-
-    def all_files(self) -> list[_File]:
-        """Return the files in it and below."""
-        below = [file for _, folder in sorted(self.folders.items()) for file in folder.all_files()]
-        return self.files + below
-
-
 def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     """Return sources for everything below a folder but hidden files, in the order of their paths.
 
@@ -283,7 +259,7 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     listing = list_source(Source(path=".", name="survey"), folder)
     files, top = [file for file in listing.files if file.origin != own], folder.resolve().name
     projects = project_roots(file.origin for file in files)
-    suggested = _suggest(_detect_files(files, top), projects)
+    suggested = _suggest("", _detect_files(files, top), projects)
     if not suggested:
         raise SourceError(f"{folder}: nothing in it can be read")
     # A name is the path, and the kind where that is not enough.
@@ -291,7 +267,7 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     named = []
     for source in sorted(suggested, key=lambda source: (source.path, source.kind)):
         path = source.path.removesuffix("/*").strip("*.") or top
-        name = re.sub(r"[^\w.+-]+", "-", path).strip("-.")[:60] or source.kind
+        name = clean_name(path).strip("-.")[:60] or source.kind
         name = f"{name}-{source.kind}" if names[name] else name
         names[name] += 1
         unique = name if names[name] == 1 else f"{name}-{names[name]}"
@@ -299,49 +275,52 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     return named
 
 
-def _detect_files(files: Sequence[RawFile], top: str) -> _Folder:
-    """Return the tree below a folder called `top`, with the kind of each file; see SAMPLE_FILES."""
-    tree = _Folder("")
-    seen: dict[tuple[str, str], Counter[Detection]] = {}
+def _detect_files(files: Sequence[RawFile], top: str) -> list[_File]:
+    """Return the files below a folder called `top` with their kinds; see SAMPLE_FILES."""
+    detected = []
+    seen: defaultdict[tuple[str, str], Counter[Detection]] = defaultdict(Counter)
     for file in files:
-        *parts, name = file.origin.split("/")
-        folder = tree
-        for part in parts:
-            path = f"{folder.path}/{part}".lstrip("/")
-            folder = folder.folders.setdefault(part, _Folder(path))
+        folder, _, name = file.origin.rpartition("/")
         match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name.lower())
         suffix = match[0] if match else ""
-        votes = seen.setdefault((folder.path, suffix), Counter())
+        votes = seen[folder, suffix]
         if len(votes) == 1 and votes.total() >= SAMPLE_FILES:
             detection = next(iter(votes))
         else:
             detection = detect_kind(file.path, f"{top}/{file.origin}")
             votes[detection] += 1
-        folder.files.append(_File(file.origin, suffix, file.size, detection))
-    return tree
+        detected.append(_File(file.origin, suffix, file.size, detection))
+    return detected
 
 
-def _suggest(folder: _Folder, projects: frozenset[str]) -> list[SuggestedSource]:
-    """Return the sources of a folder: one if it is of one kind, else those of its parts."""
-    files = folder.all_files()
+def _suggest(
+    folder: str, files: Sequence[_File], projects: frozenset[str]
+) -> list[SuggestedSource]:
+    """Return the sources of a folder: one if it is of one kind, else those of its parts.
+
+    `folder` is its path, "" at the top; `files` are all files below it.
+    """
     if not files:
         return []
-    kind = _common_kind(folder, files, projects)
+    kind = _common_kind(files, folder in projects)
     if kind is not None:
-        return [_source(kind, folder.path or ".", files)]
-    parts = [
-        source
-        for _, below in sorted(folder.folders.items())
-        for source in _suggest(below, projects)
-    ]
-    parts += _divide_by_suffix(folder.files, f"{folder.path}/*".lstrip("/"))
-    if len(parts) <= MAX_SOURCES or not folder.path:
+        return [_source(kind, folder or ".", files)]
+    direct, below = [], defaultdict(list)
+    start = len(f"{folder}/".lstrip("/"))
+    for file in files:
+        part, inside, _ = file.origin[start:].partition("/")
+        (below[part] if inside else direct).append(file)
+    parts: list[SuggestedSource] = []
+    for part in sorted(below):
+        parts += _suggest(f"{folder}/{part}".lstrip("/"), below[part], projects)
+    parts += _divide_by_suffix(direct, f"{folder}/*".lstrip("/"))
+    if len(parts) <= MAX_SOURCES or not folder:
         return parts
-    by_suffix = list(_divide_by_suffix(files, folder.path))
+    by_suffix = list(_divide_by_suffix(files, folder))
     return by_suffix if len(by_suffix) < len(parts) else parts
 
 
-def _common_kind(folder: _Folder, files: Sequence[_File], projects: frozenset[str]) -> str | None:
+def _common_kind(files: Sequence[_File], is_project: bool) -> str | None:
     """Return the kind of a whole folder, or None when it is mixed."""
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -352,9 +331,9 @@ def _common_kind(folder: _Folder, files: Sequence[_File], projects: frozenset[st
     if not counts:
         return "text"
     # A source tree holds pages, tables and dumps as test data; it is still one project.
-    if folder.path in projects and counts["code"] * 3 >= counts.total():
+    if is_project and counts["code"] * 3 >= counts.total():
         return "code"
-    best = min(counts, key=lambda kind: (kind == "text", -counts[kind], kind))
+    best = _largest(Counter({kind: n for kind, n in counts.items() if kind != "text"}))
     if any(votes[best] < PLURALITY * votes.total() for votes in (counts, sizes)):
         best = "text"
     for votes in (counts, sizes):
@@ -364,23 +343,22 @@ def _common_kind(folder: _Folder, files: Sequence[_File], projects: frozenset[st
     return best
 
 
+def _largest(votes: Counter[str], default: str = "text") -> str:
+    return min(votes, key=lambda kind: (-votes[kind], kind), default=default)
+
+
 def _divide_by_suffix(files: Sequence[_File], path: str) -> Iterator[SuggestedSource]:
     """Yield one source per kind; all files of a suffix go where most of its bytes are."""
-    sizes: dict[str, Counter[str]] = {}
+    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
     for file in files:
-        votes = sizes.setdefault(file.suffix, Counter())
-        if file.detection.kind is not None:
-            votes[file.detection.kind] += file.size
-            total[file.detection.kind] += file.size
-
-    def largest(votes: Counter[str], default: str) -> str:
-        """Return the kind with most bytes."""
-        return min(votes, key=lambda kind: (-votes[kind], kind), default=default)
-
+        votes, kind = sizes[file.suffix], file.detection.kind
+        if kind is not None:
+            votes[kind] += file.size
+            total[kind] += file.size
     # Files of no kind go with the largest kind, which lists them as rejected.
-    rest = largest(total, "text")
-    owners = {suffix: largest(votes, rest) for suffix, votes in sizes.items()}
+    rest = _largest(total)
+    owners = {suffix: _largest(votes, rest) for suffix, votes in sizes.items()}
     kinds = sorted(set(owners.values()))
     for kind in kinds:
         owned = [file for file in files if owners[file.suffix] == kind]

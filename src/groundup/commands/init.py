@@ -16,7 +16,7 @@ from groundup.collect.detect import SuggestedSource, suggest_sources
 from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import Source, load_recipe
+from groundup.recipe import Source, clean_name, load_recipe
 from groundup.runtime.files import write_whole
 
 # An installed package holds them; in a checkout they are at its top.
@@ -67,7 +67,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
             f"{directory}: it holds evaluation items only, which no model is trained on; name a"
             " folder that holds texts, too"
         )
-    name = re.sub(r"[^\w.+-]+", "-", top.name).strip("-.")[:80] or "mine"
+    name = clean_name(top.name).strip("-.")[:80] or "mine"
     text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own_path)
     _write(recipe, text)
     load_recipe(recipe)
@@ -119,7 +119,7 @@ def recipe_text(
     blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
     used: set[str] = set()
     for entry in entries:
-        source = re.sub(r"[^\w.+-]+", "-", entry.name).strip("-.")[:60] or entry.kind
+        source = clean_name(entry.name).strip("-.")[:60] or entry.kind
         names = (source if n == 1 else f"{source}-{n}" for n in range(1, len(used) + 2))
         unique = next(name for name in names if name not in used)
         used.add(unique)

@@ -10,7 +10,6 @@ The tables are in `tables`.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from groundup.recipe.tables import (
     Tokenize,
     Train,
     Tune,
+    clean_name,
     default_name,
 )
 from groundup.schema import decode, override, parse_toml, settings
@@ -50,6 +50,7 @@ __all__ = [
     "Train",
     "Tune",
     "all_sources",
+    "clean_name",
     "default_name",
     "load_recipe",
     "overridden",
@@ -94,7 +95,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     for text in overrides:
         override(table, text)
-    table.setdefault("name", re.sub(r"[^\w.+-]+", "-", path.stem))
+    table.setdefault("name", clean_name(path.stem))
     recipe = recipe_from(table, str(path), path.resolve().parent)
     return dataclasses.replace(recipe, file=str(path.resolve()), overrides=tuple(overrides))
 

@@ -452,16 +452,21 @@ def check_name(name: str) -> None:
     check(bool(allowed), f'name "{name}" may hold letters, digits and . _ + - only')
 
 
+def clean_name(text: str) -> str:
+    """Return text with a hyphen in place of the characters that `check_name` refuses."""
+    return re.sub(r"[^\w.+-]+", "-", text)
+
+
 def default_name(path: str) -> str:
     """Return the name of a source: the last part of its path without pattern and suffix."""
     if path.startswith("pypi:"):
         package = re.split(r"[=/]", path.removeprefix("pypi:"))[0]
-        return re.sub(r"[^\w.+-]+", "-", package)[:80] or "source"
+        return clean_name(package)[:80] or "source"
     path = path.removeprefix("scrape:")
     plain = [
         part
         for part in re.split(r"[/\\]", path.rsplit("://", maxsplit=1)[-1])
         if part and not re.search(r"[*?\[]", part)
     ]
-    stem = re.sub(r"[^\w.+-]+", "-", plain[-1] if plain else "source").strip("-.")
+    stem = clean_name(plain[-1] if plain else "source").strip("-.")
     return (re.sub(r"(\.[A-Za-z]\w{0,4}){1,2}$", "", stem) or stem or "source")[:80]

@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from groundup.errors import SourceError, is_full_disk
+from groundup.recipe import clean_name
 from groundup.runtime.fetch import index
 from groundup.runtime.fetch.https import (
     Access,
@@ -158,7 +159,7 @@ def _entry_file(path: str) -> Path:
 def filename_of(url: str) -> str:
     """Return the name of the file at a URL, safe on any file system."""
     name = unquote(urlsplit(url).path).rpartition("/")[2]
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.")[-200:] or "file"
+    return clean_name(name).strip("-.")[-200:] or "file"
 
 
 @dataclass(frozen=True, slots=True)
