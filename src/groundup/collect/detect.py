@@ -21,25 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from groundup.artifacts.document import Reject
+from groundup.collect.files import formats
 from groundup.collect.files.archives import Refused, open_items
-from groundup.collect.files.formats import (
-    ADVICE,
-    UNREADABLE,
-    detect_format,
-    text_head,
-    wikitext_share,
-)
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.licenses import project_roots
+from groundup.collect.readers import code
 from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
-from groundup.collect.readers.code import (
-    DOC_LANGUAGES,
-    is_code_record,
-    is_license_file,
-    language_of,
-)
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import record_text
@@ -139,7 +128,7 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911, PLR0912 -
     """Return what a file, or a member of an archive, seems to be."""
     if isinstance(item, Refused):
         return Detection(None, "refused", f"archives: {item.reason}")
-    format = detect_format(item.name, item.head)
+    format = formats.detect_format(item.name, item.head)
     if format in _KIND_OF_FORMAT:
         kind, plural = _KIND_OF_FORMAT[format]
         return Detection(kind, format, plural)
@@ -149,26 +138,26 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911, PLR0912 -
         if format == "feed":
             return Detection("web", format, "feeds")
         return Detection(None, format, "XML of a sort that is not known")
-    if format in UNREADABLE or format == "empty":
+    if format in formats.UNREADABLE or format == "empty":
         plural = {"empty": "empty files", "binary": "binary files"}.get(format, format)
-        advice = f" ({ADVICE[format]})" if format in ADVICE else ""
+        advice = f" ({formats.ADVICE[format]})" if format in formats.ADVICE else ""
         return Detection(None, format, plural + advice)
     if format in RECORD_FORMATS:
         return _detect_records(item, format)
-    language = language_of(item.name, item.head)
-    if language and language not in DOC_LANGUAGES:
+    language = code.language_of(item.name, item.head)
+    if language and language not in code.DOC_LANGUAGES:
         return Detection("code", "text", f"source code in {language}")
-    is_notes = is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
+    is_notes = code.is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
     if is_notes or language in ("markdown", "rst"):
         return Detection(None, "text", "notes and documentation")
-    head = text_head(item.head)
+    head = formats.text_head(item.head)
     if is_irc(head):
         return Detection("conversations", "text", "IRC logs")
     if _EVALUATION_NAME.search(_words(item.origin)):
         return Detection("evaluation", "text", "evaluation items")
     if "project gutenberg" in head.lower():
         return Detection("books", "text", "Project Gutenberg books")
-    if wikitext_share(head) >= _WIKITEXT_SHARE:
+    if formats.wikitext_share(head) >= _WIKITEXT_SHARE:
         return Detection("wikipedia", "text", "pages of wikitext")
     named = _kind_in_name(item.origin)
     if len(item.head) > _BOOK_BYTES and has_wrapped_lines(head):
@@ -195,7 +184,7 @@ def _detect_records(item: Item, format: str) -> Detection:
         return Detection("evaluation", format, "evaluation items")
     if all(find_messages(record) or is_message_row(record) for record in records):
         return Detection("conversations", format, "turns by speaker")
-    if is_code_record(first):
+    if code.is_code_record(first):
         return Detection("code", format, "source files as records")
     if has_text:
         kind = _kind_in_name(item.origin) or ("web" if _has_url(first) else "text")
@@ -278,7 +267,7 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
 def _detect_files(files: Sequence[RawFile], top: str) -> list[_File]:
     """Return the files below a folder called `top` with their kinds; see SAMPLE_FILES."""
     detected = []
-    seen: defaultdict[tuple[str, str], Counter[Detection]] = defaultdict(Counter)
+    seen = defaultdict[tuple[str, str], Counter[Detection]](Counter)
     for file in files:
         folder, _, name = file.origin.rpartition("/")
         match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name.lower())
@@ -305,15 +294,14 @@ def _suggest(
     kind = _common_kind(files, folder in projects)
     if kind is not None:
         return [_source(kind, folder or ".", files)]
-    direct, below = [], defaultdict(list)
-    start = len(f"{folder}/".lstrip("/"))
+    prefix = f"{folder}/".lstrip("/")
+    below = defaultdict[str, list[_File]](list)
     for file in files:
-        part, inside, _ = file.origin[start:].partition("/")
-        (below[part] if inside else direct).append(file)
-    parts: list[SuggestedSource] = []
+        part, inside, _ = file.origin.removeprefix(prefix).partition("/")
+        below[part if inside else ""].append(file)
+    parts = list(_divide_by_suffix(below.pop("", []), f"{prefix}*"))
     for part in sorted(below):
-        parts += _suggest(f"{folder}/{part}".lstrip("/"), below[part], projects)
-    parts += _divide_by_suffix(direct, f"{folder}/*".lstrip("/"))
+        parts += _suggest(prefix + part, below[part], projects)
     if len(parts) <= MAX_SOURCES or not folder:
         return parts
     by_suffix = list(_divide_by_suffix(files, folder))
@@ -322,8 +310,7 @@ def _suggest(
 
 def _common_kind(files: Sequence[_File], is_project: bool) -> str | None:
     """Return the kind of a whole folder, or None when it is mixed."""
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
+    counts, sizes = Counter[str](), Counter[str]()
     for file in files:
         if file.detection.kind is not None:
             counts[file.detection.kind] += 1
@@ -349,8 +336,7 @@ def _largest(votes: Counter[str], default: str = "text") -> str:
 
 def _divide_by_suffix(files: Sequence[_File], path: str) -> Iterator[SuggestedSource]:
     """Yield one source per kind; all files of a suffix go where most of its bytes are."""
-    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    total: Counter[str] = Counter()
+    sizes, total = defaultdict[str, Counter[str]](Counter), Counter[str]()
     for file in files:
         votes, kind = sizes[file.suffix], file.detection.kind
         if kind is not None:

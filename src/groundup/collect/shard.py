@@ -106,39 +106,43 @@ class CollectedShardWriter:
 
     def add(self, origin: str, result: Document | Reject) -> None:
         """Write a document, or the reason why there is none."""
-        if (origin, result.record) in self.forgotten:
-            result = Reject(REASON, result.record)
+        name, record = self.source.name, result.record
+        place: dict[str, object] = {"id": document_id(name, origin, record)}
+        place |= {"source": name, "origin": origin, "record": record}
+        if (origin, record) in self.forgotten:
+            result = Reject(REASON, record)
+        if isinstance(result, Document):
+            text = repair_text(result.text)
+            size = len(text) if text.isascii() else len(text.encode())
+            if not text.strip():
+                result = Reject("empty", record)
+            elif size > MAX_DOCUMENT_BYTES:
+                result = Reject("too-large", record, f"{size:,} bytes of text")
         if isinstance(result, Reject):
-            self._drop(origin, result)
+            self.reasons[result.reason] += 1
+            detail = repair_text(result.detail)[:MAX_DETAIL]
+            self.dropped.add({**place, "reason": result.reason, "detail": detail})
             return
-        text = repair_text(result.text)
-        size = len(text) if text.isascii() else len(text.encode())
-        if not text.strip():
-            self._drop(origin, Reject("empty", result.record))
-        elif size > MAX_DOCUMENT_BYTES:
-            self._drop(origin, Reject("too-large", result.record, f"{size:,} bytes of text"))
-        else:
-            turns = [
-                {key: repair_text(value) for key, value in turn.items()}
-                for turn in result.turns or ()
-            ]
-            row = {
-                **self._place(origin, result.record),
-                "text": text,
-                "kind": self.source.kind,
-                "group": f"{self.source.kind}:{repair_text(result.group or origin)}",
-                "license": repair_text(result.license) or self.source.license,
-                "language": repair_text(result.language),
-                "turns": turns or None,
-            }
-            self.documents.add(row, size)
-            self.left_out += result.left_out
-            if result.visible:
-                kept = len("".join(text.split()))
-                self.main_text.update(pages=1, visible=result.visible, kept=kept)
-                share = round(kept / result.visible, 4)
-                if share < LOW_SHARE:
-                    self.mostly_left_out.append((origin, result.record, share))
+        turns = [
+            {key: repair_text(value) for key, value in turn.items()} for turn in result.turns or ()
+        ]
+        row = {
+            **place,
+            "text": text,
+            "kind": self.source.kind,
+            "group": f"{self.source.kind}:{repair_text(result.group or origin)}",
+            "license": repair_text(result.license) or self.source.license,
+            "language": repair_text(result.language),
+            "turns": turns or None,
+        }
+        self.documents.add(row, size)
+        self.left_out += result.left_out
+        if result.visible:
+            kept = len("".join(text.split()))
+            self.main_text.update(pages=1, visible=result.visible, kept=kept)
+            share = round(kept / result.visible, 4)
+            if share < LOW_SHARE:
+                self.mostly_left_out.append((origin, record, share))
 
     def facts(self) -> Facts:
         """Return what was written and dropped, and what readers left out of the documents."""
@@ -156,18 +160,6 @@ class CollectedShardWriter:
                 "least_kept": [list(page) for page in lowest],
             }
         return facts
-
-    def _drop(self, origin: str, reject: Reject) -> None:
-        self.reasons[reject.reason] += 1
-        detail = repair_text(reject.detail)[:MAX_DETAIL]
-        row = self._place(origin, reject.record)
-        self.dropped.add({**row, "reason": reject.reason, "detail": detail})
-
-    def _place(self, origin: str, record: int) -> dict[str, object]:
-        """Return where a record comes from, as both tables say it."""
-        name = self.source.name
-        place = {"id": document_id(name, origin, record), "source": name, "origin": origin}
-        return place | {"record": record}
 
 
 @build_step("collect/shard", version=VERSION)

@@ -66,16 +66,16 @@ def list_source(source: Source, root: Path, pinned: str = "", retry: bool = Fals
     Relative paths start from `root`. `pinned` is that of an earlier listing, to see the same
     revision. With `retry`, pages that an earlier scrape could not fetch are requested again.
 
-    Raises:
-        SourceError: the path is missing, an empty folder, matches nothing, or cannot be fetched.
+    Raises SourceError if the path is missing, an empty folder, matches nothing, or cannot be
+    fetched.
     """
     if source.path.startswith(REMOTE_SCHEMES):
         store, inside = open_remote(pinned or source.path)
         selected, skipped = _select_remote(source, store, inside)
         paths = fetch_all(store, list(selected.values()), source.name)
-        files = _raw_files(zip(selected, paths, strict=True))
         listed = f"{store.address}/{inside}".rstrip("/")
         unchanged = listed == source.path.rstrip("/")
+        files = _raw_files(zip(selected, paths, strict=True))
         return Listing(files, [], skipped, "" if unchanged else listed)
     if source.path.startswith(SCHEME):
         warcs, missed = scrape(source, root, retry)
@@ -97,11 +97,9 @@ def _raw_files(paths: Iterable[tuple[str, Path]]) -> list[RawFile]:
 def source_sizes(source: Source, root: Path) -> Sequence[tuple[str, int]]:
     """Return names and bytes of a source's raw files, and say which of them a run will fetch.
 
-    Only files of the package index are fetched for this.
-
-    Raises SourceError if the source cannot be found.
+    Only files of the package index are fetched for this. Raises SourceError if the source cannot be
+    found.
     """
-
     sizes, to_fetch = None, ""
     if source.path.startswith(REMOTE_SCHEMES):
         store, inside = open_remote(source.path)
@@ -154,8 +152,7 @@ def _select_remote(
     if not pattern and [file.path for file in listed] == [folder]:
         folder = folder.rpartition("/")[0]
     regex = re.compile(glob_to_regex(pattern or "**"), re.DOTALL)
-    selection = Selection(source.include, source.exclude)
-    selected, skipped = {}, 0
+    selection, selected, skipped = Selection(source.include, source.exclude), {}, 0
     for file in listed:
         name = file.path.removeprefix(folder).lstrip("/")
         if is_hidden(name) or is_unsafe_path(name) or regex.fullmatch(name) is None:
@@ -193,12 +190,10 @@ def _list_local(source: Source, root: Path) -> Listing:
             continue
         elif not selection.opens(origin):
             listing.skipped += 1
+        elif isinstance(file := _check_entry(origin, entry, stores), RawFile):
+            listing.files.append(file)
         else:
-            file = _check_entry(origin, entry, stores)
-            if isinstance(file, RawFile):
-                listing.files.append(file)
-            else:
-                listing.refused.append(file)
+            listing.refused.append(file)
     if not listing.files and not listing.refused:
         why = f'no file matches "{pattern}"' if pattern else "the folder holds no file"
         if listing.skipped:
@@ -304,8 +299,7 @@ class HashedFile:
     def open(self) -> Iterator[IO[bytes]]:
         """Open the file for a block of code.
 
-        Raises:
-            SourceError: it is no longer what was hashed, or changed or vanished during the block.
+        Raises SourceError if it is not what was hashed, or changes or vanishes during the block.
         """
         what = "it changed or vanished while it was being read; run again when it no longer changes"
         changed = SourceError(f"{self.file.path}: {what}")
@@ -340,10 +334,8 @@ class Digests:
             return cls(path, read_sealed(path) or {})
         return cls(path)
 
-    def hash_files(
-        self, files: Sequence[RawFile]
-    ) -> tuple[list[HashedFile], list[tuple[RawFile, str]]]:
-        """Return the files with their digests, and those that cannot be read with the reason.
+    def hash_files(self, files: Sequence[RawFile]) -> tuple[list[HashedFile], list[Refused]]:
+        """Return the files with their digests, and those that cannot be read.
 
         Only files that are new or changed are read.
         """
@@ -353,26 +345,26 @@ class Digests:
                 try:
                     hashed.append(self._hash(file))
                 except OSError as error:
-                    failed.append((file, str(error.strerror or error)))
+                    why = str(error.strerror or error)
+                    failed.append(Refused(file.origin, "unreadable", why))
                 bar.add(file.size)
         return hashed, failed
 
     def _hash(self, file: RawFile) -> HashedFile:
         name = os.fsencode(file.path.absolute()).decode("utf-8", "backslashreplace")
         before = fingerprint(file.path.stat())
-        entry = self.entries.get(name)
+        entry = self.entries.pop(name, None)
         if isinstance(entry, list) and len(entry) == 5 and tuple(entry[1:]) == before:
-            return HashedFile(file, str(entry[0]), before, True)
-        digest = file_digest(file.path)
-        after = fingerprint(file.path.stat())
-        if after != before:
-            raise SourceError(f"{file.path}: it is being written; run again when it is complete")
-        settled = time.time() - max(after[1], after[2]) / 1e9 > SETTLED_SECONDS
-        if settled:
-            self.entries[name] = [digest, *after]
+            digest, settled = str(entry[0]), True
         else:
-            self.entries.pop(name, None)
-        return HashedFile(file, digest, after, settled)
+            digest = file_digest(file.path)
+            if fingerprint(file.path.stat()) != before:
+                what = "it is being written; run again when it is complete"
+                raise SourceError(f"{file.path}: {what}")
+            settled = time.time() - max(before[1], before[2]) / 1e9 > SETTLED_SECONDS
+        if settled:
+            self.entries[name] = [digest, *before]
+        return HashedFile(file, digest, before, settled)
 
     def save(self) -> None:
         """Write the digests for the next run."""

@@ -9,14 +9,13 @@ A shard is some hundred files of one source; only shards whose files changed are
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.questions import LAYOUTS
-from groundup.collect.renames import warn_of_renames
 from groundup.errors import SourceError, StoreError
 from groundup.recipe import Source, all_sources
 from groundup.runtime.lock import pinned_places, write_lock
@@ -26,7 +25,11 @@ from groundup.runtime.store import Artifact, Step
 from groundup.runtime.user_code import code_digest
 
 if TYPE_CHECKING:
+    from groundup.collect.files.archives import Refused
     from groundup.collect.sources import HashedFile
+
+# Share of the files of a new source that must have stood in one that is gone: it was renamed.
+MIN_SHARED = 0.5
 
 
 def run(run: Run) -> None:
@@ -36,7 +39,7 @@ def run(run: Run) -> None:
     """
     sources = all_sources(run.recipe)
     jobs = _jobs(run, sources)
-    warn_of_renames(run, jobs)
+    _warn_of_renames(run, jobs)
     artifacts = run.build("collect", jobs, "collecting")
     documents, left_out, thin = (Counter[str]() for _ in range(3))
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
@@ -67,6 +70,34 @@ def run(run: Run) -> None:
         for name, count in sorted((+counts).items()):
             run.note(f'source "{name}": {count:,} {what}')
     _publish(run, artifacts)
+
+
+def _warn_of_renames(run: Run, jobs: Sequence[Job]) -> None:
+    """Say which sources seem to be renamed, what that costs, and how to avoid it.
+
+    The id of a document is made of the name of its source, and ids decide the split. So a new name
+    costs as much as new data. Tuning data are left out: the recipe gives them their name.
+    """
+    shards = run.store.artifacts("collect", "collect/shard")
+    old_keys = [(shard.manifest["settings"], shard.manifest["inputs"]) for shard in shards]
+    new_keys = [(job.step.settings, job.step.inputs) for job in jobs]
+    # SHA-256 of the raw files by source.
+    before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for files, keys in ((before, old_keys), (now, new_keys)):
+        for settings, inputs in keys:
+            if KINDS[settings["kind"]].role != "tuning":
+                files[settings["source"]].update(inputs.values())
+    gone = [name for name in before if name not in now]
+    for new in sorted(now.keys() - before.keys()):
+        shared = {old: len(before[old] & now[new]) for old in gone}
+        old = max(gone, key=lambda name: shared[name], default="")
+        if old and shared[old] and shared[old] >= MIN_SHARED * len(now[new]):
+            say(
+                f'warning: source "{new}" seems to be "{old}" renamed ({shared[old]:,} of'
+                f" {len(now[new]):,} files are the same); ids and the split depend on the name, so"
+                " its documents get other ids, move between training and validation, and the model"
+                f' is trained again from step 0; name = "{old}" in the recipe avoids that'
+            )
 
 
 def _check_evaluation(
@@ -101,9 +132,8 @@ def collect_tuning(run: Run) -> None:
 
     So a model can be tuned on a machine that lacks the raw files that it was trained on.
 
-    Raises:
-        SourceError: the data cannot be found.
-        StoreError: the view `collect` is missing or damaged.
+    Raises SourceError if they cannot be found, StoreError if the view `collect` is missing or
+    damaged.
     """
     from groundup.collect.shard import collect_shard
 
@@ -115,12 +145,10 @@ def collect_tuning(run: Run) -> None:
             folder = run.root / "collect"
             raise StoreError(f"{folder}: missing or damaged; `groundup run` builds it")
         if KINDS[shard.facts["kind"]].role != "tuning":
-            built = shard.manifest
-            key = built["version"], built["settings"], built["inputs"]
             # The store holds it, so it is not built again.
-            others.append(
-                Job(Step(collect_shard.name, shard.name, *key), collect_shard.function, {})
-            )
+            key = [shard.manifest[part] for part in ("version", "settings", "inputs")]
+            step = Step(collect_shard.name, shard.name, *key)
+            others.append(Job(step, collect_shard.function, {}))
     tuning = _jobs(run, all_sources(run.recipe)[-1:])
     _publish(run, run.build("collect", [*others, *tuning], "collecting"))
 
@@ -135,19 +163,17 @@ def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
 
 
 def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
-    """Return one job per shard of the sources, and one per source for files that are not opened.
+    """Return the jobs of the sources.
 
     A store with revisions is pinned to the first one that was listed, until `--redo collect`.
     """
-    from groundup.collect.files.archives import Refused
-    from groundup.collect.shard import collect_shard
     from groundup.collect.sources import Digests, list_source
 
     names = {source.name for source in all_sources(run.recipe)}
     digests = Digests.load(run.root / ".store" / "raw.json")
     forgotten = Forgotten.load(run.root).detached(names)
     root, redo = run.recipe.root, "collect" in run.redo
-    jobs = []
+    jobs: list[Job] = []
     for source in sources:
         pinned = pinned_places(run.root)
         revision = "" if redo else pinned.get(source.path, "")
@@ -156,56 +182,48 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
             say(f'source "{source.name}": {listing.pinned}, until --redo collect')
             write_lock(run.root, run.recipe, places=pinned | {source.path: listing.pinned})
         files, unreadable = digests.hash_files(listing.files)
-        jobs += _shard_jobs(source, files, forgotten, root)
-        refused = listing.refused + [
-            Refused(file.origin, "unreadable", why) for file, why in unreadable
-        ]
-        if refused:
-            job = collect_shard.job(
-                f"{source.name}.unread",
-                inputs={},
-                size=0,
-                key_only=_key_settings(source, root),
-                files=Unkeyed(()),
-                source=Unkeyed(source),
-                refused=[[entry.origin, entry.reason, entry.detail] for entry in refused],
-            )
-            jobs.append(job)
+        jobs += _source_jobs(source, files, listing.refused + unreadable, forgotten, root)
     digests.save()
     return jobs
 
 
-def _shard_jobs(
-    source: Source, files: Sequence[HashedFile], forgotten: Forgotten, root: Path
-) -> list[Job]:
+def _source_jobs(
+    source: Source,
+    files: Sequence[HashedFile],
+    refused: Sequence[Refused],
+    forgotten: Forgotten,
+    root: Path,
+) -> Iterator[Job]:
+    """Yield one job per shard of a source, and one for the files that are not opened."""
     from groundup.collect.licenses import folder_projects, project_root
     from groundup.collect.shard import collect_shard, cut_shards
 
+    key = _key_settings(source, root)
     by_file = {hashed.file: hashed for hashed in files}
-    projects = {}
-    if KINDS[source.kind].is_code:
-        projects = folder_projects({file.origin: file.path for file in by_file})
+    paths = {file.origin: file.path for file in by_file}
+    projects = folder_projects(paths) if KINDS[source.kind].is_code else {}
     roots = frozenset(projects)
-    jobs = []
     for shard in cut_shards(list(by_file)):
         hashed_files = [by_file[file] for file in shard.files]
         inputs = {hashed.file.origin: hashed.sha256 for hashed in hashed_files}
         present = {project_root(file.origin, roots) for file in shard.files} & roots
         licenses = {path: projects[path] for path in sorted(present)}
         left_out = _forgotten_records(source, inputs, forgotten)
-        job = collect_shard.job(
+        yield collect_shard.job(
             f"{source.name}.{shard.name}",
             inputs=inputs,
             size=shard.size,
-            key_only=_key_settings(source, root),
+            key_only=key,
             files=Unkeyed(hashed_files),
             source=Unkeyed(source),
             projects=Keyed(licenses, licenses or ABSENT),
             forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
             root=Unkeyed(root),
         )
-        jobs.append(job)
-    return jobs
+    if refused:
+        listed = [[entry.origin, entry.reason, entry.detail] for entry in refused]
+        unopened = {"files": Unkeyed(()), "source": Unkeyed(source), "refused": listed}
+        yield collect_shard.job(f"{source.name}.unread", {}, 0, key, **unopened)
 
 
 def _key_settings(source: Source, root: Path) -> dict[str, Any]:
