@@ -32,9 +32,7 @@ _SUPERSETS = {"ascii": "cp1252", "iso-8859-1": "cp1252", "iso-8859-9": "cp1254"}
 # end-of-file marks do occur.
 _CONTROL = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 14, 15, 26, 27}))
 # Escapes of the handler `surrogateescape` → Windows-1252.
-_ESCAPED_BYTES = {
-    0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0x100)
-}
+_ESCAPED_BYTES = {0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for byte in _HIGH_BYTES}
 # Encodings of host names: their decoders take time by the square of the length.
 _NOT_OF_TEXTS = frozenset(("punycode", "idna"))
 SAMPLE_BYTES = 1 << 16
@@ -105,9 +103,7 @@ def decode_errors(encoding: str) -> str:
 def open_text(item: Item) -> io.TextIOWrapper:
     """Return the text of a file that is split into records before its bytes are repaired."""
     encoding = detect_encoding(item.head)
-    return io.TextIOWrapper(
-        item.stream, encoding=encoding, errors=decode_errors(encoding), newline=""
-    )
+    return io.TextIOWrapper(item.stream, encoding, decode_errors(encoding), newline="")
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -11,8 +11,9 @@ import io
 import re
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -72,69 +73,6 @@ class Refused:
 _Member = tuple[str, bool, BoundedStream | tuple[str, str]]
 
 
-@dataclass
-class _Opening:
-    """State shared by everything inside one raw file."""
-
-    budget: Budget
-    selection: Selection
-    members: int = 0
-
-
-@dataclass
-class _Archive:
-    """Decides which members of an archive are opened, and under which unique origin."""
-
-    origin: str
-    opening: _Opening
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def admit(self, name: str, is_folder: bool) -> str | Refused | None:
-        """Return the origin of a member to open, or None for one to leave out.
-
-        A repeated name is numbered: `a`, `a#2`.
-        """
-        self.opening.members += 1
-        if self.opening.members > MAX_MEMBERS:
-            raise DamagedError("bomb", f"it holds more than {MAX_MEMBERS:,} members")
-        # A header of a tar file may give all members the same long name.
-        self.opening.budget.take(len(name))
-        unsafe = is_unsafe_path(name)
-        if is_folder or (is_hidden(name) and not unsafe):
-            return None
-        name = "/".join(part for part in name.split("/") if part not in ("", "."))
-        origin = f"{self.origin}!/{printable_name(name)}"
-        count = self.counts[origin] = self.counts.get(origin, 0) + 1
-        if count > 1:
-            origin = f"{origin}#{count}"
-            # Another member may have that name already.
-            while origin in self.counts:
-                origin += "'"
-            self.counts[origin] = 1
-        if not self.opening.selection.opens(origin):
-            return None
-        detail = "its name is absolute, or leads out of the archive"
-        return Refused(origin, "unsafe-path", detail) if unsafe else origin
-
-    def open(self, members: Iterable[_Member], depth: int) -> Iterator[Item | Refused]:
-        """Yield what the members hold that are opened, and those that are refused."""
-        for name, is_folder, content in members:
-            origin = self.admit(name, is_folder)
-            if origin is None:
-                continue
-            if isinstance(origin, Refused):
-                yield origin
-            elif isinstance(content, tuple):
-                yield Refused(origin, *content)
-            else:
-                try:
-                    yield from _open(content, None, None, origin, self.opening, depth + 1)
-                except DamagedError as damage:
-                    if damage.reason == "bomb":
-                        raise
-                    yield Refused(origin, damage.reason, damage.detail)
-
-
 def printable_name(name: str) -> str:
     """Return a file name as text: bytes that are not UTF-8 are escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -159,55 +97,111 @@ def open_items(
     Each item must be read before the next is requested. Damage ends an archive with a Refused for
     the rest of it. `size`, in bytes, bounds what the file may unpack to.
     """
-    opening = _Opening(Budget.of(size), selection)
+    opener = _Opener(Budget.of(size), selection)
     try:
-        yield from _open(BoundedStream(file), file, path, origin, opening, 0)
+        yield from opener.open(BoundedStream(file), origin, 0, file, path)
     except DamagedError as damage:
         yield Refused(origin, damage.reason, damage.detail)
 
 
-def _open(
-    stream: BoundedStream,
-    seekable: IO[bytes] | None,
-    path: Path | None,
-    origin: str,
-    opening: _Opening,
-    depth: int,
-) -> Iterator[Item | Refused]:
-    """Unpack a stream if it is compressed, then yield it or its members."""
-    name = origin.rpartition("/")[2]
-    head = stream.peek(6)
-    matching = (codec for magic, codec in _DECOMPRESSORS.items() if magic.match(head))
-    decompressor = next(matching, None)
-    if decompressor is not None:
-        plain = cast("IO[bytes]", decompressor(cast("IO[bytes]", io.BufferedReader(stream))))
-        stream = BoundedStream(plain, opening.budget)
-        seekable = path = None
-        for suffix, replacement in _SUFFIX_AFTER_UNPACKING.items():
-            if name.lower().endswith(suffix):
-                name = name[: -len(suffix)] + replacement
-                break
-    head = stream.peek(512)
-    zipped = head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
-    opaque = zipped and (name.lower().endswith(_OPAQUE) or is_epub(name, head))
-    tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512)
-    if opaque or not (zipped or tarred):
-        if opening.selection.keeps(origin):
-            yield make_item(origin, name, stream, path, opening.budget)
-    elif depth > MAX_DEPTH:
-        yield Refused(origin, "nested", "archives are opened one level deep only")
-    elif zipped:
-        members = _zip_members(seekable or spool(stream), opening.budget)
-        yield from _Archive(origin, opening).open(members, depth)
-    else:
-        members = _tar_members(io.BufferedReader(stream), opening.budget)
-        yield from _Archive(origin, opening).open(members, depth)
+@dataclass
+class _Opener:
+    """Opens one raw file, within bounds for everything inside it."""
+
+    budget: Budget
+    selection: Selection
+    members: int = 0
+
+    def open(
+        self,
+        stream: BoundedStream,
+        origin: str,
+        depth: int,
+        seekable: IO[bytes] | None = None,
+        path: Path | None = None,
+    ) -> Iterator[Item | Refused]:
+        """Unpack a stream if it is compressed, then yield it or its members."""
+        name = origin.rpartition("/")[2]
+        head = stream.peek(6)
+        matching = (codec for magic, codec in _DECOMPRESSORS.items() if magic.match(head))
+        decompressor = next(matching, None)
+        if decompressor is not None:
+            plain = cast("IO[bytes]", decompressor(cast("IO[bytes]", io.BufferedReader(stream))))
+            stream = BoundedStream(plain, self.budget)
+            seekable = path = None
+            for suffix, replacement in _SUFFIX_AFTER_UNPACKING.items():
+                if name.lower().endswith(suffix):
+                    name = name[: -len(suffix)] + replacement
+                    break
+        head = stream.peek(512)
+        zipped = head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+        opaque = zipped and (name.lower().endswith(_OPAQUE) or is_epub(name, head))
+        tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512)
+        if opaque or not (zipped or tarred):
+            if self.selection.keeps(origin):
+                yield make_item(origin, name, stream, path, self.budget)
+        elif depth > MAX_DEPTH:
+            yield Refused(origin, "nested", "archives are opened one level deep only")
+        elif zipped:
+            members = _zip_members(seekable or spool(stream), self.budget)
+            yield from self.open_members(origin, members, depth + 1)
+        else:
+            members = _tar_members(io.BufferedReader(stream), self.budget)
+            yield from self.open_members(origin, members, depth + 1)
+
+    def open_members(
+        self, archive: str, members: Iterable[_Member], depth: int
+    ) -> Iterator[Item | Refused]:
+        """Yield what the selected members of an archive hold, and those that are refused.
+
+        A repeated name is numbered: `a`, `a#2`.
+        """
+        counts = Counter[str]()
+        for name, is_folder, content in members:
+            self.members += 1
+            if self.members > MAX_MEMBERS:
+                raise DamagedError("bomb", f"it holds more than {MAX_MEMBERS:,} members")
+            # A header of a tar file may give all members the same long name.
+            self.budget.take(len(name))
+            unsafe = is_unsafe_path(name)
+            if is_folder or (is_hidden(name) and not unsafe):
+                continue
+            inner = "/".join(part for part in name.split("/") if part not in ("", "."))
+            origin = f"{archive}!/{printable_name(inner)}"
+            counts[origin] += 1
+            if counts[origin] > 1:
+                origin = f"{origin}#{counts[origin]}"
+                # Another member may have that name already.
+                while origin in counts:
+                    origin += "'"
+                counts[origin] = 1
+            if not self.selection.opens(origin):
+                continue
+            if unsafe:
+                detail = "its name is absolute, or leads out of the archive"
+                yield Refused(origin, "unsafe-path", detail)
+            elif isinstance(content, tuple):
+                yield Refused(origin, *content)
+            else:
+                try:
+                    yield from self.open(content, origin, depth)
+                except DamagedError as damage:
+                    if damage.reason == "bomb":
+                        raise
+                    yield Refused(origin, damage.reason, damage.detail)
 
 
 def _zip_members(file: IO[bytes], budget: Budget) -> Iterator[_Member]:
     """Yield the members of a zip file in the order of its table of contents."""
     try:
-        zip_file = open_zip(file)
+        # zipfile has no other way to tell the size before it reads the table of contents.
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
+        # ZipFile refuses a size that damage has made longer than the file.
+        if MAX_ZIP_DIRECTORY < size <= file.seek(0, io.SEEK_END):
+            detail = f"its table of contents is longer than {MAX_ZIP_DIRECTORY >> 20} MB"
+            raise DamagedError("too-large", detail)
+        zip_file = zipfile.ZipFile(file)
     except ZIP_ERRORS as error:
         detail = "a cut-off zip file has lost its table of contents, and cannot be read"
         raise DamagedError("damaged", f"{error}: {detail}") from None
@@ -233,21 +227,6 @@ def _zip_members(file: IO[bytes], budget: Budget) -> Iterator[_Member]:
                     continue
                 with data:
                     yield name, is_folder, BoundedStream(data, budget)
-
-
-def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """Open a zip file whose directory fits into memory.
-
-    Raises DamagedError for a longer one than MAX_ZIP_DIRECTORY, one of ZIP_ERRORS for damage.
-    """
-    # zipfile has no other way to tell the size before it reads the directory.
-    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    size = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
-    # ZipFile refuses a size that damage has made longer than the file.
-    if MAX_ZIP_DIRECTORY < size <= file.seek(0, io.SEEK_END):
-        detail = f"its table of contents is longer than {MAX_ZIP_DIRECTORY >> 20} MB"
-        raise DamagedError("too-large", detail)
-    return zipfile.ZipFile(file)
 
 
 def _tar_members(stream: IO[bytes], budget: Budget) -> Iterator[_Member]:

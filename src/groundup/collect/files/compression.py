@@ -71,8 +71,7 @@ class Bzip2Stream:
             try:
                 more = read_some(self._source, _BZIP2_CHUNK)
             except Exception as error:
-                self._damage = error
-                break
+                self._damage, more = error, b""
             if not more:
                 break
             search_from, held = max(1, len(held) - _BZIP2_START_BYTES), held + more
@@ -116,8 +115,10 @@ class Bzip2Stream:
     def _unpack_in_steps(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Yield what streams unpack to in small steps, so that damage costs few bytes before it."""
         stream = bz2.BZ2Decompressor()
-        # Short, because what follows the end of a stream is copied for each stream in it.
-        for packed in _cut(pieces, _BZIP2_STEP):
+        cuts = ((piece, start) for piece in pieces for start in range(0, len(piece), _BZIP2_STEP))
+        for piece, start in cuts:
+            # Short, because what follows the end of a stream is copied for each stream in it.
+            packed = piece[start : start + _BZIP2_STEP]
             # Files on tape end in zeros.
             rest = packed.lstrip(b"\0") if stream.eof else packed
             while rest or not (stream.needs_input or stream.eof):
@@ -131,13 +132,6 @@ class Bzip2Stream:
             raise self._damage
         if not stream.eof:
             raise EOFError("it ends inside a bzip2 stream")
-
-
-def _cut(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Yield pieces cut into parts of up to `size` bytes."""
-    for piece in pieces:
-        for start in range(0, len(piece), size):
-            yield piece[start : start + size]
 
 
 def _unpack_whole(piece: bytes) -> bytes:

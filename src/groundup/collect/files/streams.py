@@ -73,7 +73,6 @@ def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
         return
 
     def expire(signum: int, frame: FrameType | None) -> None:
-        """End the block."""
         raise TooLongError(f"it took longer than {RECORD_SECONDS:.0f} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
@@ -89,9 +88,8 @@ def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
 def memory_limit(growth: int) -> Iterator[None]:
     """Let the block allocate at most `growth` bytes more than the process has; Linux only.
 
-    For libraries that allocate what a file tells them to.
-
-    Raises DamagedError if the block needs more.
+    For libraries that allocate what a file tells them to. Raises DamagedError if the block needs
+    more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = psutil.Process().memory_info().vms + growth
@@ -146,15 +144,13 @@ class BoundedStream(io.RawIOBase):
 
     def peek(self, count: int) -> bytes:
         """Return the next `count` bytes, or fewer at the end, without consuming them."""
-        while len(self._peeked) < count and self._damage is None:
-            try:
-                chunk = self._pull(BUFFER)
-            except DamagedError as damage:
-                self._damage = damage
-                break
-            if not chunk:
-                break
-            self._peeked += chunk
+        try:
+            while len(self._peeked) < count and self._damage is None:
+                if not (chunk := self._pull(BUFFER)):
+                    break
+                self._peeked += chunk
+        except DamagedError as damage:
+            self._damage = damage
         return self._peeked[:count]
 
     def readinto(self, target: Any) -> int:
@@ -213,8 +209,7 @@ def make_item(
     budget: Budget | None = None,
 ) -> Item:
     """Return an item over a bounded stream; without a budget it has that of a file of 0 bytes."""
-    head = bounded.peek(HEAD)
-    budget = budget or Budget.of(0)
+    head, budget = bounded.peek(HEAD), budget or Budget.of(0)
     return Item(origin, name, io.BufferedReader(bounded, BUFFER), head, path, budget=budget)
 
 

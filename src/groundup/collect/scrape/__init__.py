@@ -9,6 +9,7 @@ and an address that gave no page stays listed until it is retried on demand.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from groundup.collect.scrape.warc_store import WarcStore
 from groundup.recipe import Source, default_name
 from groundup.runtime.fetch.download import cache_root, cannot_write, locked_folder
 from groundup.runtime.fetch.https import StoppedError
-from groundup.runtime.progress import Progress, progress, say
+from groundup.runtime.progress import progress, say
 from groundup.runtime.workers.map import map_threads
 
 SCHEME = "scrape:"
@@ -92,9 +93,9 @@ def _folder(source: Source, root: Path) -> Path:
 
 
 def _by_host(pages: Sequence[str]) -> dict[str, list[str]]:
-    by_host: dict[str, list[str]] = {}
+    by_host = defaultdict[str, list[str]](list)
     for page in pages:
-        by_host.setdefault(host_of(page), []).append(page)
+        by_host[host_of(page)].append(page)
     return by_host
 
 
@@ -105,15 +106,12 @@ def _fetch_pages(
     stores: Mapping[str, WarcStore],
 ) -> None:
     """Fetch the pages that are missing, many hosts in parallel."""
-    to_fetch = {
-        host: missing
-        for host, pages in by_host.items()
-        if (missing := _missing(pages, stores[host]))
-    }
+    missing = {host: _missing(pages, stores[host]) for host, pages in by_host.items()}
+    to_fetch = {host: pages for host, pages in missing.items() if pages}
     if not to_fetch:
         return
-    count = sum(map(len, to_fetch.values()))
-    seconds = max(map(len, to_fetch.values())) * source.delay
+    counts = [len(pages) for pages in to_fetch.values()]
+    count, seconds = sum(counts), max(counts) * source.delay
     duration = f"{seconds / 3600:,.1f} h"
     if seconds < 5400:
         duration = f"{seconds:,.0f} s" if seconds < 90 else f"{seconds / 60:,.0f} min"
@@ -122,27 +120,22 @@ def _fetch_pages(
         f" this takes at least {duration}, {source.delay:g} s between requests"
     )
     with progress(f"fetching {source.name}", count, "page") as bar:
-        map_threads(
-            lambda host: _fetch_host(crawler, to_fetch[host], stores[host], bar),
-            to_fetch,
-            PARALLEL_HOSTS,
-            crawler.end,
-        )
+
+        def fetch_host(host: str) -> None:
+            for page in to_fetch[host]:
+                try:
+                    stores[host].add(page, crawler.fetch(page))
+                except NoPageError as error:
+                    stores[host].add(page, error)
+                except StoppedError:
+                    return
+                bar.add(1, stores[host].name)
+            stores[host].flush()
+
+        map_threads(fetch_host, to_fetch, PARALLEL_HOSTS, crawler.end)
     missed = sum(len(store.missed) for store in stores.values())
     if missed:
         say(
             f'source "{source.name}": {missed:,} addresses gave no page; they are listed, and'
             " `--redo collect` tries them again"
         )
-
-
-def _fetch_host(crawler: Crawler, pages: Sequence[str], store: WarcStore, bar: Progress) -> None:
-    for page in pages:
-        try:
-            store.add(page, crawler.fetch(page))
-        except NoPageError as error:
-            store.add(page, error)
-        except StoppedError:
-            return
-        bar.add(1, store.name)
-    store.flush()

@@ -71,7 +71,7 @@ class FetchedPage:
     head: bytes  # status line and headers, as they were sent
     body: bytes  # as sent: chunks joined, content encoding kept
     location: str  # address that it redirects to, "" for none
-    retry_after: str  # header Retry-After, "" for none
+    wait: float  # seconds that it asks to wait, 0 for none
 
 
 class Host:
@@ -89,9 +89,8 @@ class Host:
     def get(self, url: str, types: tuple[str, ...], limit: int) -> FetchedPage:
         """Return the response to a request without its redirects, after up to TRIES tries.
 
-        Raises:
-            NoPageError: there is none; transient errors count against the host.
-            StoppedError: the crawl is being stopped.
+        Raises NoPageError if there is none, which counts against the host if the error is
+        transient, and StoppedError if the crawl is being stopped.
         """
         with self._request_lock:
             if self._given_up:
@@ -150,8 +149,7 @@ class Host:
             detail = f"it took longer than {PAGE_SECONDS:.0f} s"
             raise self._count_failure(NoPageError("timeout", detail))
         if page.status in _TRANSIENT_STATUSES:
-            wait = _retry_seconds(page.retry_after)
-            raise _TransientError("http-status", str(page.status), wait)
+            raise _TransientError("http-status", str(page.status), page.wait)
         return page
 
     def _count_failure(self, failure: NoPageError) -> NoPageError:
@@ -197,9 +195,9 @@ def _read_response(
     if response.has_redirect_location:
         with suppress(ValueError):
             location = urljoin(url, response.headers["location"]).partition("#")[0]
-    retry_after = response.headers.get("retry-after", "")
     head, body = b"\r\n".join(lines), b"".join(parts)
-    return FetchedPage(url, response.status_code, head, body, location, retry_after)
+    wait = _retry_seconds(response.headers.get("retry-after", ""))
+    return FetchedPage(url, response.status_code, head, body, location, wait)
 
 
 def _retry_seconds(retry_after: str) -> float:
@@ -243,8 +241,7 @@ class Crawler:
         for _ in range(MAX_REDIRECTS + 1):
             host = self._host(url)
             rules = self._rules(host, url)
-            forbidden = rules.forbids(url)
-            if forbidden:
+            if forbidden := rules.forbids(url):
                 raise NoPageError("robots", forbidden)
             if types == PAGE_TYPES and rules.forbids_training(url):
                 raise NoPageError("opt-out", "robots.txt keeps it out of training data")
@@ -262,8 +259,8 @@ class Crawler:
     def _host(self, url: str) -> Host:
         name = host_of(url)
         if not name:
-            detail = f"{https.redact_url(url)[:300]} is no address of a page"
-            raise NoPageError("no-address", detail)
+            what = f"{https.redact_url(url)[:300]} is no address of a page"
+            raise NoPageError("no-address", what)
         with self._hosts_lock:
             if name not in self._hosts:
                 self._hosts[name] = Host(self.user_agent, self.delay, self.stop)
@@ -296,8 +293,7 @@ class Crawler:
                 rules = Rules(closed=f"robots.txt cannot be read ({error.detail})")
             host.delay = max(host.delay, rules.delay)
             if host.delay > MAX_WAIT_SECONDS:
-                why = f"robots.txt asks for {host.delay:,.0f} s between requests"
-                rules = Rules(closed=why)
+                rules = Rules(closed=f"robots.txt asks for {host.delay:,.0f} s between requests")
             host.rules = rules
             return rules
 

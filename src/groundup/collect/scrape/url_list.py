@@ -13,6 +13,7 @@ What each sitemap named is kept in `sitemaps/HASH.json` of the scrape's folder.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,8 +76,8 @@ def read_list(path: str, root: Path) -> list[ListEntry]:
     except OSError as error:
         what = f"the list of addresses cannot be read: {error.strerror}"
         raise SourceError(f"{file}: {what}; correct its path in the recipe") from None
-    lines = [line.strip() for line in lines]
-    entries = [_parse_entry(line) for line in lines if line and not line.startswith("#")]
+    stripped = filter(None, map(str.strip, lines))
+    entries = [_parse_entry(line) for line in stripped if not line.startswith("#")]
     if not entries:
         raise SourceError(f"{file}: it names no address; write one per line")
     return entries
@@ -97,9 +98,7 @@ def read_sitemap(body: bytes, address: str = "") -> Sitemap:
     from lxml import etree
 
     bounds: Any = dict.fromkeys(("resolve_entities", "load_dtd", "huge_tree"), False)
-    reason = detail = ""
-    data = gunzip(body, MAX_SITEMAP_BYTES)
-    reader = _SitemapReader()
+    data, reader, reason, detail = gunzip(body, MAX_SITEMAP_BYTES), _SitemapReader(), "", ""
     # It builds no tree: 50 MB of small elements would take 2 GB.
     parser = etree.XMLParser(target=reader, no_network=True, **bounds)
     try:
@@ -122,12 +121,9 @@ class _SitemapReader:
     """Collects the addresses of a sitemap while lxml parses it."""
 
     def __init__(self) -> None:
-        self.pages: list[str] = []
-        self.sitemaps: list[str] = []
-        # Whether it names more than MAX_ADDRESSES.
-        self.is_full = False
-        self._open: list[str] = []
-        self._text: list[str] = []
+        self.pages, self.sitemaps = list[str](), list[str]()
+        self.is_full = False  # whether it names more than MAX_ADDRESSES
+        self._open, self._text = list[str](), list[str]()
 
     def start(self, tag: str, attributes: Any) -> None:
         """An element begins."""
@@ -163,11 +159,9 @@ class UrlList:
     """The pages of a list, as far as they are known."""
 
     folder: Path
-    # Fetches sitemaps; without it only those of earlier scrapes are known.
-    crawler: Crawler | None = None
+    crawler: Crawler | None = None  # without it only sitemaps of earlier scrapes are known
     bar: Progress | None = None  # counts fetched sitemaps
-    # Addresses and sitemaps that give no pages.
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)  # addresses that give no pages
     unread_sitemaps: int = 0  # number of sitemaps that were not fetched
     visited: set[str] = field(default_factory=set)  # sitemaps that were asked for
 
@@ -177,23 +171,23 @@ class UrlList:
         """Fetch the sitemaps of many sites in parallel, about as far as `pages` will need them."""
         if self.crawler is None:
             return
-        by_site: dict[str, list[ListEntry]] = {}
+        by_site = defaultdict[str, list[ListEntry]](list)
         for entry in entries:
             if entry.is_sitemap and host_of(entry.address):
-                by_site.setdefault(host(entry.address), []).append(entry)
+                by_site[host(entry.address)].append(entry)
         sites, pages, visited = list(by_site.values()), 0, set[str]()
         # Of a long list the first sites may be enough.
         while sites and pages <= max_pages:
             batch, sites = sites[:PARALLEL_HOSTS], sites[PARALLEL_HOSTS:]
             lists = [UrlList(self.folder, self.crawler, self.bar, visited=visited) for _ in batch]
-            pages += sum(
-                map_threads(
-                    lambda task: len(task[0].pages(task[1], max_pages, retry)),
-                    list(zip(lists, batch, strict=True)),
-                    PARALLEL_HOSTS,
-                    self.crawler.end,
-                )
+            tasks = list(zip(lists, batch, strict=True))
+            counts = map_threads(
+                lambda task: len(task[0].pages(task[1], max_pages, retry)),
+                tasks,
+                PARALLEL_HOSTS,
+                self.crawler.end,
             )
+            pages += sum(counts)
 
     def pages(self, entries: Sequence[ListEntry], max_pages: int, retry: bool = False) -> list[str]:
         """Return the pages in the order of the list, each once.
@@ -221,10 +215,10 @@ class UrlList:
         if address in self.visited:
             return
         self.visited.add(address)
-        if depth > MAX_DEPTH or len(self.visited) > MAX_SITEMAPS:
+        too_deep = depth > MAX_DEPTH
+        if too_deep or len(self.visited) > MAX_SITEMAPS:
             too_many = f"there are more than {MAX_SITEMAPS:,} sitemaps"
-            too_deep = f"sitemaps nest more than {MAX_DEPTH} deep"
-            detail = too_deep if depth > MAX_DEPTH else too_many
+            detail = f"sitemaps nest more than {MAX_DEPTH} deep" if too_deep else too_many
             self.refused.append(Refused(address, "sitemaps", detail))
             return
         sitemap = self._sitemap(address, retry)
