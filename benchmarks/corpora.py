@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from groundup.collect.stage import run as collect
+from groundup.errors import SourceError
 from groundup.recipe import recipe_from
 from groundup.runtime.run import Run
 
@@ -57,6 +60,15 @@ def texts(run: Run) -> Iterator[str]:
     """Yield the collected texts, shard by shard."""
     for path in sorted((run.root / "collect" / "documents").glob("*.parquet")):
         yield from pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
+def articles(data: Path, dumps: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each dump of Wikipedia, a file or a folder below `data`, with its articles' texts."""
+    for dump in dumps:
+        source = {"name": "one", "kind": "wikipedia", "path": str(dump.relative_to(data))}
+        # A dump of redirects has no articles.
+        with tempfile.TemporaryDirectory() as root, suppress(SourceError):
+            yield dump, list(texts(collected(data, Path(root), [source])))
 
 
 def sample(data: Path, root: Path) -> list[str]:

@@ -19,7 +19,7 @@ import json
 import random
 import subprocess
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,12 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import dedup_peers, filter_peers
-from benchmarks.corpora import collected, pieces, texts
+from benchmarks.corpora import articles, collected, pieces, texts
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result, seconds
 from benchmarks.wikitext import code_of
 from groundup.artifacts.arrays import Array
 from groundup.artifacts.document import DOCUMENT
-from groundup.errors import SourceError
 from groundup.recipe import Refine
 from groundup.refine.clean.pipeline import clean_texts
 from groundup.refine.filter import language
@@ -115,7 +114,7 @@ def measure() -> dict[str, object] | None:
         for name, keep in kept.items()
     }
     figures |= dict(speeds(documents, theirs))
-    figures |= dict(dropped_articles(articles(data)))
+    figures |= dict(dropped_articles(cleaned_articles(data)))
     return result(__doc__, figures)
 
 
@@ -180,18 +179,12 @@ def verdict(
     ).reason
 
 
-def articles(data: Path) -> dict[str, list[str]]:
+def cleaned_articles(data: Path) -> dict[str, list[str]]:
     """Return the cleaned texts of articles by the language of their dump."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(path for pattern in DUMPS for path in data.glob(pattern)):
-        source = {"name": "one", "kind": "wikipedia", "path": str(path.relative_to(data))}
-        with tempfile.TemporaryDirectory() as root:
-            try:
-                read = list(texts(collected(data, Path(root), [source])))
-            except SourceError:  # A dump of redirects.
-                continue
-        long = [text for text in cleaned(read).to_pylist() if len(text) >= ARTICLE]
-        found.setdefault(code_of(path), []).extend(long)
+    found = defaultdict[str, list[str]](list)
+    dumps = sorted(path for pattern in DUMPS for path in data.glob(pattern))
+    for path, read in articles(data, dumps):
+        found[code_of(path)] += [t for t in cleaned(read).to_pylist() if len(t) >= ARTICLE]
     return {code: part for code, part in sorted(found.items()) if part}
 
 

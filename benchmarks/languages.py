@@ -20,12 +20,11 @@ from pathlib import Path
 import py3langid
 import pyarrow as pa
 
-from benchmarks.corpora import collected
+from benchmarks.corpora import articles, collected
 from benchmarks.corpora import texts as texts_of
 from benchmarks.filters import cleaned, verdict
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, peer, result, seconds
-from groundup.errors import SourceError
 from groundup.recipe import MEMBERS
 from groundup.refine.filter import language
 
@@ -56,22 +55,16 @@ def measure() -> dict[str, object] | None:
         "documents": {name: documents(part) for name, part in lines.items()},
     }.items():
         figures |= compare(kind, texts)
-    for kind, pages in (("articles", articles(data)), ("news", news(lines))):
+    for kind, pages in (("articles", article_pages(data)), ("news", news(lines))):
         figures |= dict(dropped(kind, pages))
     figures |= dict(named_books(data))
     return result(__doc__, figures)
 
 
-def articles(data: Path) -> Lines:
+def article_pages(data: Path) -> Lines:
     """Return pages of prose from Wikipedia, by its language."""
     pages: Lines = {}
-    for folder in sorted(data.glob("wikipedia/minidumps/*")):
-        source = {"name": "one", "kind": "wikipedia", "path": str(folder.relative_to(data))}
-        with tempfile.TemporaryDirectory() as root:
-            try:
-                found = list(texts_of(collected(data, Path(root), [source])))
-            except SourceError:  # A dump of redirects.
-                continue
+    for folder, found in articles(data, sorted(data.glob("wikipedia/minidumps/*"))):
         pages[folder.name] = [page for text in found for page in prose_pages(text)]
     return {name: found for name, found in pages.items() if found}
 

@@ -32,8 +32,6 @@ _TYPE_NAMES = {
     "float": "a number",
     "bool": "true or false",
 }
-
-
 # Far beyond any recipe; the parser of the standard library is quadratic in nested keys.
 MAX_TOML_BYTES, MAX_KEY_DEPTH = 1 << 20, 100
 # Above this a float cannot tell whole numbers apart, and no setting is that large.
@@ -84,8 +82,7 @@ def key_of(field: dataclasses.Field[Any]) -> str:
 def decode(cls: type[Any], table: Any, where: str) -> Any:
     """Build the settings class `cls` from a TOML table.
 
-    Raises:
-        RecipeError: with `where`, the key, what is wrong with it and the nearest known key.
+    Raises RecipeError with `where`, the key, what is wrong with it and the nearest known key.
     """
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where}: expected a table, found {type(table).__name__}")
@@ -124,9 +121,8 @@ def _decode_value(hint: Any, value: Any, where: str) -> Any:
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise RecipeError(f"{where}: expected a table, found {_shown(value)}")
-        return {
-            key: _decode_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()
-        }
+        inner = arguments[1]
+        return {key: _decode_value(inner, item, f"{where}.{key}") for key, item in value.items()}
     if origin in (Literal, types.UnionType, typing.Union):
         return _decode_choice((hint,) if origin is Literal else arguments, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

@@ -32,7 +32,7 @@ from groundup.collect.readers.chat_layouts import find_messages
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import record_text
-from groundup.collect.sources import RawFile, list_source
+from groundup.collect.sources import list_source
 from groundup.errors import SourceError
 from groundup.recipe import Source, clean_name
 
@@ -245,16 +245,25 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: there is no such folder")
-    listing = list_source(Source(path=".", name="survey"), folder)
-    files, top = [file for file in listing.files if file.origin != own], folder.resolve().name
-    projects = project_roots(file.origin for file in files)
-    suggested = _suggest("", _detect_files(files, top), projects)
-    if not suggested:
+    raw = list_source(Source(path=".", name="survey"), folder).files
+    files, top = [], folder.resolve().name
+    seen = defaultdict[tuple[str, str], Counter[Detection]](Counter)
+    for file in (file for file in raw if file.origin != own):
+        parent, _, name = file.origin.rpartition("/")
+        match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name.lower())
+        suffix = match[0] if match else ""
+        votes = seen[parent, suffix]
+        detection = next(iter(votes), None)
+        if detection is None or len(votes) > 1 or votes.total() < SAMPLE_FILES:
+            detection = detect_kind(file.path, f"{top}/{file.origin}")
+            votes[detection] += 1
+        files.append(_File(file.origin, suffix, file.size, detection))
+    if not files:
         raise SourceError(f"{folder}: nothing in it can be read")
     # A name is the path, and the kind where that is not enough.
-    names: Counter[str] = Counter()
-    named = []
-    for source in sorted(suggested, key=lambda source: (source.path, source.kind)):
+    names, named = Counter[str](), []
+    projects = project_roots(file.origin for file in files)
+    for source in sorted(_suggest("", files, projects), key=lambda part: (part.path, part.kind)):
         path = source.path.removesuffix("/*").strip("*.") or top
         name = clean_name(path).strip("-.")[:60] or source.kind
         name = f"{name}-{source.kind}" if names[name] else name
@@ -262,24 +271,6 @@ def suggest_sources(folder: Path, own: str = "") -> list[SuggestedSource]:
         unique = name if names[name] == 1 else f"{name}-{names[name]}"
         named.append(replace(source, name=unique))
     return named
-
-
-def _detect_files(files: Sequence[RawFile], top: str) -> list[_File]:
-    """Return the files below a folder called `top` with their kinds; see SAMPLE_FILES."""
-    detected = []
-    seen = defaultdict[tuple[str, str], Counter[Detection]](Counter)
-    for file in files:
-        folder, _, name = file.origin.rpartition("/")
-        match = re.search(r"\.[a-z]\w{0,9}(?:\.(?:gz|bz2|xz|zst))?$", name.lower())
-        suffix = match[0] if match else ""
-        votes = seen[folder, suffix]
-        if len(votes) == 1 and votes.total() >= SAMPLE_FILES:
-            detection = next(iter(votes))
-        else:
-            detection = detect_kind(file.path, f"{top}/{file.origin}")
-            votes[detection] += 1
-        detected.append(_File(file.origin, suffix, file.size, detection))
-    return detected
 
 
 def _suggest(

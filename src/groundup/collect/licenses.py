@@ -15,9 +15,7 @@ _PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _TABLES["pat
 _PROJECT_FILES = frozenset(_TABLES["projects"]["files"].split())
 # Debian packages: the one license file lies far from the files that it covers (Policy 12.5).
 _DEBIAN_COPYRIGHT = re.compile(r"(.*!)/(?:.*/)?usr/share/doc/[^/]+/copyright")
-_ARCHIVE_SUFFIX = re.compile(
-    r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$", re.IGNORECASE
-)
+_ARCHIVE_SUFFIX = re.compile(r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|whl|egg|gem|crate)$", re.I)
 # A license is short; longer texts quote others.
 LICENSE_BYTES = 1 << 16
 
@@ -44,9 +42,7 @@ def project_roots(paths: Iterable[str]) -> frozenset[str]:
         for path in paths
         if is_license_file(path) or path.rpartition("/")[2].lower() in _PROJECT_FILES
     }
-    return frozenset(
-        folder for folder in folders if not any(parent in folders for parent in _parents(folder))
-    )
+    return frozenset(folder for folder in folders if folders.isdisjoint(_parents(folder)))
 
 
 def _parents(folder: str) -> list[str]:
@@ -57,10 +53,8 @@ def _parents(folder: str) -> list[str]:
 def project_root(path: str, roots: frozenset[str]) -> str:
     """Return the project root that a path lies in; without one, its first folder."""
     folder = path.rpartition("/")[0]
-    for parent in [*_parents(folder), folder]:
-        if parent in roots:
-            return parent
-    return path.partition("/")[0] if "/" in path else ""
+    above = (parent for parent in [*_parents(folder), folder] if parent in roots)
+    return next(above, path.partition("/")[0] if "/" in path else "")
 
 
 def project_licenses(paths: Sequence[str], licenses: Mapping[str, str]) -> dict[str, str]:

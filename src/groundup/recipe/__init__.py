@@ -88,9 +88,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         table = parse_toml(path.read_bytes(), str(path))
     except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: there is no such recipe; `groundup init DIR` writes one"
-        ) from None
+        what = "there is no such recipe; `groundup init DIR` writes one"
+        raise RecipeError(f"{path}: {what}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     for text in overrides:

@@ -94,11 +94,9 @@ class Source:
         except LookupError:
             is_text = False
         check(is_text, f'encoding "{self.encoding}" is not one that Python knows')
-        check(
-            len(self.include) + len(self.exclude) <= MAX_PATTERNS,
-            f"include and exclude have more than {MAX_PATTERNS:,} patterns, and every file is"
-            " compared with each; put the files into folders",
-        )
+        few = len(self.include) + len(self.exclude) <= MAX_PATTERNS
+        message = f"include and exclude have more than {MAX_PATTERNS:,} patterns"
+        check(few, f"{message}, and every file is compared with each; put the files into folders")
         check(0 <= self.delay <= 300, f"delay {self.delay} must lie between 0 and 300 seconds")
         check(self.max_pages >= 1, f"max_pages {self.max_pages} must be at least 1")
         agent = re.fullmatch(r"[!-~][ -~]{0,199}", self.user_agent)
@@ -304,8 +302,8 @@ class Train:
             check(0 < getattr(self, name) < 100, f"{name} must lie between 0 and 100")
         few = self.steps == "auto" or self.steps <= 1_000_000_000
         check(few, f"steps {self.steps} is more than a thousand million")
-        check(self.warmup_steps >= 0, "warmup_steps must not be negative")
-        check(self.sample_seconds >= 0, "sample_seconds must not be negative")
+        for name in ("warmup_steps", "sample_seconds"):
+            check(getattr(self, name) >= 0, f"{name} must not be negative")
         message = f"guard {self.guard} must be 0, or at least 4: honest steps differ by as much"
         check(self.guard == 0 or self.guard >= 4, message)
         check(0 <= self.weight_decay <= 100, "weight_decay must lie between 0 and 100")
@@ -427,11 +425,8 @@ class Recipe:
         check_name(self.name)
         check(self.name.strip(".") != "", f'name "{self.name}" is no name for a folder')
         check(0 <= self.seed < 2**63, "seed must lie between 0 and 2^63")
-        has_tokenizer = self.model.base and self.tokenize.vocab_size != "auto"
-        check(
-            not has_tokenizer,
-            "[tokenize] vocab_size: [model] from brings its own tokenizer; leave it out",
-        )
+        own = not self.model.base or self.tokenize.vocab_size == "auto"
+        check(own, "[tokenize] vocab_size: [model] from brings its own tokenizer; leave it out")
         names = [source.name for source in self.source]
         for name in names:
             message = f'two sources are called "{name}"; give one of them name = "..."'
@@ -462,11 +457,7 @@ def default_name(path: str) -> str:
     if path.startswith("pypi:"):
         package = re.split(r"[=/]", path.removeprefix("pypi:"))[0]
         return clean_name(package)[:80] or "source"
-    path = path.removeprefix("scrape:")
-    plain = [
-        part
-        for part in re.split(r"[/\\]", path.rsplit("://", maxsplit=1)[-1])
-        if part and not re.search(r"[*?\[]", part)
-    ]
+    parts = re.split(r"[/\\]", path.removeprefix("scrape:").rsplit("://", maxsplit=1)[-1])
+    plain = [part for part in parts if part and not re.search(r"[*?\[]", part)]
     stem = clean_name(plain[-1] if plain else "source").strip("-.")
     return (re.sub(r"(\.[A-Za-z]\w{0,4}){1,2}$", "", stem) or stem or "source")[:80]

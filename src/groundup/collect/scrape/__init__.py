@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from groundup.collect.files.archives import Refused
@@ -39,7 +40,8 @@ def scrape(
     """
     entries, folder = read_list(source.path.removeprefix(SCHEME), root), _folder(source, root)
     try:
-        with locked_folder(folder), Crawler(source.user_agent, source.delay) as crawler:
+        crawler = Crawler(source.user_agent, source.delay)
+        with locked_folder(folder), closing(crawler):
             with progress(f"sitemaps of {source.name}", 0, "sitemap") as bar:
                 url_list = UrlList(folder, crawler, bar)
                 url_list.prefetch_sitemaps(entries, source.max_pages, retry)
@@ -132,7 +134,7 @@ def _fetch_pages(
                 bar.add(1, stores[host].name)
             stores[host].flush()
 
-        map_threads(fetch_host, to_fetch, PARALLEL_HOSTS, crawler.end)
+        map_threads(fetch_host, to_fetch, PARALLEL_HOSTS, crawler.close)
     missed = sum(len(store.missed) for store in stores.values())
     if missed:
         say(

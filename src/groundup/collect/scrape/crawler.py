@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from groundup.collect.files.compression import gunzip
@@ -214,21 +214,12 @@ def _retry_seconds(retry_after: str) -> float:
 
 
 class Crawler:
-    """Fetches pages of many hosts; thread-safe, with one request per host at a time.
-
-    As a context manager it stops all requests at the end of its block.
-    """
+    """Fetches pages of many hosts; thread-safe, with one request per host at a time."""
 
     def __init__(self, user_agent: str, delay: float) -> None:
         self.user_agent, self.delay, self.stop = user_agent, delay, threading.Event()
         self._hosts: dict[str, Host] = {}
         self._hosts_lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.end()
 
     def fetch(
         self, url: str, types: tuple[str, ...] = PAGE_TYPES, limit: int = MAX_PAGE_BYTES
@@ -297,7 +288,7 @@ class Crawler:
             host.rules = rules
             return rules
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Make requests that wait or read stop with StoppedError."""
         self.stop.set()
         for host in list(self._hosts.values()):

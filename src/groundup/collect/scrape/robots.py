@@ -32,18 +32,14 @@ MAX_ROBOTS_BYTES = 500 << 10
 _OPT_OUTS = frozenset(("noai", "noindex", "noarchive", "none"))
 # Rules of X-Robots-Tag that have a value; other names before a colon are robots.
 _VALUED = frozenset(("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"))
-_NO_TRAINING = re.compile(
-    r"(?<![\w-])(?:ai-train\s*=\s*no|train-ai\s*=\s*n)(?![\w-])", re.IGNORECASE
-)
-_TRAINING = re.compile(r"(?<![\w-])(?:ai-train|train-ai)\s*=", re.IGNORECASE)
+_NO_TRAINING = re.compile(r"(?<![\w-])(?:ai-train\s*=\s*no|train-ai\s*=\s*n)(?![\w-])", re.I)
+_TRAINING = re.compile(r"(?<![\w-])(?:ai-train|train-ai)\s*=", re.I)
 _SIGNAL_HEADERS = ("content-signal", "content-usage")
 # A <meta> is looked for in this much of a page.
 _HEAD_BYTES = 256 << 10
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_META = re.compile(r"<meta\b([^<>]{0,1000})>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(
-    r"\b(name|content)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE
-)
+_META = re.compile(r"<meta\b([^<>]{0,1000})>", re.I)
+_ATTRIBUTE = re.compile(r"\b(name|content)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.I)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ class UrlList:
                 lambda task: len(task[0].pages(task[1], max_pages, retry)),
                 tasks,
                 PARALLEL_HOSTS,
-                self.crawler.end,
+                self.crawler.close,
             )
             pages += sum(counts)
 
