@@ -236,7 +236,7 @@ def test_unfit_nodes_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     cluster.token = tmp_path / "seen-1"
     cluster.token.touch()
-    required = vars(cluster.requirements())
+    required = cluster.requirements()
     assert ray.check_node(required) == ""
     assert "has other source files" in ray.check_node(required | {"source_digest": "0"})
     assert ray.check_node(

@@ -48,10 +48,8 @@ def locked(root: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-            raise StoreError(
-                f"{root}: {holder or 'another process'} is working in this run; wait for it, or"
-                " choose another --out"
-            ) from None
+            who = f"{holder or 'another process'} is working in this run"
+            raise StoreError(f"{root}: {who}; wait for it, or choose another --out") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
@@ -88,9 +86,8 @@ def check_directory(root: Path) -> None:
 def require_run(root: Path) -> None:
     """Raise StoreError unless a run was started in a directory."""
     if not (root / LOCK).exists():
-        raise StoreError(
-            f"{root}: there is no run here; `groundup run RECIPE --out {root}` makes one"
-        )
+        makes = f"`groundup run RECIPE --out {root}` makes one"
+        raise StoreError(f"{root}: there is no run here; {makes}")
 
 
 def write_lock(
@@ -142,10 +139,8 @@ def load_lock(root: Path) -> Recipe:
     """Return the recipe that a run directory was made by; StoreError if `root` is none."""
     table = _read_lock(root / LOCK)
     if table is None:
-        raise StoreError(
-            f"{root}: there is no run here ({LOCK} is missing or damaged); `groundup run RECIPE"
-            f" --out {root}` makes one"
-        )
+        why = f"there is no run here ({LOCK} is missing or damaged)"
+        raise StoreError(f"{root}: {why}; `groundup run RECIPE --out {root}` makes one")
     for resolved in ("machine", "weights", "places"):
         table.pop(resolved, None)
     folder = (root / str(table.pop("root", "."))).resolve()

@@ -109,14 +109,10 @@ class BuildStep:
         key_only: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> Job:
-        """Return the job that builds one artifact of this step.
+        """Return the job that builds the artifact of this name from `inputs` (name → content).
 
-        Args:
-            artifact: name among the artifacts of the step.
-            inputs: name → content of what the function reads.
-            size: what progress counts, such as bytes.
-            key_only: settings that are no argument, such as the version of a library.
-            arguments: of the function, else TypeError; marked where the key differs.
+        `key_only` are settings that are no argument, such as the version of a library. Raises
+        TypeError if `arguments` are not those of the function.
         """
         values, settings = {}, dict[str, Any]()
         for name, argument in arguments.items():
@@ -173,15 +169,24 @@ class Run:
     ) -> Iterator[Run]:
         """Open a run directory for writing: lock it, empty its staging area, start its workers.
 
-        Args:
-            workers: local processes for data stages; by default the number of cores.
-            ray: address of a Ray cluster whose nodes do the data stages instead.
-            shared: what every node of the cluster must see besides the run directory, by title.
+        Data stages use local `workers`, by default one a core, or those of the Ray cluster at the
+        address `ray`, whose nodes must see the run directory and what is `shared`, by title.
         """
         # Workers on other machines do not start in this folder.
         root = root.resolve() if ray else root
         with locked(root):
-            run = cls(root, recipe, make_workers(root, workers, ray, shared or {}), frozenset(redo))
+            run = cls(root, recipe, redo=frozenset(redo))
+            if ray and workers is not None:
+                here = "workers are counted on this machine, or are those of a Ray cluster"
+                raise GroundupError(f"{here}: give one of the two")
+            if ray:
+                from groundup.runtime.workers.ray import RayPool
+
+                libraries = ("python", "groundup", *DATA_LIBRARIES)
+                pool = RayPool(ray, run.store.staging, shared or {}, libraries)
+                run.workers = Workers(pool=pool)
+            else:
+                run.workers = Workers(workers or default_workers())
             # What a killed run left behind.
             run.store.clean()
             run.ledger.write("run", command=sys.argv[1:], versions=versions())
@@ -218,20 +223,15 @@ class Run:
             self.ledger.write(event, stage=name, seconds=round(seconds, 3), error=message[:500])
             raise
         seconds = round(time.perf_counter() - start, 3)
-        self.ledger.write(
-            "finished" if self.built else "fresh",
-            stage=name,
-            seconds=seconds,
-            peak_bytes=peak[0],
-            built=self.built,
-            reused=self.reused,
-        )
+        counts = {"peak_bytes": peak[0], "built": self.built, "reused": self.reused}
+        event = "finished" if self.built else "fresh"
+        self.ledger.write(event, stage=name, seconds=seconds, **counts)
         # What people see, one line a stage.
-        outcome = f"done in {seconds:.0f} s" if self.built else "fresh"
-        if not self.built and not self.reused:
-            outcome = "nothing to do"
-        if self.built and self.reused:
-            outcome += f" ({self.reused} of {self.built + self.reused} reused)"
+        outcome = "fresh" if self.reused else "nothing to do"
+        if self.built:
+            outcome = f"done in {seconds:.0f} s"
+            if self.reused:
+                outcome += f" ({self.reused} of {self.built + self.reused} reused)"
         say(f"{name:9} {outcome}")
 
     def perform_again(self, name: str, stage: Callable[[Run], None]) -> None:
@@ -329,11 +329,10 @@ class Run:
         total = self.store.discarded_seconds(stage) + seconds
         self.store.set_discarded_seconds(stage, total)
         if total > EXPENSIVE_SECONDS and stage not in self.redo:
-            raise ExpensiveError(
-                f"{self.root / stage}: {reason}, and the old result took {total / 60:.0f} minutes;"
-                f" set it back, or run with --redo {stage} (the old one moves to"
-                f" {self.root / 'aside'})"
-            )
+            cost = f"the old result took {total / 60:.0f} minutes"
+            advice = f"run with --redo {stage} (the old one moves to {self.root / 'aside'})"
+            where = self.root / stage
+            raise ExpensiveError(f"{where}: {reason}, and {cost}; set it back, or {advice}")
 
     def publish(
         self,
@@ -359,26 +358,10 @@ class Run:
 
     def discard_planned(self, stage: str, step: str | None = None) -> None:
         """Delete the artifacts of a stage, or of one of its steps; they are built again."""
-        for kind, names in self.store.plan(stage).items():
+        store = self.store
+        for kind, names in store.plan(stage).items():
             if step in (None, kind):
-                self.store.discard(
-                    self.store.artifact_path(kind, name, key) for name, key in names.items()
-                )
-
-
-def make_workers(root: Path, count: int | None, ray: str, shared: Mapping[str, Path]) -> Workers:
-    """Return the workers of the data stages: local processes, or the nodes of a Ray cluster."""
-    if not ray:
-        return Workers(count or default_workers())
-    if count is not None:
-        raise GroundupError(
-            "workers are counted on this machine, or are those of a Ray cluster: give one of"
-            " the two"
-        )
-    from groundup.runtime.workers.ray import RayPool
-
-    libraries = ("python", "groundup", *DATA_LIBRARIES)
-    return Workers(pool=RayPool(ray, Store(root).staging, shared, libraries))
+                store.discard(store.artifact_path(kind, *entry) for entry in names.items())
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

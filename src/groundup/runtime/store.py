@@ -39,14 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import StoreError
-from groundup.runtime.files import (
-    canonical,
-    content_digest,
-    file_digest,
-    flush,
-    link,
-    make_folder,
-)
+from groundup.runtime.files import canonical, content_digest, file_digest, flush, link, make_folder
 from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
@@ -170,9 +163,8 @@ def commit(
 ) -> Artifact:
     """Turn a staging folder into `target` by one rename; a folder at `target` is replaced.
 
-    Args:
-        known: digests of files that are hard links to committed files, which need no flush.
-        key: an intact artifact of this key at `target` is not replaced, but returned.
+    But an intact artifact of the same `key` there is returned. `known` are the digests of files
+    that are hard links to committed files, which need no flush.
     """
     committing = staging.with_name(staging.name + COMMITTING)
     staging.rename(committing)
@@ -261,16 +253,9 @@ class Store:
         start = time.perf_counter()
         with self.stage() as folder:
             facts = function(folder, **arguments)
-            manifest = {
-                "step": step.step,
-                "name": step.name,
-                "version": step.version,
-                "key": step.key,
-                "settings": dict(step.settings),
-                "inputs": dict(step.inputs),
-                "facts": facts,
-                "seconds": round(time.perf_counter() - start, 3),
-            }
+            parts = ("step", "name", "version", "key", "settings", "inputs")
+            manifest = {part: getattr(step, part) for part in parts}
+            manifest |= {"facts": facts, "seconds": round(time.perf_counter() - start, 3)}
             target = self.artifact_path(step.step, step.name, step.key)
             return commit(folder, target, manifest, key=step.key)
 
@@ -283,10 +268,8 @@ class Store:
         end = time.monotonic() + patience
         while not (artifact.path / MANIFEST).exists():
             if time.monotonic() > end:
-                raise StoreError(
-                    f"{artifact.path}: a worker committed it, and this machine does not see it; is"
-                    " the file system shared?"
-                )
+                why = "a worker committed it, and this machine does not see it"
+                raise StoreError(f"{artifact.path}: {why}; is the file system shared?")
             # From the run directory down: the parent folders may be unknown here, too.
             for folder in reversed(artifact.path.relative_to(self.root).parents):
                 with contextlib.suppress(FileNotFoundError):
@@ -348,9 +331,8 @@ class Store:
 
     def write_plan(self, stage: str, plan: Mapping[str, Mapping[str, str]]) -> None:
         """Write the plan, before the work, so that a kill cannot hide what the work cost."""
-        path = self.root / ".store" / stage / "plan.json"
-        make_folder(path.parent)
-        write_sealed(path, plan)
+        make_folder(self.root / ".store" / stage)
+        write_sealed(self.root / ".store" / stage / "plan.json", plan)
 
     def discarded_seconds(self, stage: str) -> float:
         """Return the seconds of work of a stage that were discarded since it was last published."""

@@ -25,9 +25,8 @@ def load_function(name: str, root: Path, what: str) -> Callable[..., Any]:
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise RecipeError(
-            f'{what} "{name}" cannot be imported: {type(error).__name__}: {error}'
-        ) from None
+        why = f"{type(error).__name__}: {error}"
+        raise RecipeError(f'{what} "{name}" cannot be imported: {why}') from None
     if not callable(function):
         raise RecipeError(f'{what} "{name}" is not a function')
     return function

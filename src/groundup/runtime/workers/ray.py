@@ -22,7 +22,6 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,22 +41,11 @@ WAIT_SECONDS = 5
 _CHECKED: set[str] = set()
 
 
-@dataclass(frozen=True)
-class NodeRequirements:
-    """What a node must have."""
-
-    token: str  # identifies the pool; a file of this name is in the staging folder
-    versions: Mapping[str, str]  # distribution → version
-    source_digest: str  # of the source files of groundup
-    paths: Mapping[str, tuple[str, int]]  # title → (path, inode) that the node must see
-    writable: str  # folder that the node must be able to write to
-
-
 def perform(required: Mapping[str, Any], call: bytes) -> tuple[str, bytes]:
     """Make a pickled call on a node, if the node meets the requirements; an empty call only checks.
 
-    Returns what is wrong with the node ("" for nothing), and the answer. `required` has the fields
-    of NodeRequirements; the class may be missing on a node.
+    Returns what is wrong with the node ("" for nothing), and the answer. `required` comes from
+    `RayPool.requirements`; it is a plain dictionary, since a node may lack the classes of groundup.
     """
     if required["token"] not in _CHECKED:
         wrong = check_node(required)
@@ -71,10 +59,8 @@ def check_node(required: Mapping[str, Any]) -> str:
     """Return in words what is wrong with this machine, "" for nothing."""
     installed = installed_versions(required["versions"])
     if not installed["groundup"]:
-        return (
-            "groundup is not installed there; run `pip install"
-            f" groundup=={required['versions']['groundup']}` on every node"
-        )
+        package = f"groundup=={required['versions']['groundup']}"
+        return f"groundup is not installed there; run `pip install {package}` on every node"
     differences = [
         f"{name} {installed[name] or 'is missing'} (here {version})"
         for name, version in required["versions"].items()
@@ -83,20 +69,16 @@ def check_node(required: Mapping[str, Any]) -> str:
     if differences:
         return f"{', '.join(differences)}; install the same versions on every node"
     if source_digest() != required["source_digest"]:
-        return (
-            f"its groundup {installed['groundup']} has other source files than the one here;"
-            " install the same one on every node"
-        )
+        other = f"its groundup {installed['groundup']} has other source files than the one here"
+        return f"{other}; install the same one on every node"
     for title, (path, inode) in required["paths"].items():
         try:
             same = Path(path).stat().st_ino == inode
         except OSError:
             same = False
         if not same:
-            return (
-                f"does not see {title}; it must lie on a file system that all nodes mount at the"
-                " same place"
-            )
+            shared = "it must lie on a file system that all nodes mount at the same place"
+            return f"does not see {title}; {shared}"
     folder = required["writable"]
     try:
         probe = Path(folder, f"mark-{uuid.uuid4().hex[:12]}")
@@ -135,20 +117,15 @@ def source_digest() -> str:
 
 
 class RayPool:
-    """The cores of a Ray cluster, connected to at first use.
-
-    Args:
-        address: `auto`, or `host:port` of the cluster.
-        writable: the run's staging folder.
-        paths: what else every node must see: title → path.
-        libraries: what every node must have in the version that is installed here.
-    """
+    """The cores of a Ray cluster, connected to at first use."""
 
     def __init__(
         self, address: str, writable: Path, paths: Mapping[str, Path], libraries: tuple[str, ...]
     ) -> None:
-        self.address, self.writable = address, writable
-        self.paths, self.libraries = paths, libraries
+        self.address = address  # `auto`, or `host:port` of the cluster
+        self.writable = writable  # the run's staging folder
+        self.paths = paths  # what else every node must see, by title
+        self.libraries = libraries  # what every node must have in the version that is here
         self.token = writable / f"seen-{uuid.uuid4().hex[:12]}"
         self.ray: Any = None
         self.cores = 0
@@ -163,7 +140,7 @@ class RayPool:
             self.ray.cloudpickle.register_pickle_by_value(module)
         self.perform = self.ray.remote(num_cpus=1, max_retries=0)(perform)
         self.token.touch()
-        self.required = vars(self.requirements())
+        self.required = self.requirements()
         # A node that dies meanwhile does not count.
         hosts = {
             node["NodeID"]: node["NodeManagerHostname"]
@@ -178,29 +155,26 @@ class RayPool:
             strategy = on_node(node_id, soft=False)
             check = self.perform.options(num_cpus=0, scheduling_strategy=strategy)
             checks[check.remote(self.required, b"")] = host
-        answered, silent = self.ray.wait(
-            list(checks), num_returns=len(checks), timeout=CHECK_SECONDS
-        )
+        n = len(checks)
+        answered, silent = self.ray.wait(list(checks), num_returns=n, timeout=CHECK_SECONDS)
         for reference in answered:
             self._outcome(reference)
         if silent:
-            raise GroundupError(
-                f"node {checks[silent[0]]}: gave no answer in {CHECK_SECONDS} seconds; see `ray"
-                " status`"
-            )
+            silence = f"gave no answer in {CHECK_SECONDS} seconds"
+            raise GroundupError(f"node {checks[silent[0]]}: {silence}; see `ray status`")
         self.cores = int(self.ray.cluster_resources().get("CPU", 0))
 
-    def requirements(self) -> NodeRequirements:
+    def requirements(self) -> dict[str, Any]:
         """Return what `check_node` compares a node with."""
         paths = {f"the run directory {self.writable.parent}": self.token}
         paths |= {f"{title} {path}": path for title, path in self.paths.items()}
-        return NodeRequirements(
-            self.token.name,
-            installed_versions(self.libraries),
-            source_digest(),
-            {title: (str(path), path.stat().st_ino) for title, path in paths.items()},
-            str(self.writable),
-        )
+        return {
+            "token": self.token.name,  # identifies the pool
+            "versions": installed_versions(self.libraries),
+            "source_digest": source_digest(),
+            "paths": {title: (str(path), path.stat().st_ino) for title, path in paths.items()},
+            "writable": str(self.writable),
+        }
 
     def has_room(self) -> bool:
         """Whether Ray has fewer calls than keep its cores busy: it never holds a whole corpus."""
@@ -260,34 +234,27 @@ def connect(address: str) -> Any:
     if head != "auto":
         host, _, port = head.rpartition(":")
         if "/" in head or not host or not port.isdecimal():
-            raise GroundupError(
-                f'--ray {head}: give "auto" on a node of the cluster, or HOST:PORT of its head;'
-                " ray:// is not supported"
-            )
+            forms = 'give "auto" on a node of the cluster, or HOST:PORT of its head'
+            raise GroundupError(f"--ray {head}: {forms}; ray:// is not supported")
         try:
             # Ray would try for minutes.
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise GroundupError(
-                f"--ray {head}: nothing answers there ({error}); `ray start --head` starts a"
-                " cluster"
-            ) from None
+            why = f"nothing answers there ({error}); `ray start --head` starts a cluster"
+            raise GroundupError(f"--ray {head}: {why}") from None
     try:
         import ray
         import ray.util.scheduling_strategies
     except ImportError:
-        raise GroundupError(
-            "--ray needs the extra `ray`: pip install 'groundup[ray]', on every node"
-        ) from None
+        why = "--ray needs the extra `ray`: pip install 'groundup[ray]', on every node"
+        raise GroundupError(why) from None
     # Ray installs its own handler of SIGTERM.
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise GroundupError(
-            f"--ray {address}: {_one_line(error)}; `ray start` makes this machine a node of a"
-            " cluster"
-        ) from None
+        advice = "`ray start` makes this machine a node of a cluster"
+        raise GroundupError(f"--ray {address}: {_one_line(error)}; {advice}") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)
