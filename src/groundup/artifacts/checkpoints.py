@@ -39,11 +39,9 @@ def best_step(root: Path) -> int | None:
 
 def newest_state(root: Path) -> dict[str, Any] | None:
     """Return the state.json of the newest checkpoint that has a readable one."""
-    for folder in reversed(list_checkpoints(root).values()):
-        state = read_json(folder / STATE)
-        if isinstance(state, dict):
-            return state
-    return None
+    folders = reversed(list_checkpoints(root).values())
+    states = (read_json(folder / STATE) for folder in folders)
+    return next((state for state in states if isinstance(state, dict)), None)
 
 
 def find_checkpoint(root: Path, which: str = "best") -> Artifact:
@@ -53,10 +51,8 @@ def find_checkpoint(root: Path, which: str = "best") -> Artifact:
     """
     folders = list_checkpoints(root)
     if not folders:
-        raise GroundupError(
-            f"{root}: there is no checkpoint yet; `groundup run RECIPE --out {root} --until train`"
-            " makes one"
-        )
+        makes = f"`groundup run RECIPE --out {root} --until train` makes one"
+        raise GroundupError(f"{root}: there is no checkpoint yet; {makes}")
     last, best = max(folders), best_step(root)
     step: int | None = {"last": last, "best": last if best is None else best}.get(which)
     if which.startswith("step-") and which[5:].isdigit():
@@ -89,9 +85,8 @@ def find_model(root: Path, which: str = "") -> RunModel:
     if tuned is not None:
         return RunModel(tuned.path / "model", tuned.content, "tuned")
     if which == "tuned":
-        raise GroundupError(
-            f"{root}: there is no tuned model; `groundup tune {root} --data FILE` makes one"
-        )
+        makes = f"`groundup tune {root} --data FILE` makes one"
+        raise GroundupError(f"{root}: there is no tuned model; {makes}")
     checkpoint = find_checkpoint(root, which or "best")
     return RunModel(checkpoint.path, checkpoint.content, checkpoint.path.name)
 
@@ -110,10 +105,8 @@ def trained_on(root: Path, tokens: Artifact) -> None:
     files = tokens.manifest["files"]
     present = {name for name in files if name.endswith(".npy") or name == "tokenizer.json"}
     if present != set(inputs) or any(files[name]["sha256"] != inputs[name] for name in present):
-        raise GroundupError(
-            f"{root}: the model was trained on other tokens than {tokens.path} holds; `groundup"
-            " run` brings both together"
-        )
+        why = f"the model was trained on other tokens than {tokens.path} holds"
+        raise GroundupError(f"{root}: {why}; `groundup run` brings both together")
 
 
 def init_from(root: Path) -> dict[str, str]:

@@ -78,8 +78,8 @@ class Cuts:
 def remove_spans(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringArray:
     """Return texts (without nulls) without some of their bytes.
 
-    `rows` has the text of each span, ascending. `spans` [n, 2] are the first byte of a text and the
-    byte after the last; ascending, and disjoint within a text.
+    `rows` has the text of each span. `spans` [n, 2] are the first byte of a text and the byte after
+    the last. Both ascend, and the spans of a text are disjoint.
     """
     offsets, data = text_buffers(texts)
     data = data[offsets[0] : offsets[-1]]
@@ -98,9 +98,8 @@ def read_rows(
 ) -> Iterator[tuple[Array, pa.RecordBatch]]:
     """Yield rows of a file of documents with their row numbers, one row group at a time.
 
-    Args:
-        cuts: file of what is cut out of the texts.
-        chosen: mask of the rows to read; a row group without any of them is not read.
+    The file `cuts` says what is cut out of the texts. `chosen` is a mask of the rows; a row group
+    without any of them is not read.
     """
     removed, begin = Cuts.load(cuts), 0
     with pq.ParquetFile(documents) as file:
@@ -159,9 +158,7 @@ class RefinedShard:
         `columns` may name `split` (uint8, the verdict), too; None is all but it. Raises
         GroundupError if the verdicts are those of other documents.
         """
-        verdicts = self.verdicts()
-        with pq.ParquetFile(self.documents) as file:
-            count = file.metadata.num_rows
+        verdicts, count = self.verdicts(), pq.read_metadata(self.documents).num_rows
         if count != len(verdicts):
             documents = f"the {count} documents of {self.documents}; run with --redo refine"
             raise GroundupError(f"{self.split}: holds {len(verdicts)} verdicts for {documents}")
@@ -176,10 +173,8 @@ def refined_shards(root: Path) -> list[RefinedShard]:
     """Return the refined shards of a run as they were collected; StoreError if it has none."""
     view = Store(root).view("refine")
     if view is None:
-        raise StoreError(
-            f"{root / 'refine'}: missing or damaged; `groundup run` builds it, with --redo refine"
-            " if it stays damaged"
-        )
+        advice = "`groundup run` builds it, with --redo refine if it stays damaged"
+        raise StoreError(f"{root / 'refine'}: missing or damaged; {advice}")
     files = view.manifest["files"]
     shards = []
     for entry in view.manifest["artefacts"]:

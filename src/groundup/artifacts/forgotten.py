@@ -12,9 +12,8 @@ model stays: it cannot be made again from what is here.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,13 +106,12 @@ class Forgotten:
         try:
             return cls(tuple(ForgottenDocument(**entry) for entry in table["documents"]))
         except (TypeError, KeyError):
-            raise StoreError(
-                f"{path}: damaged; put it back, or delete it if what was forgotten may come back"
-            ) from None
+            advice = "put it back, or delete it if what was forgotten may come back"
+            raise StoreError(f"{path}: damaged; {advice}") from None
 
     def save(self, root: Path) -> None:
         """Write the list, whole."""
-        write_sealed(root / FILE, dataclasses.asdict(self))
+        write_sealed(root / FILE, asdict(self))
 
     @property
     def pending(self) -> tuple[ForgottenDocument, ...]:
@@ -135,9 +133,7 @@ class Forgotten:
 
         Their source may only be renamed, so `inside` looks for their file in every source.
         """
-        documents = (
-            d if d.source in sources else dataclasses.replace(d, source="") for d in self.documents
-        )
+        documents = (d if d.source in sources else replace(d, source="") for d in self.documents)
         return Forgotten(tuple(documents))
 
     def inside(self, source: str, inputs: Mapping[str, str]) -> list[ForgottenDocument]:
@@ -201,7 +197,7 @@ def erase(run: Run, forgotten: Forgotten) -> list[str]:
     # Exported models stay.
     store.discard(path for path in store.unreferenced(VIEWS) if path.parent.parent.name != "export")
     store.clean()
-    done = (dataclasses.replace(document, pending=False) for document in forgotten.documents)
+    done = (replace(document, pending=False) for document in forgotten.documents)
     Forgotten(tuple(done)).save(run.root)
     return deleted
 

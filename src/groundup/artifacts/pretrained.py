@@ -63,10 +63,8 @@ class PretrainedModel:
         The model must not be inside of the run that starts from it (`root`).
         """
         if self.path.resolve().is_relative_to(root.resolve()):
-            raise GroundupError(
-                f"{self.path}: a run cannot go on from itself, since it would replace what it goes"
-                " on from; name another --out"
-            )
+            why = "a run cannot go on from itself, since it would replace what it goes on from"
+            raise GroundupError(f"{self.path}: {why}; name another --out")
         check_weights(self.path, self.config)
         size, limit = self.tokenizer.vocab_size, self.config.vocab_size
         if size > limit:
@@ -93,9 +91,8 @@ def find_pretrained(recipe: Recipe) -> PretrainedModel | None:
         raise RecipeError(f"{where}: there is no such folder")
     path = find_model(folder).path if (folder / LOCK).exists() else folder
     if not (path / CONFIG).exists():
-        raise RecipeError(
-            f"{where}: holds neither a {CONFIG} nor a run; name a model folder or a run directory"
-        )
+        why = f"holds neither a {CONFIG} nor a run; name a model folder or a run directory"
+        raise RecipeError(f"{where}: {why}")
     config = read_config(path)
     context = recipe.model.context or config.context
     if context > config.context:
@@ -140,11 +137,9 @@ def read_tokenizer(folder: Path) -> PretrainedTokenizer:
     """Read the tokenizer of a model folder; GroundupError if it cannot be carried exactly."""
     path = folder / FILE
     if not path.exists():
-        raise GroundupError(
-            f"{path}: there is no such file, and no other kind of tokenizer is read; transformers"
-            " writes one: AutoTokenizer.from_pretrained(FOLDER,"
-            " use_fast=True).save_pretrained(FOLDER)"
-        )
+        why = "there is no such file, and no other kind of tokenizer is read"
+        code = "AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)"
+        raise GroundupError(f"{path}: {why}; transformers writes one: {code}")
     table = read_table(path)
     try:
         data = path.read_bytes()
@@ -168,9 +163,8 @@ def read_tokenizer(folder: Path) -> PretrainedTokenizer:
         raise
     except BaseException as error:
         # tokenizers raises plain Exception, and panics if a splitter backtracks for too long.
-        raise GroundupError(
-            f"{path}: cannot be carried exactly: {' '.join(str(error).split())[:300]}"
-        ) from None
+        why = " ".join(str(error).split())[:300]
+        raise GroundupError(f"{path}: cannot be carried exactly: {why}") from None
     return PretrainedTokenizer(tokenizer, data)
 
 
@@ -189,9 +183,8 @@ def _check_byte_level(engine: tokenizers.Tokenizer, table: dict[str, Any]) -> No
     last = (splitter_parts(engine) or [{}])[-1]
     is_byte_level = last.get("type") == "ByteLevel" and decoder.get("type") == "ByteLevel"
     if not is_byte_level or last.get("add_prefix_space"):
-        raise ValueError(
-            "pre_tokenizer or decoder is not ByteLevel without a space put in front; only that is"
-        )
+        why = "pre_tokenizer or decoder is not ByteLevel without a space put in front"
+        raise ValueError(f"{why}; only that is")
     vocabulary = engine.get_vocab(with_added_tokens=False)
     if not vocabulary.keys() >= set(pre_tokenizers.ByteLevel.alphabet()):
         raise ValueError("some byte is no token of its vocabulary")
@@ -207,10 +200,8 @@ def _end_token(folder: Path, engine: tokenizers.Tokenizer) -> str:
     for name in (*ENDS, named):
         if name in special:
             return str(name)
-    raise ValueError(
-        f"no special token ends a text: neither {', '.join(ENDS)} nor the eos_token of"
-        f" {TOKENIZER_CONFIG} ({named!r}) is one"
-    )
+    tried = f"neither {', '.join(ENDS)} nor the eos_token of {TOKENIZER_CONFIG} ({named!r})"
+    raise ValueError(f"no special token ends a text: {tried} is one")
 
 
 def check_round_trip(tokenizer: Tokenizer, texts: list[str]) -> None:

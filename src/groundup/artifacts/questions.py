@@ -151,8 +151,7 @@ def find_question(row: Mapping[str, Any]) -> Question | None:
     Raises ValueError if the row is damaged.
     """
     for name, layout in LAYOUTS.items():
-        question = layout.parse(row)
-        if question is not None:
+        if question := layout.parse(row):
             return replace(question, layout=name)
     return None
 

@@ -97,18 +97,17 @@ PROBES = (
 Ids = npt.NDArray[np.uint32]
 
 
-def _split(pattern: str) -> dict[str, Any]:
-    regex = {"Regex": pattern}
-    return {"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": False}
-
-
+_QWEN2, _LLAMA3 = (
+    {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+    for regex in (QWEN2_PATTERN, LLAMA3_PATTERN)
+)
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 _GPT2 = _BYTES | {"use_regex": True}
 # Splitters that llama.cpp has compiled in, by its name for them: their parts, and whether a word
 # that is a token is taken whole before any merge.
 _LLAMA_CPP: dict[str, tuple[list[dict[str, Any]], bool]] = {
-    "qwen2": ([_split(QWEN2_PATTERN), _BYTES], False),
-    "llama-bpe": ([_split(LLAMA3_PATTERN), _BYTES], True),
+    "qwen2": ([_QWEN2, _BYTES], False),
+    "llama-bpe": ([_LLAMA3, _BYTES], True),
     "gpt-2": ([_GPT2], False),
     "smollm": ([{"type": "Digits", "individual_digits": True}, _GPT2], False),
 }
@@ -127,8 +126,7 @@ class Tokenizer:
     """Encodes text to ids and back; `end` names the special token that ends every document."""
 
     def __init__(self, engine: tokenizers.Tokenizer, end: str = END) -> None:
-        # Without this, `tokenizers` turns the text "<|im_end|>" of a document into the special
-        # token.
+        # Else `tokenizers` turns the text "<|im_end|>" of a document into the special token.
         engine.encode_special_tokens = True
         self._engine = engine
         # Every id is smaller; there may be gaps between ids.
@@ -141,9 +139,8 @@ class Tokenizer:
             raise ValueError(f"it has no special token {end}")
         self.end, self.end_id = end, self.specials[end]
         # Of `<|im_start|>` and `<|im_end|>`; only that of `end` if they are missing.
-        self.chat_ids: tuple[int, ...] = (self.end_id,)
-        if self.specials.keys() >= set(CHAT):
-            self.chat_ids = tuple(self.specials[token] for token in CHAT)
+        chat = CHAT if self.specials.keys() >= set(CHAT) else (end,)
+        self.chat_ids = tuple(self.specials[token] for token in chat)
         # The name under which llama.cpp knows the splitter, "" if it does not.
         known = splitter_parts(engine), bool(getattr(engine.model, "ignore_merges", False))
         self.splitter = next((name for name, value in _LLAMA_CPP.items() if value == known), "")
@@ -165,8 +162,8 @@ class Tokenizer:
             return cls(tokenizers.Tokenizer.from_file(str(folder / FILE)), end)
         except Exception as error:
             # tokenizers raises plain Exception.
-            where = folder / FILE
-            raise GroundupError(f"{where}: cannot be read as a tokenizer: {error}") from None
+            why = f"cannot be read as a tokenizer: {error}"
+            raise GroundupError(f"{folder / FILE}: {why}") from None
 
     @property
     def stop_id(self) -> int:
@@ -195,19 +192,16 @@ class Tokenizer:
     ) -> tuple[Ids, npt.NDArray[np.int64]]:
         """Return the ids of all texts one after the other, and the number of ids of each text."""
         plain: Sequence[str] = texts.to_pylist() if isinstance(texts, pa.Array) else texts
-        lengths = np.zeros(len(plain), np.int64)
-        flat: list[Ids] = []
-        cuts = self._cuts
-        rows_and_pieces = (
-            (row, piece) for row, text in enumerate(plain) for piece in pieces(text, cuts=cuts)
-        )
-        for batch in _batches(rows_and_pieces):
+        lengths, flat = np.zeros(len(plain), np.int64), [np.empty(0, np.uint32)]
+        rows = enumerate(plain)
+        cut = ((row, piece) for row, text in rows for piece in pieces(text, cuts=self._cuts))
+        for batch in _batches(cut):
             texts = [piece for _, piece in batch]
             encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
             ids = [np.array(encoding.ids, np.uint32) for encoding in encodings]
             np.add.at(lengths, [row for row, _ in batch], [len(part) for part in ids])
             flat += ids
-        return np.concatenate(flat) if flat else np.empty(0, np.uint32), lengths
+        return np.concatenate(flat), lengths
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, special tokens by name; invalid UTF-8 becomes U+FFFD."""

@@ -14,8 +14,7 @@ enters under its own name unless it is marked, so an argument cannot be forgotte
         collected=Unkeyed(collected.path),             # argument that does not decide the bytes
     )
 
-Stages get a `Run` and use it for three things: they read the view of an earlier stage, build
-artifacts, and publish a view of their own.
+Stages get a `Run`: they read the view of an earlier stage, build artifacts, and publish a view.
 
     with Run.open(recipe, root) as run:                   # locked; workers started
         collected = run.store.view("collect")
@@ -26,9 +25,8 @@ artifacts, and publish a view of their own.
     jobs → build ─┬───────────────────────────────────────────┬→ artifacts → publish → RUN/refine
                   └ missing → guard → workers → new artifacts ┘
 
-`guard` protects what was expensive. If a changed setting would replace artifacts that took more
-than ten minutes, it stops the run and asks for `--redo STAGE`; the old view then moves to
-`RUN/aside`.
+If a changed setting would replace artifacts that took more than ten minutes, `guard` stops the run
+and asks for `--redo STAGE`; the old view then moves to `RUN/aside`.
 """
 
 from __future__ import annotations
@@ -71,10 +69,10 @@ class Keyed:
 
 
 @dataclass(frozen=True)
-class Unkeyed:
+class Unkeyed(Keyed):
     """An argument that does not decide the bytes: a device, a memory cap, the path of an input."""
 
-    argument: Any
+    key: Any = ABSENT
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,10 @@ class BuildStep:
         """
         values, settings = {}, dict[str, Any]()
         for name, argument in arguments.items():
-            marked = isinstance(argument, (Keyed, Unkeyed))
-            values[name] = argument.argument if marked else argument
-            key = argument.key if isinstance(argument, Keyed) else argument
-            if key is not ABSENT and not isinstance(argument, Unkeyed):
-                settings[name] = key
+            keyed = argument if isinstance(argument, Keyed) else Keyed(argument, argument)
+            values[name] = keyed.argument
+            if keyed.key is not ABSENT:
+                settings[name] = keyed.key
         # Found here, in the main process, and not by a worker.
         inspect.signature(self.function).bind(None, **values)
         settings |= key_only or {}
@@ -366,11 +363,9 @@ class Run:
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return which settings differ and how, in words; "" if none does."""
-    return "; ".join(
-        f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}"
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    )
+    pairs = {name: (before.get(name), after.get(name)) for name in sorted({*before, *after})}
+    changes = [(name, *map(json.dumps, pair)) for name, pair in pairs.items() if pair[0] != pair[1]]
+    return "; ".join(f"{name} was {old}, is {new}" for name, old, new in changes)
 
 
 def difference(old: Artifact | None, new: Step | None) -> str:

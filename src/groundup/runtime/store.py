@@ -112,18 +112,14 @@ def load_artifact(path: Path) -> Artifact | None:
     """Return the artifact at `path` if its manifest parses and every file has its recorded size."""
     try:
         manifest = read_sealed(path / MANIFEST)
+        if manifest is None or "files" not in manifest:
+            return None
+        # Sizes only: hashing a corpus at every start would take minutes; `groundup verify` does it.
+        sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
+        same = all((path / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, StoreError):
         return None
-    if manifest is None or "files" not in manifest:
-        return None
-    # Sizes only: hashing a corpus at every start would take minutes; `groundup verify` does it.
-    for name, entry in manifest["files"].items():
-        try:
-            if (path / name).stat().st_size != entry["size"]:
-                return None
-        except OSError:
-            return None
-    return Artifact(path, manifest)
+    return Artifact(path, manifest) if same else None
 
 
 def changed_files(artifact: Artifact) -> list[str]:

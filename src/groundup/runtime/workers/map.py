@@ -53,7 +53,6 @@ class Workers:
     """Maps functions over shards, by `count` local processes (1: this process) or by `pool`."""
 
     def __init__(self, count: int = 1, pool: Pool | None = None) -> None:
-        self.count = count
         self.pool = pool if pool is not None or count == 1 else ProcessPool(count)
 
     def start(self) -> None:

@@ -141,11 +141,8 @@ class ProcessPool:
         """Wait until a call has ended, and return all that have."""
         busy = [worker for worker in self.workers if worker.call is not None]
         ready = wait([worker.pipe for worker in busy])
-        outcomes = [
-            (worker.call, worker.outcome())
-            for worker in busy
-            if worker.call is not None and worker.pipe in ready
-        ]
+        ended = [worker for worker in busy if worker.pipe in ready]
+        outcomes = [(w.call, w.outcome()) for w in ended if w.call is not None]
         self.workers = [worker for worker in self.workers if not worker.pipe.closed]
         return outcomes
 
