@@ -9,7 +9,7 @@ A refined shard holds, with n kept documents:
     sizes.npy             uint32 [n]: bytes of the text
     keys.npy, rows.npy    the LSH index: dedup/lsh_index.py
     lines.npy, …          the line index: lines.py
-    quality.json, …       statistics: stats/shard_stats.py
+    quality.json, …       statistics: stats.py
 """
 
 from __future__ import annotations
@@ -25,13 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, lengths, mask, replace_rows, text_buffers
-from groundup.artifacts.document import (
-    DOCUMENT,
-    DROPPED,
-    TableWriter,
-    dropped_rows,
-    read_batches,
-)
+from groundup.artifacts.document import DOCUMENT, DROPPED, TableWriter, dropped_rows, read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
 from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
@@ -48,7 +42,7 @@ from groundup.refine.filter.rules import RULE_SETS
 from groundup.refine.kernels import Number
 from groundup.refine.lines import LINE_KINDS, LineIndex
 from groundup.refine.out_of_core import RowFile, parse_ids
-from groundup.refine.stats.shard_stats import TEXT_STATS, ShardStats
+from groundup.refine.stats import TEXT_STATS, ShardStats
 from groundup.runtime.run import build_step
 
 
@@ -104,9 +98,8 @@ class ShardWriter:
         columns = [np.broadcast_to(value, len(rows))[rows] for value in (reason, score, detail)]
         self.stats.drop(rows, columns[0])
         self.reasons.update(columns[0].tolist())
-        reasons, scores, details = (pa.array(column.tolist()) for column in columns)
-        out = batch.filter(pa.array(rows))
-        self.dropped.write(dropped_rows(out, reasons, scores, details))
+        out, lists = batch.filter(pa.array(rows)), (column.tolist() for column in columns)
+        self.dropped.write(dropped_rows(out, *map(pa.array, lists)))
         return batch.filter(pa.array(~rows))
 
     def save(self) -> dict[str, Any]:
@@ -140,12 +133,11 @@ def refine_shard(
 ) -> dict[str, Any]:
     """Refine the collected shard in the folder `collected`, whose documents are of one kind.
 
-    Args:
-        languages: ISO 639 codes to keep; empty keeps all.
-        filters: rule sets, and functions in modules beside the recipe in `root`.
+    `languages` are the ISO 639 codes to keep, or empty to keep all; `filters` are rule sets, and
+    functions in modules beside the recipe in `root`.
     """
-    bounds: Bounds = {"language": (language.MIN_SHARE, None)} if languages else {}
-    bounds = {**bounds, **score_bounds(filters, kind, thresholds)}
+    of_languages: Bounds = {"language": (language.MIN_SHARE, None)} if languages else {}
+    bounds = {**of_languages, **score_bounds(filters, kind, thresholds)}
     with ExitStack() as stack:
         out = ShardWriter(folder, kind, bounds, stack)
         for raw in read_batches([collected / "documents.parquet"]):
@@ -154,9 +146,8 @@ def refine_shard(
             cleaned = clean_texts(texts, np.full(len(raw), KINDS[kind].is_code), personal)
             out.changed += cleaned.changed
             out.stats.cleaned(texts, cleaned.texts)
-            turns = clean_turns(raw.column("turns"), personal)
+            turns, empty = clean_turns(raw.column("turns"), personal), lengths(cleaned.texts) == 0
             batch = _replace(raw, text=cleaned.texts, turns=turns)
-            empty = lengths(cleaned.texts) == 0
             batch = out.drop(batch, empty, "empty", 0.0, "nothing is left after cleaning")
             if len(batch):
                 batch = _detect_language(batch, languages, out)
@@ -198,19 +189,15 @@ def _detect_language(
 
 def _cut_lines(batch: pa.RecordBatch, filters: Sequence[str], out: ShardWriter) -> pa.RecordBatch:
     """Take out of English texts the lines that a rule set cuts."""
-    for name in filters:
-        cut_lines = RULE_SETS[name].cut_lines if name in RULE_SETS else None
-        if cut_lines is None:
-            continue
-        english = mask(pc.equal(batch.column("language"), "en"))
-        if not english.any():
-            continue
-        before = batch.column("text")
-        after = replace_rows(before, english, cut_lines(before.filter(pa.array(english))))
-        changed = mask(pc.not_equal(after, before))
-        out.changed[name] += int(changed.sum())
-        out.stats.cut(changed, after)
-        batch = _replace(batch, text=after)
+    english = mask(pc.equal(batch.column("language"), "en"))
+    for name in filters if english.any() else ():
+        if name in RULE_SETS and (cut_lines := RULE_SETS[name].cut_lines):
+            before = batch.column("text")
+            after = replace_rows(before, english, cut_lines(before.filter(pa.array(english))))
+            changed = mask(pc.not_equal(after, before))
+            out.changed[name] += int(changed.sum())
+            out.stats.cut(changed, after)
+            batch = _replace(batch, text=after)
     return batch
 
 

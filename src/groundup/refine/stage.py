@@ -32,7 +32,7 @@ filter costs less per document, and a document that it drops is never chosen as 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,10 +53,9 @@ DESCRIPTIONS = ("bins.npy", "quality.json")
 def run(run: Run) -> None:
     """Run the stage.
 
-    Raises:
-        RecipeError: a filter or a threshold is unknown, or a filter cannot be imported.
-        SourceError: a source lost more than the recipe allows; the view is published before.
-        StoreError: there is no collect stage.
+    Raises a RecipeError for an unknown filter or threshold, or a filter that cannot be imported; a
+    SourceError if a source lost more than the recipe allows, after publishing the view; a
+    StoreError without a collect stage.
     """
     from groundup.refine.filter.apply import check_filters
     from groundup.refine.kernels import is_cache_cold
@@ -67,26 +66,22 @@ def run(run: Run) -> None:
     steps = [entry["step"] for entry in view.manifest["artefacts"]]
     collected = run.store.artifacts("collect", "collect/shard")
     if len(collected) < steps.count("collect/shard"):
-        raise StoreError(
-            f"{run.root / '.store'}: a collected shard is missing or damaged; run with --redo"
-            " collect"
-        )
+        problem = "a collected shard is missing or damaged; run with --redo collect"
+        raise StoreError(f"{run.root / '.store'}: {problem}")
     # Conversations for tuning keep their form: the tune stage reads them from collect.
     collected = [shard for shard in collected if KINDS[shard.facts["kind"]].role != "tuning"]
     # Before any work, since a misspelled filter would be found hours later.
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
-    texts = [shard for shard in collected if is_training(shard.facts["kind"])]
-    tests = [shard for shard in collected if not is_training(shard.facts["kind"])]
 
     stage = Refinement(run)
     # Shards are independent, so workers refine them in parallel. The rest runs once per run.
-    jobs = [_shard_job(run, text) for text in texts]
+    jobs = [_shard_job(run, shard) for shard in collected if is_training(shard.facts["kind"])]
     if is_cache_cold() and any(run.store.find(job.step) is None for job in jobs):
         say("refine: compiling kernels (once per version)")
     stage.shards = stage.build(jobs, "refine")
     _find_duplicates(stage)
     _find_repeated_lines(stage)
-    _find_contaminated(stage, tests)
+    _find_contaminated(stage, [test for test in collected if not is_training(test.facts["kind"])])
     _publish(stage, _split(stage), collected)
 
 
@@ -98,8 +93,7 @@ class Refinement:
     shards: list[Artifact] = field(default_factory=list)  # the refined shards, in order
     # Artifacts that list dropped documents, by name: duplicates, lines, contaminated.
     lists: dict[str, Artifact] = field(default_factory=dict)
-    # All of them, in the order in which they were built.
-    artifacts: list[Artifact] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)  # all, as they were built
 
     @property
     def folders(self) -> list[tuple[str, Path]]:
@@ -114,12 +108,11 @@ class Refinement:
     @property
     def dropped(self) -> dict[str, Path]:
         """File of each list of dropped documents."""
-        # lines.parquet lists lines; the documents are in dropped.parquet.
-        files = {"lines": "dropped.parquet"}
-        return {
-            name: list_.path / files.get(name, f"{name}.parquet")
-            for name, list_ in self.lists.items()
-        }
+        files = {name: list_.path / f"{name}.parquet" for name, list_ in self.lists.items()}
+        if "lines" in files:
+            # lines.parquet lists lines.
+            files["lines"] = files["lines"].with_name("dropped.parquet")
+        return files
 
     @property
     def cuts(self) -> dict[str, Path]:
@@ -158,9 +151,8 @@ def contents(shards: Sequence[Artifact]) -> dict[str, str]:
     """
     digests = {}
     for shard in shards:
-        files = shard.manifest["files"].items()
-        rows = {name: entry for name, entry in files if name not in DESCRIPTIONS}
-        digests[shard.name] = content_digest(rows)
+        files = shard.manifest["files"]
+        digests[shard.name] = content_digest({n: files[n] for n in files if n not in DESCRIPTIONS})
     return digests
 
 
@@ -211,16 +203,15 @@ def _find_duplicates(stage: Refinement) -> None:
         earlier=Unkeyed(None),
     )
     step = job.step
-    # At most one. In a crowded bucket, the compared pairs would depend on the earlier list.
+    # At most one.
     for old in run.store.artifacts("refine", step.step):
-        if old.facts["crowded"]:
-            continue
         before = old.manifest
-        inputs = before["inputs"].items()
         # Shards that have not changed: pairs among them need no comparison.
-        same = {name for name, content in inputs if step.inputs.get(name) == content}
-        if same and (before["settings"], before["version"]) == (step.settings, step.version):
-            earlier = EarlierResult(old.path, old.facts["shards"], frozenset(same))
+        same = frozenset(name for name, _ in before["inputs"].items() & step.inputs.items())
+        equal = (before["settings"], before["version"]) == (step.settings, step.version)
+        # In a crowded bucket, the compared pairs would depend on the earlier list.
+        if same and equal and not old.facts["crowded"]:
+            earlier = EarlierResult(old.path, old.facts["shards"], same)
             job = replace(job, arguments={**job.arguments, "earlier": earlier})
     (stage.lists["duplicates"],) = stage.build([job], "duplicates", "list")
 
@@ -306,7 +297,8 @@ def _split(stage: Refinement) -> Artifact:
 
 def _publish(stage: Refinement, split: Artifact, collected: Sequence[Artifact]) -> None:
     """Sum the statistics, publish the view `refine`, and check what each source lost."""
-    from groundup.refine.stats.distributions import check_drops, sum_distributions
+    from groundup.refine.drop_check import check_drops
+    from groundup.refine.stats import sum_distributions
 
     job = sum_distributions.job(
         "quality",
@@ -330,10 +322,9 @@ def _publish(stage: Refinement, split: Artifact, collected: Sequence[Artifact]) 
     links["quality.json"] = quality.path / "quality.json"
     stage.run.publish("refine", stage.artifacts, links, _facts(stage, split))
     # After publishing, so `groundup inspect` can show what was dropped, and why.
-    rejected: dict[str, Counter[str]] = {}
+    rejected: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for shard in collected:
-        counts = rejected.setdefault(source_of(shard), Counter())
-        counts.update(shard.facts.get("dropped", {}))
+        rejected[source_of(shard)].update(shard.facts.get("dropped", {}))
     check_drops(stage.run, quality.facts["sources"], rejected)
 
 
@@ -357,18 +348,18 @@ def _facts(stage: Refinement, split: Artifact) -> Facts:
     listed[CONTAMINATED] = facts["contaminated"]["by_source"] if "contaminated" in facts else {}
     lines = facts["lines"]["sources"] if "lines" in facts else {}
     listed[BOILERPLATE] = {source: counts["dropped"] for source, counts in lines.items()}
+    dropped = Counter[str]()
     for source, counts in sources.items():
         drops = {reason: by_source.get(source, 0) for reason, by_source in listed.items()}
-        counts["dropped"].update({reason: count for reason, count in drops.items() if count})
+        counts["dropped"] += Counter(drops)
+        dropped += counts["dropped"]
         if source in lines:
             counts["lines"] = lines[source]
         sides = split.facts["sources"][source]
         counts.update(sides)
         for name in ("documents", "bytes"):
             counts[name] = sides["train"][name] + sides["validation"][name]
-    # Over all sources; sorted, so equal counts give equal bytes.
-    dropped = sum((counts["dropped"] for counts in sources.values()), Counter[str]())
-    for counts in sources.values():
+        # Sorted, so equal counts give equal bytes.
         for name in ("dropped", "changed"):
             counts[name] = dict(sorted(counts[name].items()))
     names = ("documents", "bytes", "bytes_in")

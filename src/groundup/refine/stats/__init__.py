@@ -1,1 +1,0 @@
-"""Distributions of text statistics before and after each step."""
