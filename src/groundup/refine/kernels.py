@@ -54,7 +54,7 @@ def is_cache_cold() -> bool:
 
 
 class TableKernel:
-    """A kernel whose last arguments are constant tables.
+    """A kernel whose first arguments are constant tables.
 
     numba compiles a global array into the code as a constant. A table of all Unicode code points
     takes megabytes, so it is passed as an argument.
@@ -66,9 +66,9 @@ class TableKernel:
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel."""
-        return self.compiled(*arguments, *self.tables)
+        return self.compiled(*self.tables, *arguments)
 
 
 def kernel_with(*tables: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function as `kernel` does, and pass these tables as its last arguments."""
+    """Compile a function as `kernel` does, and pass these tables as its first arguments."""
     return lambda function: TableKernel(function, tables)

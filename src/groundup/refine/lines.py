@@ -4,9 +4,9 @@
     This site uses cookies to make your visit better.         in 3,900 pages: cut
     The story is told like this, and nowhere else.            in 1 page: stays
 
-A line is counted once per document, over documents that are not duplicates, so a page with a
-thousand copies does not turn its own text into boilerplate. Llama 3 removed lines that occur more
-than 6 times in 30 million documents (Grattafiori et al. 2024, arXiv 2407.21783, section 3.1.1).
+A line is counted once per document that is not a duplicate, so a page with a thousand copies does
+not turn its own text into boilerplate. Llama 3 removed lines that occur more than 6 times in 30
+million documents (Grattafiori et al. 2024, arXiv 2407.21783, section 3.1.1).
 
 White space at the ends of a line is ignored, and a run inside it is one space. Only a line of at
 least MIN_WORDS plain words has a hash: headings, table cells and lines of code repeat legitimately.
@@ -27,14 +27,14 @@ refine/lines writes
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from groundup.artifacts.arrays import Array, Texts, lengths, text_buffers
+from groundup.artifacts.arrays import Array, Texts, text_buffers
 from groundup.artifacts.corpus import remove_spans
 from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows
 from groundup.artifacts.kinds import KINDS
@@ -99,15 +99,10 @@ MIN_SHARE = 1e-5
 MIN_WORDS_LEFT = 6
 TEXT_CHARACTERS = 400
 
+# `documents` counts the kept documents with the line; `example` is the id of one of them.
 LINES = pa.schema(
-    [
-        ("source", pa.string()),
-        ("hash", pa.uint64()),
-        # The number of kept documents with this line, and the id of one of them.
-        ("documents", pa.int64()),
-        ("text", pa.string()),
-        ("example", pa.string()),
-    ]
+    {"source": pa.string(), "hash": pa.uint64(), "documents": pa.int64()}
+    | dict.fromkeys(("text", "example"), pa.string())
 )
 
 
@@ -115,7 +110,7 @@ LINES = pa.schema(
 
 
 @kernel_with(ROLES, TRANSITIONS)
-def line_hashes(texts: Texts, roles: Array, transitions: Array) -> tuple[Array, Array]:
+def line_hashes(roles: Array, transitions: Array, texts: Texts) -> tuple[Array, Array]:
     """Return the line hashes of texts (uint64), ascending and unique in each, and their rows."""
     offsets, data = texts
     size = max_lines(offsets, data)
@@ -227,7 +222,7 @@ def rows_with(shard: Path, listed: Array, documents: int) -> Array:
 
 
 @kernel_with(ROLES, TRANSITIONS)
-def find_lines(texts: Texts, listed: Array, roles: Array, transitions: Array) -> Array:
+def find_lines(roles: Array, transitions: Array, texts: Texts, listed: Array) -> Array:
     """Return the listed lines in texts, int64 [n, 4]: row, index in `listed`, first byte, end.
 
     `listed` has hashes, ascending and unique. Bytes count from the beginning of a text.
@@ -255,27 +250,18 @@ def line_cuts(texts: Texts, lines: Array) -> Array:
     The indentation of the line after it stays. Arguments are those and the result of `find_lines`.
     """
     offsets, data = texts
-    out, count = np.empty((len(lines), 3), np.int64), 0
-    for k in range(len(lines)):
-        row, start = lines[k, 0], offsets[lines[k, 0]]
-        last = count - 1
-        if count and out[last, 0] == row:
-            pos, begin = start + out[last, 2], start + lines[k, 2]
-            while pos < begin and _is_white(data[pos]):
-                pos += 1
-            if pos == begin:
-                out[last, 2] = lines[k, 3]
-                continue
-        out[count, 0], out[count, 1], out[count, 2] = row, lines[k, 2], lines[k, 3]
-        count += 1
-    for k in range(count):
-        start, stop = offsets[out[k, 0]], offsets[out[k, 0] + 1]
-        begin, end = start + out[k, 1], start + out[k, 2]
-        before, behind = begin, end
+    out, count, k = np.empty((len(lines), 3), np.int64), 0, 0
+    while k < len(lines):
+        row, start, stop = lines[k, 0], offsets[lines[k, 0]], offsets[lines[k, 0] + 1]
+        before = begin = start + lines[k, 2]
+        behind = begin
+        while k < len(lines) and lines[k, 0] == row and start + lines[k, 2] <= behind:
+            behind = end = start + lines[k, 3]
+            while behind < stop and _is_white(data[behind]):
+                behind += 1
+            k += 1
         while before > start and _is_white(data[before - 1]):
             before -= 1
-        while behind < stop and _is_white(data[behind]):
-            behind += 1
         if before > start and behind < stop:
             while data[behind - 1] != NEWLINE:
                 behind -= 1
@@ -283,7 +269,8 @@ def line_cuts(texts: Texts, lines: Array) -> Array:
                 before = begin
             else:
                 behind = end
-        out[k, 1], out[k, 2] = before - start, behind - start
+        out[count, 0], out[count, 1], out[count, 2] = row, before - start, behind - start
+        count += 1
     return out[:count].copy()
 
 
@@ -292,25 +279,22 @@ def _is_white(byte: int) -> bool:
     return byte in (NEWLINE, BLANK, TAB)
 
 
-@dataclass
 class RepeatedLines:
     """The repeated lines of one source, and what cutting them affects."""
 
-    source: str
-    hashes: Array  # ascending
-    counts: Array  # kept documents with each line
-    lines: TableWriter
-    dropped: TableWriter  # receives the documents of which next to nothing is left
-    written: Array = field(init=False)  # mask of the lines that `lines` has already
-    # Lines, bytes cut, documents with a cut, documents dropped.
-    facts: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.written = np.zeros(len(self.hashes), np.bool_)
-        self.facts = {"lines": len(self.hashes), "bytes": 0, "documents": 0, "dropped": 0}
+    def __init__(
+        self, source: str, hashes: Array, counts: Array, lines: TableWriter, dropped: TableWriter
+    ) -> None:
+        # `hashes` are ascending; `counts` are the kept documents with each line.
+        self.source, self.hashes, self.counts = source, hashes, counts
+        self.lines, self.dropped = lines, dropped
+        # Mask of the lines that `lines` has already.
+        self.written = np.zeros(len(hashes), np.bool_)
+        # Lines, bytes cut, documents with a cut, documents dropped.
+        self.facts = {"lines": len(hashes), "bytes": 0, "documents": 0, "dropped": 0}
 
     def cut(self, shard: tuple[str, Path], kept: Array) -> Array:
-        """Return the cuts of a shard; list its lines, and its documents left empty."""
+        """Return the cuts of a shard; list its lines, and the documents left without words."""
         parts, columns = [np.zeros((0, 3), np.int64)], ["id", "source", "origin", "record", "text"]
         affected = kept & rows_with(shard[1], self.hashes, len(kept))
         for rows, batch in DocumentTable([shard]).batches(columns, affected):
@@ -324,17 +308,14 @@ class RepeatedLines:
             rest = remove_spans(batch.column("text"), cuts[:, 0], cuts[:, 1:])
             left = np.diff(words(text_buffers(rest))[3])
             empty = left < MIN_WORDS_LEFT
-            if not empty.any():
-                continue
-            self.facts["dropped"] += int(empty.sum())
-            removed = np.bincount(cuts[:, 0], cuts[:, 2] - cuts[:, 1], len(batch))
-            share = (removed / np.maximum(lengths(batch.column("text")), 1))[empty]
-            details = [
-                f"{count} words are left without the lines that its source repeats"
-                for count in left[empty].tolist()
-            ]
-            out, reasons = batch.filter(pa.array(empty)), pa.array([BOILERPLATE] * len(details))
-            self.dropped.write(dropped_rows(out, reasons, pa.array(share), pa.array(details)))
+            if empty.any():
+                self.facts["dropped"] += int(empty.sum())
+                removed = np.bincount(cuts[:, 0], cuts[:, 2] - cuts[:, 1], len(batch))
+                shares = pa.array((removed / np.maximum(np.diff(texts[0]), 1))[empty])
+                note = "words are left without the lines that its source repeats"
+                details = pa.array([f"{count} {note}" for count in left[empty].tolist()])
+                reasons, out = pa.repeat(BOILERPLATE, len(details)), batch.filter(pa.array(empty))
+                self.dropped.write(dropped_rows(out, reasons, shares, details))
         return np.concatenate(parts)
 
     def _write_lines(self, batch: pa.RecordBatch, hits: Array) -> None:
@@ -344,14 +325,9 @@ class RepeatedLines:
             line = batch.column("text")[row].as_buffer()[begin:end].to_pybytes()
             text = " ".join(line.decode("utf-8", "replace").split())
             short = text[:TEXT_CHARACTERS] + (" …" if len(text) > TEXT_CHARACTERS else "")
-            entry = {
-                "source": self.source,
-                "hash": int(self.hashes[k]),
-                "documents": int(self.counts[k]),
-                "text": short,
-                "example": batch.column("id")[row].as_py(),
-            }
-            self.lines.add(entry, 64 + len(short))
+            example, hashed = batch.column("id")[row].as_py(), int(self.hashes[k])
+            entry = (self.source, hashed, int(self.counts[k]), short, example)
+            self.lines.add(dict(zip(LINES.names, entry, strict=True)), 64 + len(short))
         self.written[indices] = True
 
 
@@ -380,10 +356,7 @@ def find_repeated_lines(
             members = [(s, kept[span]) for s, span in spans if s[0].rpartition(".")[0] == source]
             masks = [mask for _, mask in members]
             least = max(fewest, int(np.ceil(MIN_SHARE * sum(int(mask.sum()) for mask in masks))))
-            with (
-                RowFile(scratch.folder / "lines", np.dtype(np.uint64)) as hashes,
-                RowFile(scratch.folder / "counts", np.dtype(np.int64)) as counts,
-            ):
+            with scratch.rows("lines", np.uint64) as hashes, scratch.rows("n", np.int64) as counts:
                 for block, documents in count_lines([path for (_, path), _ in members], masks):
                     hashes.append(block[documents >= least])
                     counts.append(documents[documents >= least])

@@ -32,18 +32,13 @@ _MAX_NEWLINES = 3
 
 @kernel_with(CLEANING_CLASSES)
 def normalize_whitespace(
-    texts: Texts, code: Array, gentle: Array, classes: Array
+    classes: Array, texts: Texts, code: Array, gentle: Array
 ) -> tuple[Array, Array, Array]:
     """Normalize white space and remove invisible characters, as the module describes.
 
-    Args:
-        texts: offsets and bytes.
-        code: mask of the texts that are source code.
-        gentle: mask of the texts that keep their spaces, C1 controls and soft hyphens, which are
-            evidence for the repair of their encoding.
-
-    Returns:
-        Offsets and bytes; mask of the texts that may not be in NFC.
+    `code` is the mask of source code; `gentle` that of the texts that keep their spaces, C1
+    controls and soft hyphens, which are evidence for the repair of their encoding. Returns offsets
+    and bytes, and the mask of the texts that may not be in NFC.
     """
     offsets, data = texts
     count, pos = len(offsets) - 1, 0
@@ -86,9 +81,8 @@ def _normalize_text(
     data: Array, i: int, stop: int, code: bool, classes: Array, out: Array, start: int
 ) -> tuple[int, bool]:
     """Write data[i:stop] to `out` from `start`; return its end, and whether NFC is unsure."""
-    pos = start  # next byte to write
-    solid = start  # after the last byte that is not a pending space
-    text_end = start  # after the last byte that is not white space
+    # Next byte to write; after the last one that is no pending space; after the last of a word.
+    pos = solid = text_end = start
     newlines, previous, unstable = 0, 0x0A, False
     while i < stop:
         if _is_visible(data[i]) and pos == text_end > start:
@@ -103,33 +97,26 @@ def _normalize_text(
             continue
         if kind in (NEWLINE, RETURN):
             i += kind == RETURN and i < stop and data[i] == _LINE
-            pos = solid
             if text_end > start and newlines < _MAX_NEWLINES:
-                out[pos] = _LINE
-                pos, newlines = pos + 1, newlines + 1
-            solid, previous = pos, 0x0A
+                out[solid] = _LINE
+                solid, newlines = solid + 1, newlines + 1
+            pos, previous = solid, 0x0A
+        elif kind == SPACE and code:
+            pos, previous = _copy(data, begin, i, out, pos), 0x20
         elif kind == SPACE:
+            # After a word and a space, both become one plain space.
             again = pos > solid and solid == text_end > start
-            pos = _copy(data, begin, i, out, pos) if code else _put_space(out, pos, point, again)
-            previous = 0x20
+            out[pos - again] = _TAB if point == 0x09 and not again else _BLANK
+            pos, previous = pos - again + 1, 0x20
         else:
             single = solid != text_end and pos - solid == 1 and out[solid] == _BLANK
             if not code and (text_end == start or single):
                 pos = solid  # the first line is not indented, and one space is no indentation
-            pos = _copy(data, begin, i, out, pos)
-            solid = text_end = pos
+            pos = solid = text_end = _copy(data, begin, i, out, pos)
             newlines, previous = 0, point
             unstable |= kind == UNSTABLE
     # A source file ends in a newline.
     return text_end + (code and solid > text_end > start), unstable
-
-
-@kernel
-def _put_space(out: Array, pos: int, point: int, again: bool) -> int:
-    """Write a space of prose; `again` after a word and a space, which become one plain space."""
-    pos -= again
-    out[pos] = _TAB if point == 0x09 and not again else _BLANK
-    return pos + 1
 
 
 @kernel
@@ -151,7 +138,7 @@ def _copy(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
 
 
 @kernel_with(CLEANING_CLASSES)
-def fold_whitespace(texts: Texts, classes: Array) -> Texts:
+def fold_whitespace(classes: Array, texts: Texts) -> Texts:
     """Return the texts with each run of white space as one space, and none at the ends."""
     offsets, data = texts
     count = len(offsets) - 1

@@ -18,16 +18,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, mask
-from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows
+from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows, read_batches
 from groundup.refine.dedup.lsh_index import EXACT as EXACT_BAND
 from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
 from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id, map_array
 from groundup.runtime.run import build_step
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -51,30 +50,27 @@ class EarlierResult:
 
     def spans(self, table: DocumentTable) -> dict[str, slice]:
         """Return the rows in `table` of the shards that have not changed, by name."""
-        names = (name for name, _ in table.shards)
-        spans = zip(names, table.spans, strict=True)
-        return {name: span for name, span in spans if name in self.same}
+        shards = zip(table.shards, table.spans, strict=True)
+        return {name: span for (name, _), span in shards if name in self.same}
 
     def dropped(self, table: DocumentTable) -> Iterator[tuple[Array, Array, Array, Array]]:
         """Yield the dropped documents that `table` still holds, in blocks.
 
-        Yields:
-            Their rows; the rows of the documents kept instead, -1 where that one is gone or may
-            have changed (int64); their similarities; whether the two are equal.
+        That is their rows; the rows of the documents kept instead, -1 where that one is gone or may
+        have changed (int64); their similarities; whether the two are equal.
         """
         spans = self.spans(table)
         before = np.cumsum([0, *(rows for _, rows in self.shards)])
         starts = (spans[name].start if name in spans else -1 for name, _ in self.shards)
         after = np.array(list(starts), np.int64)
-        pairs, begin = np.load(self.folder / "listed.npy", mmap_mode="r").view(np.ndarray), 0
-        with pq.ParquetFile(self.folder / "duplicates.parquet") as file:
-            for batch in file.iter_batches(columns=["score", "reason"]):
-                block = pairs[begin : begin + len(batch)]
-                begin += len(batch)
-                shard = np.searchsorted(before, block, side="right") - 1
-                moved = np.where(after[shard] >= 0, block - before[shard] + after[shard], -1)
-                here, exact = moved[:, 0] >= 0, mask(pc.equal(batch.column("reason"), EXACT))
-                yield (*moved[here].T, batch.column("score").to_numpy()[here], exact[here])
+        pairs, begin = map_array(self.folder, "listed"), 0
+        for batch in read_batches([self.folder / "duplicates.parquet"], ["score", "reason"]):
+            block = pairs[begin : begin + len(batch)]
+            begin += len(batch)
+            shard = np.searchsorted(before, block, side="right") - 1
+            moved = np.where(after[shard] >= 0, block - before[shard] + after[shard], -1)
+            here, exact = moved[:, 0] >= 0, mask(pc.equal(batch.column("reason"), EXACT))
+            yield (*moved[here].T, batch.column("score").to_numpy()[here], exact[here])
 
 
 @build_step("refine/duplicates", version=3)
@@ -86,26 +82,21 @@ def find_duplicates(
     earlier: EarlierResult | None = None,
     priorities: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """List the documents that duplicate another one.
+    """List the documents that duplicate another one, by a Jaccard similarity of `near_threshold`.
 
     duplicates.parquet has the DROPPED schema and the order of rows; listed.npy (int64 [n, 2]) holds
-    the row of each dropped document, and of the one kept instead.
-
-    Args:
-        near_threshold: Jaccard similarity of near duplicates.
-        memory: bytes that a part of the index may take.
-        earlier: a result to start from: only pairs with a new document are compared. The output is
-            the same without it.
-        priorities: of sources by name, default 0; the duplicate of the highest priority is kept.
+    the row of each dropped document, and of the one kept instead: of the source with the highest
+    priority (default 0). A part of the index may take `memory` bytes. From an `earlier` result,
+    only pairs with a new document are compared; the output is the same without it.
     """
     table = DocumentTable(shards)
     with Scratch(folder / ".scratch") as scratch:
-        search = DuplicateSearch(table, scratch, memory, priorities or {}, earlier)
-        search.run(near_threshold)
-        if search.crowded and not search.everything:
-            # In a crowded bucket, the compared pairs would depend on the earlier result.
-            search = DuplicateSearch(table, scratch, memory, priorities or {})
+        # In a crowded bucket, the compared pairs would depend on the earlier result.
+        for start in (earlier, None):
+            search = DuplicateSearch(table, scratch, memory, priorities or {}, start)
             search.run(near_threshold)
+            if start is None or not search.crowded:
+                break
         _write(folder, search)
         return _facts(search)
 
@@ -119,16 +110,16 @@ class DuplicateSearch:
         scratch: Scratch,
         memory: int,
         priorities: Mapping[str, int],
-        earlier: EarlierResult | None = None,
+        earlier: EarlierResult | None,
     ) -> None:
         """Begin with all documents fresh that an earlier result does not answer."""
         precedence = scratch.joined(table, "sizes")
         if any(priorities.values()):
             # The priority of the source is in the bits above the length.
             lengths, precedence = precedence, scratch.full("precedence", table.rows, np.int64)
-            for (name, _), span in zip(table.shards, table.spans, strict=True):
-                priority = priorities.get(name.rpartition(".")[0], 0)
-                precedence[span] = lengths[span].astype(np.int64) + (priority << 32)
+            for source, block in table.blocks():
+                priority = priorities.get(table.sources[source], 0)
+                precedence[block] = lengths[block].astype(np.int64) + (priority << 32)
         ids = scratch.joined(table, "ids")
         self.index = LshIndex(table, precedence, ids, memory, scratch.folder)
         self.scratch, self.everything = scratch, earlier is None
@@ -159,7 +150,7 @@ class DuplicateSearch:
             _mark_equal(starts, rows, hashes, state)
         self._release()
         order, limits = (self.index.precedence, self.index.ids), (threshold, MAX_COMPARED)
-        with RowFile(self.scratch.folder / "shingles", np.dtype(np.uint64)) as file:
+        with self.scratch.rows("shingles", np.uint64) as file:
             sets = self._load_shingles(file, touching)
             while self.fresh.any():
                 for band in NEAR_BANDS:
@@ -258,7 +249,7 @@ def _drop(
 def _write(folder: Path, search: DuplicateSearch) -> None:
     """Write listed.npy, from which a later run can start, and duplicates.parquet."""
     winner, ids, table = search.winner, search.index.ids, search.index.table
-    with RowFile(search.scratch.folder / "listed", np.dtype(np.int64), 2) as listed:
+    with search.scratch.rows("listed", np.int64, 2) as listed:
         for _, block in table.blocks():
             rows = block.start + np.flatnonzero(winner[block] >= 0)
             listed.append(np.stack([rows, winner[rows]], axis=1))
@@ -275,25 +266,20 @@ def _write(folder: Path, search: DuplicateSearch) -> None:
 
 def _facts(search: DuplicateSearch) -> dict[str, Any]:
     table = search.index.table
-    by_source, size = {EXACT: Counter[str](), NEAR: Counter[str]()}, Counter[str]()
-    for source, block in table.blocks():
-        dropped, unequal = search.winner[block] >= 0, search.unequal[block]
-        lengths = search.index.precedence[block].astype(np.int64) & 0xFFFFFFFF
-        for reason, rows in ((EXACT, dropped & ~unequal), (NEAR, dropped & unequal)):
-            if rows.any():
-                by_source[reason][table.sources[source]] += int(rows.sum())
-                size[reason] += int(lengths[rows].sum())
-    names, rows_of_shard = [name for name, _ in table.shards], np.diff(table.starts).tolist()
+    shards = zip(table.shards, np.diff(table.starts).tolist(), strict=True)
     facts: dict[str, Any] = {
         "documents": table.rows,
-        "shards": [list(pair) for pair in zip(names, rows_of_shard, strict=True)],
+        "shards": [[name, documents] for (name, _), documents in shards],
         "compared": search.compared,
         "crowded": search.crowded,
     }
-    for reason, counts in by_source.items():
-        facts[reason] = {
-            "documents": counts.total(),
-            "bytes": size[reason],
-            "by_source": dict(sorted(counts.items())),
-        }
+    for reason in (EXACT, NEAR):
+        by_source, size = Counter[str](), 0
+        for source, block in table.blocks():
+            rows = (search.winner[block] >= 0) & (search.unequal[block] == (reason == NEAR))
+            by_source[table.sources[source]] += int(rows.sum())
+            lengths = search.index.precedence[block].astype(np.int64) & 0xFFFFFFFF
+            size += int(lengths[rows].sum())
+        counts = dict(sorted((+by_source).items()))
+        facts[reason] = {"documents": by_source.total(), "bytes": size, "by_source": counts}
     return facts

@@ -143,13 +143,9 @@ class LshIndex:
     ) -> Iterator[tuple[Array, Array]]:
         """Yield the buckets of a band with at least two members; updated rows may occur twice.
 
-        Yields:
-            starts and rows (int64): bucket b is rows[starts[b] : starts[b + 1]], in total order.
-
-        Args:
-            band: row of keys.npy.
-            among: mask of the rows to include; None for all.
-            touching: mask of rows; only buckets with one of them are yielded. None for all.
+        Of the rows in the mask `among`, and only buckets with one of the mask `touching`; None is
+        all. Yields starts and rows (int64): bucket b is rows[starts[b] : starts[b + 1]], in total
+        order.
         """
         parts = max(1, -(-self.table.rows * ENTRY_BYTES // self.memory))
         bounds = [int(NO_KEY) * part // parts for part in range(parts + 1)]
@@ -158,10 +154,9 @@ class LshIndex:
             if touching is not None:
                 keys = [np.zeros(0, np.uint64)]
                 for (_, folder), span in zip(self.table.shards, self.table.spans, strict=True):
-                    marked = touching[span]
-                    if marked.any():
+                    if touching[span].any():
                         for block, rows in _read(folder, band, low, high):
-                            keys.append(np.unique(block[marked[rows]]))
+                            keys.append(np.unique(block[touching[span][rows]]))
                 selected = np.unique(np.concatenate(keys))
             yield from self._range(band, low, high, among, selected)
 

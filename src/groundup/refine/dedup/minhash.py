@@ -91,7 +91,7 @@ _SUMMANDS = _RANDOM[1::2].astype(np.uint32)
 # Byte → the lowercase letter of an ASCII letter, the digit itself, 0 for every other byte.
 _ASCII_LOWERCASE = np.where(WORD_CLASSES[:256] == WORD, LOWERCASE[:256], 0).astype(np.uint8)
 _ASCII_LOWERCASE[0x80:] = 0
-
+_TABLES = (WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE)
 # Three arrays of one kernel: its tables, or its outputs.
 Triple: TypeAlias = tuple[Array, Array, Array]
 
@@ -99,13 +99,12 @@ Triple: TypeAlias = tuple[Array, Array, Array]
 # Words and shingles
 
 
-@kernel_with((WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE))
-def words(texts: Texts, tables: Triple) -> tuple[Array, Array, Array, Array]:
+@kernel_with(_TABLES)
+def words(tables: Triple, texts: Texts) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
-    Returns:
-        hashes (uint64), start and end byte (int32) of all words in order, and for n texts the n + 1
-        indices of their first words (int64).
+    Returns hashes (uint64), start and end byte (int32) of all words in order, and for n texts the
+    n + 1 indices of their first words (int64).
     """
     offsets, data = texts
     count = len(offsets) - 1
@@ -119,6 +118,9 @@ def words(texts: Texts, tables: Triple) -> tuple[Array, Array, Array, Array]:
         pos = _split(data, offsets[text], offsets[text + 1], tables, out, pos)
         first[text + 1] = pos
     return hashes[:pos], starts[:pos], ends[:pos], first
+
+
+_words = words.compiled
 
 
 def hash_words(names: Sequence[str]) -> Array:
@@ -200,16 +202,10 @@ def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
     return mix(value)
 
 
-def shingle_sets(texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
+@kernel_with(_TABLES)
+def shingle_sets(tables: Triple, texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
     """Return the shingle sets of texts: sorted hashes (uint64) and n + 1 offsets (int64)."""
-    hashes, _, _, first = words(texts)
-    sets, offsets = _shingle_sets(hashes, first, width)
-    # A copy, so the longer array is freed.
-    return sets[: offsets[-1]].copy(), offsets
-
-
-@kernel
-def _shingle_sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array]:
+    hashes, _, _, first = _words(tables, texts)
     count = len(first) - 1
     out, offsets = np.empty(len(hashes) + count, np.uint64), np.zeros(count + 1, np.int64)
     pos = 0
@@ -220,7 +216,8 @@ def _shingle_sets(hashes: Array, first: Array, width: int) -> tuple[Array, Array
             out[pos] = shingle(hashes, first[text] + s, first[text + 1], width)
             pos += 1
         offsets[text + 1] = pos = begin + unique(out[begin:pos])
-    return out, offsets
+    # A copy, so the longer array is freed.
+    return out[:pos].copy(), offsets
 
 
 @kernel
@@ -238,24 +235,20 @@ def unique(values: Array) -> int:
 # Minima and bands
 
 
-def signatures(texts: Texts) -> Array:
+@kernel_with(_TABLES, _MULTIPLIERS, _SUMMANDS)
+def signatures(tables: Triple, multipliers: Array, summands: Array, texts: Texts) -> Array:
     """Return the MinHash signatures of texts, shape (n, 112), uint32."""
-    hashes, _, _, first = words(texts)
-    return _minima(hashes, first, SHINGLE_WORDS, _MULTIPLIERS, _SUMMANDS)
-
-
-@kernel
-def _minima(hashes: Array, first: Array, width: int, multipliers: Array, summands: Array) -> Array:
-    count = len(first) - 1
-    out = np.full((count, len(multipliers)), EMPTY, np.uint32)
-    for text in range(count):
-        row = out[text]
-        # The upper half of a mixed hash is as random as all of it.
-        for s in range(shingle_count(first[text + 1] - first[text], width)):
-            x = np.uint32(shingle(hashes, first[text] + s, first[text + 1], width) >> np.uint64(32))
+    hashes, _, _, first = _words(tables, texts)
+    out = np.full((len(first) - 1, PERMUTATIONS), EMPTY, np.uint32)
+    for text in range(len(first) - 1):
+        row, end = out[text], first[text + 1]
+        for s in range(shingle_count(end - first[text], SHINGLE_WORDS)):
+            # The upper half of a mixed hash is as random as all of it.
+            hashed = shingle(hashes, first[text] + s, end, SHINGLE_WORDS)
+            x = np.uint32(hashed >> np.uint64(32))
             # One shingle, all permutations: the inner loop is vectorized. The product wraps around,
             # which is the modulus.
-            for p in range(len(multipliers)):
+            for p in range(PERMUTATIONS):
                 value = np.uint32(multipliers[p] * x + summands[p])
                 row[p] = min(row[p], value)
     return out

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, Texts, mask, text_buffers
+from groundup.artifacts.arrays import Array, mask, text_buffers
 from groundup.refine.clean.unicode_classes import (
     BREAK,
     CLEANING_CLASSES,
@@ -29,7 +29,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_MARKS,
     code_point,
 )
-from groundup.refine.dedup.minhash import hash_words, mix, words
+from groundup.refine.dedup.minhash import fnv, hash_words, mix, words
 from groundup.refine.kernels import Number, kernel, kernel_with
 
 # A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
@@ -43,10 +43,7 @@ SHORT_WORD, LONG_WORD = 2, 4
 PARAGRAPHS = 2
 
 # Columns of each kernel.
-_CHARACTERS = (
-    *("chars", "alphanumeric", "unspaced", "of_long_words"),
-    *("hashes", "ellipses", "brackets"),
-)
+_CHARS = ("chars", "alphanumeric", "unspaced", "of_long_words", "hashes", "ellipses", "brackets")
 _TOKENS = ("words", "word_chars", "letter_words", "sentences", "alphanumeric_words")
 _LINES = (
     *("lines", "bullet_lines", "ellipsis_lines", "longest_line"),
@@ -59,7 +56,7 @@ _WORD_REPEATS = (
     *(f"duplicate_{n}gram_bytes" for n in range(5, 11)),
 )
 _BULLETS = (0x2D, 0x2A, 0x2022, 0x2023, 0x25AA, 0x25CF, 0x25E6, 0xB7, 0x2013)
-_PRIME, _BASE = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
+_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -111,19 +108,15 @@ class Statistics:
         return np.rint(tokens / np.maximum(tokens - surplus, 1)).astype(np.int64)
 
     @cached_property
-    def _texts(self) -> Texts:
-        return text_buffers(self.batch.column("text"))
-
-    @cached_property
     def _words(self) -> tuple[Array, Array, Array, Array]:
-        return words(self._texts)
+        return words(text_buffers(self.batch.column("text")))
 
     @cached_property
     def _kernels(self) -> dict[tuple[str, ...], Callable[[], Array]]:
-        texts = self._texts
+        texts = text_buffers(self.batch.column("text"))
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
-            _CHARACTERS: lambda: _characters(*texts),
+            _CHARS: lambda: _characters(*texts),
             _TOKENS: lambda: count_tokens(*texts),
             _LINES: lambda: _lines(*texts),
             ("stop_words",): lambda: self.distinct(STOP_WORDS)[:, None],
@@ -134,8 +127,8 @@ class Statistics:
 
 
 @kernel_with(WORD_CLASSES, LONG_WORDS)
-def _characters(offsets: Array, data: Array, classes: Array, long_words: Array) -> Array:
-    """Count the properties in _CHARACTERS: "#", ellipses and curly brackets are the last three."""
+def _characters(classes: Array, long_words: Array, offsets: Array, data: Array) -> Array:
+    """Count the properties in _CHARS: "#", ellipses and curly brackets are the last three."""
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         i, dots, row = offsets[text], 0, out[text]
@@ -155,13 +148,12 @@ def _characters(offsets: Array, data: Array, classes: Array, long_words: Array) 
 
 @kernel_with(WORD_CLASSES, CLEANING_CLASSES, NUMERALS, WORD_MARKS)
 def count_tokens(
-    offsets: Array, data: Array, classes: Array, spacing: Array, numerals: Array, marks: Array
+    classes: Array, spacing: Array, numerals: Array, marks: Array, offsets: Array, data: Array
 ) -> Array:
     """Count the properties in _TOKENS: words, their code points, words with a letter, sentence
     ends, and words with a letter or a digit.
 
-    Words stand between white space or word marks. In scripts without spaces every code point is
-    one.
+    White space and word marks separate words. In scripts without spaces every code point is one.
     """
     out = np.zeros((len(offsets) - 1, 5), np.int64)
     for text in range(len(offsets) - 1):
@@ -193,7 +185,7 @@ def count_tokens(
 
 
 @kernel_with(SENTENCE_ENDS, DENSE)
-def _lines(offsets: Array, data: Array, sentence_ends: Array, dense: Array) -> Array:
+def _lines(sentence_ends: Array, dense: Array, offsets: Array, data: Array) -> Array:
     """Count lines with text, the properties in _LINES, and line breaks, per text."""
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
@@ -273,10 +265,7 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 
             while begin < end and data[begin] in (0x20, 0x09, 0x0A):
                 begin += 1
             if begin < end:
-                key = np.uint64(0)
-                for k in range(begin, end):
-                    key = (key ^ np.uint64(data[k])) * _PRIME
-                key = mix(key)
+                key = mix(fnv(np.uint64(0), data, begin, end))
                 pos = _slot(keys, used, key)
                 row[0] += 1
                 if used[pos]:
