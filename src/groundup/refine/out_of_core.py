@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import Cuts, read_rows
+from groundup.artifacts.document import read_batches
 from groundup.refine.dedup.minhash import shingle_sets
 from groundup.refine.kernels import kernel
 
@@ -27,6 +27,8 @@ from groundup.refine.kernels import kernel
 BLOCK_ROWS = 1 << 18
 # Rows copied at a time by RowFile.save; 448-byte signatures make this 29 MB.
 _SAVED_ROWS = 1 << 16
+# Rows in a table of documents, and columns of these rows.
+Batch: TypeAlias = tuple[Array, pa.RecordBatch]
 _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
@@ -102,14 +104,15 @@ def hash_ranges(count: int, max_hashes: int) -> Iterator[tuple[int, int]]:
 
 
 def hash_parts(hashes: Array, max_hashes: int) -> Iterator[Array]:
-    """Yield the indices (ascending) of the hashes in each of the `hash_ranges`, range by range."""
+    """Yield the indices (ascending) of the hashes in each of the `hash_ranges` that has any."""
     for low, high in hash_ranges(len(hashes), max_hashes):
-        indices = [np.zeros(0, np.int64)]
+        indices = []
         for begin in range(0, len(hashes), BLOCK_ROWS):
             block = hashes[begin : begin + BLOCK_ROWS]
             inside = (block >= np.uint64(low)) & (block <= np.uint64(high))
             indices.append(np.flatnonzero(inside) + begin)
-        yield np.concatenate(indices)
+        if any(map(len, indices)):
+            yield np.concatenate(indices)
 
 
 def first_of_runs(values: Array) -> Array:
@@ -153,9 +156,8 @@ class DocumentTable:
 
     def blocks(self) -> Iterator[tuple[int, slice]]:
         """Yield the index of a source and a block of at most BLOCK_ROWS rows of one shard."""
-        index = {source: k for k, source in enumerate(self.sources)}
         for (name, _), span in zip(self.shards, self.spans, strict=True):
-            source = index[name.rpartition(".")[0]]
+            source = self.sources.index(name.rpartition(".")[0])
             for begin in range(span.start, span.stop, BLOCK_ROWS):
                 yield source, slice(begin, min(begin + BLOCK_ROWS, span.stop))
 
@@ -170,9 +172,7 @@ class DocumentTable:
             if shard[0] in self.cuts:
                 yield shard, span, Cuts.load(self.cuts[shard[0]])
 
-    def batches(
-        self, columns: Sequence[str], mask: Array | None = None
-    ) -> Iterator[tuple[Array, pa.RecordBatch]]:
+    def batches(self, columns: Sequence[str], mask: Array | None = None) -> Iterator[Batch]:
         """Yield rows and columns of documents, one row group at a time; of a mask, if given."""
         for (name, folder), first in zip(self.shards, self.starts, strict=False):
             chosen = None if mask is None else mask[first:]
@@ -180,48 +180,36 @@ class DocumentTable:
             for rows, batch in read_rows(path, self.cuts.get(name), columns, chosen):
                 yield rows + first, batch
 
-    def listed(
-        self, path: Path, columns: Sequence[str] = ()
-    ) -> Iterator[tuple[Array, pa.RecordBatch]]:
+    def listed(self, path: Path, columns: Sequence[str] = ()) -> Iterator[Batch]:
         """Yield the rows (int64) of the documents in a list, with columns of the list.
 
         Raises ValueError if the list names other documents, or not in the order of the rows.
         """
         shard, pos = 0, 0
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=["id", *columns]):
-                rows, done = np.empty(len(batch), np.int64), 0
-                ids = parse_ids(batch.column("id"))
-                while done < len(ids):
-                    if shard == len(self.shards):
-                        raise ValueError(
-                            f"{path}: lists a document that these shards do not hold, or not in"
-                            " this order"
-                        )
-                    here, first = map_array(self.shards[shard][1], "ids"), self.starts[shard]
-                    done, pos = _match(here, ids, done, pos, first, rows)
-                    if done < len(ids):
-                        shard, pos = shard + 1, 0
-                yield rows, batch
+        for batch in read_batches([path], ["id", *columns]):
+            rows, done = np.empty(len(batch), np.int64), 0
+            ids = parse_ids(batch.column("id"))
+            while done < len(ids):
+                if shard == len(self.shards):
+                    problem = "lists a document that these shards do not hold, or not in this order"
+                    raise ValueError(f"{path}: {problem}")
+                here, first = map_array(self.shards[shard][1], "ids"), self.starts[shard]
+                done, pos = _match(here, ids, done, pos, first, rows)
+                if done < len(ids):
+                    shard, pos = shard + 1, 0
+            yield rows, batch
 
     def shingles(self, mask: Array, file: RowFile, offsets: Array) -> Array:
         """Return a memory map of the shingle sets of the rows of a mask, written to `file`.
 
-        Fills `offsets`, int64 [rows + 1]: the set of row r begins at offsets[r], and ends at the
-        next offset.
+        Fills `offsets`, int64 [rows + 1], all 0 before: the set of row r begins at offsets[r], and
+        ends at the next offset. Rows outside of the mask have empty sets.
         """
-        filled = 0
         for rows, batch in self.batches(["text"], mask):
             sets, ends = shingle_sets(text_buffers(batch.column("text")))
-            # Rows outside of the mask have empty sets.
-            first, end = rows[0], rows[-1] + 1
-            sizes = np.zeros(end - first, np.int64)
-            sizes[rows - first] = np.diff(ends)
-            offsets[filled : first + 1] = file.rows
-            offsets[first + 1 : end + 1] = file.rows + np.cumsum(sizes)
-            filled = end
+            offsets[rows + 1] = np.diff(ends)
             file.append(sets)
-        offsets[filled:] = file.rows
+        np.cumsum(offsets, out=offsets)
         return file.view()
 
 
@@ -251,11 +239,11 @@ def format_id(pair: Array) -> str:
     return f"{high:016x}{low:016x}"
 
 
+@dataclass(frozen=True)
 class Scratch:
     """A folder of temporary memory-mapped arrays; used as a context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def __enter__(self) -> Scratch:
         self.folder.mkdir()
@@ -263,6 +251,10 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def rows(self, name: str, dtype: Any, width: int = 1) -> RowFile:
+        """Return a new file of rows; used as a context manager, which removes it."""
+        return RowFile(self.folder / name, np.dtype(dtype), width)
 
     def full(self, name: str, rows: int, dtype: Any, value: Any = 0) -> Array:
         """Return an array of `rows` entries that all equal `value`."""
@@ -280,12 +272,12 @@ class Scratch:
                 part.tofile(out)
         return _map(self.folder / name, dtype, "r", (table.rows, *shape[1:]))
 
-    def kept(self, table: DocumentTable, lists: Sequence[Path], name: str = "kept") -> Array:
+    def kept(self, table: DocumentTable, lists: Sequence[Path]) -> Array:
         """Return the mask of the rows that no list of dropped documents names.
 
         Raises ValueError if a list does not belong to the table.
         """
-        mask = self.full(name, table.rows, np.bool_, True)
+        mask = self.full("kept", table.rows, np.bool_, True)
         for path in lists:
             for rows, _ in table.listed(path):
                 mask[rows] = False

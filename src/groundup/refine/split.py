@@ -58,20 +58,15 @@ def split_documents(
     validation: float,
     memory: int = 1 << 30,
 ) -> dict[str, Any]:
-    """Write split/SHARD.npy: assign every kept document to train or validation.
+    """Write split/SHARD.npy: assign every document on no list of `dropped` to a side.
 
-    Args:
-        kinds, dropped: kind of each source, and lists of dropped documents.
-        cuts: by shard; similarity and bytes are those after the cuts.
-        validation: share of the bytes of every source, in clusters that `seed` chooses.
-        memory: bytes that a part of the index may take.
+    Validation is the share `validation` of the bytes of every source, in clusters that `seed`
+    chooses; similarity and bytes are those after the cuts. A part of the index may take `memory`
+    bytes.
     """
     table, all_kinds = DocumentTable(shards, cuts), sorted(set(kinds.values()))
     kind_of_source = np.array([all_kinds.index(kinds[name]) for name in table.sources], np.int64)
-    with (
-        Scratch(folder / ".scratch") as scratch,
-        RowFile(scratch.folder / "entries", np.dtype(np.int64), 3) as file,
-    ):
+    with Scratch(folder / ".scratch") as scratch, scratch.rows("entries", np.int64, 3) as file:
         kept, lengths = scratch.kept(table, dropped), scratch.lengths(table)
         cluster = find_clusters(table, kept, scratch, memory)
         cluster_sizes(table, kept, cluster, lengths, seed, scratch, memory, file)
@@ -80,8 +75,8 @@ def split_documents(
         choose_validation(entries, kind_of_source, validation, held_out)
         counts = np.zeros((len(table.sources), 3, 2), np.int64)
         for source, rows in table.blocks():
-            side = np.where(held_out[cluster[rows]], np.uint8(VALIDATION), np.uint8(TRAIN))
-            split[rows] = side = np.where(kept[rows], side, np.uint8(DROPPED))
+            side = np.where(held_out[cluster[rows]], VALIDATION, TRAIN)
+            split[rows] = side = np.where(kept[rows], side, DROPPED)
             counts[source, :, 0] += np.bincount(side, minlength=3)
             counts[source, :, 1] += np.bincount(side, lengths[rows], minlength=3).astype(np.int64)
         (folder / "split").mkdir()
@@ -103,11 +98,22 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
     for _, block in table.blocks():
         parent[block] = np.arange(block.start, block.stop)
     _unite_groups(table, kept, parent, scratch, memory)
-    updates = _index_cut_documents(table, kept, scratch)
+    # Two pages may be similar only after the cuts: index the documents with cuts again.
+    updates = []
+    for shard, block, cuts in table.cut_shards():
+        changed = np.zeros_like(kept[block])
+        changed[cuts.rows] = kept[block][cuts.rows]
+        (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
+        with scratch.rows("keys", np.uint64, WIDTH) as keys:
+            for _, batch in DocumentTable([shard], table.cuts).batches(["text"], changed):
+                keys.append(document_keys(text_buffers(batch.column("text")))[0])
+            write_index(folder, keys)
+        np.save(folder / "documents.npy", block.start + np.flatnonzero(changed))
+        updates.append(folder)
     sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
     index = LshIndex(table, sizes, ids, memory, scratch.folder, updates)
     offsets = scratch.full("offsets", table.rows + 1, np.int64)
-    with RowFile(scratch.folder / "shingles", np.dtype(np.uint64)) as file:
+    with scratch.rows("shingles", np.uint64) as file:
         sets = table.shingles(kept, file, offsets)
         for band in CLUSTER_BANDS:
             for starts, rows in index.buckets(band, kept):
@@ -120,22 +126,6 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
     return parent
 
 
-def _index_cut_documents(table: DocumentTable, kept: Array, scratch: Scratch) -> list[Path]:
-    """Index the kept documents with cuts again: two pages may be similar only after the cuts."""
-    folders = []
-    for shard, block, cuts in table.cut_shards():
-        changed = np.zeros_like(kept[block])
-        changed[cuts.rows] = kept[block][cuts.rows]
-        (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
-        with RowFile(scratch.folder / "keys", np.dtype(np.uint64), WIDTH) as keys:
-            for _, batch in DocumentTable([shard], table.cuts).batches(["text"], changed):
-                keys.append(document_keys(text_buffers(batch.column("text")))[0])
-            write_index(folder, keys)
-        np.save(folder / "documents.npy", block.start + np.flatnonzero(changed))
-        folders.append(folder)
-    return folders
-
-
 def _unite_groups(
     table: DocumentTable, kept: Array, parent: Array, scratch: Scratch, memory: int
 ) -> None:
@@ -144,10 +134,7 @@ def _unite_groups(
     Rows are united within each batch first. That leaves one row per group and batch, so even one
     group of all documents fits in memory.
     """
-    with (
-        RowFile(scratch.folder / "groups", np.dtype(np.uint64)) as groups,
-        RowFile(scratch.folder / "firsts", np.dtype(np.int64)) as firsts,
-    ):
+    with scratch.rows("groups", np.uint64) as groups, scratch.rows("firsts", np.int64) as firsts:
         for rows, batch in table.batches(["group"], kept):
             names = pc.fill_null(batch.column("group"), "")
             named = ~mask(pc.match_substring_regex(names, "^[a-z]*:?$"))
@@ -199,14 +186,10 @@ def cluster_sizes(
     memory: int,
     out: RowFile,
 ) -> None:
-    """Append the bytes of all clusters by source to `out`, in a random order of the clusters.
+    """Append the entries (CLUSTER, SOURCE, BYTES) of all clusters to `out`, in random order.
 
     The order is a seeded hash of the smallest id of a cluster, which later data rarely changes. The
     entries of a cluster are ordered by source.
-
-    Args:
-        cluster: what `find_clusters` returned.
-        out: int64, of width 3: CLUSTER, SOURCE, BYTES.
     """
     # The smallest first half of an id of each cluster, at the first row of the cluster.
     smallest = scratch.full("smallest", table.rows, np.uint64, ~np.uint64(0))
@@ -214,10 +197,7 @@ def cluster_sizes(
     for _, block in table.blocks():
         rows = block.start + np.flatnonzero(kept[block])
         np.minimum.at(smallest, cluster[rows], ids[rows, 0])
-    with (
-        RowFile(scratch.folder / "order", np.dtype(np.uint64)) as order,
-        RowFile(scratch.folder / "sums", np.dtype(np.int64), 3) as sums,
-    ):
+    with scratch.rows("order", np.uint64) as order, scratch.rows("sums", np.int64, 3) as sums:
         for source, block in table.blocks():
             rows = block.start + np.flatnonzero(kept[block])
             first, inverse = np.unique(cluster[rows], return_inverse=True)
@@ -226,23 +206,19 @@ def cluster_sizes(
             sums.append(np.stack([first, np.full(len(first), source), sizes], axis=1))
         hashes, entries = order.view(), sums.view()
         for part in hash_parts(hashes, max(1, memory // _ENTRY_BYTES)):
-            out.append(_merge(hashes[part], entries[part]))
-
-
-def _merge(hashes: Array, entries: Array) -> Array:
-    """Sort entries by hash, cluster and source, and add up those of one cluster and source."""
-    order = np.lexsort((entries[:, SOURCE], entries[:, CLUSTER], hashes))
-    entries = entries[order]
-    new = np.flatnonzero((entries[1:, :BYTES] != entries[:-1, :BYTES]).any(axis=1)) + 1
-    first = np.concatenate([np.zeros(min(len(entries), 1), np.int64), new])
-    merged = entries[first]
-    merged[:, BYTES] = np.add.reduceat(entries[:, BYTES], first) if len(first) else 0
-    return merged
+            # Add up the entries that one cluster and source have in several blocks.
+            rows = entries[part]
+            rows = rows[np.lexsort((rows[:, SOURCE], rows[:, CLUSTER], hashes[part]))]
+            new = (rows[1:, :BYTES] != rows[:-1, :BYTES]).any(axis=1)
+            first = np.flatnonzero(np.append(True, new))
+            sizes = np.add.reduceat(rows[:, BYTES], first)
+            out.append(np.column_stack([rows[first, :BYTES], sizes]))
 
 
 # The choice
 
 
+@kernel
 def choose_validation(
     entries: Array, kind_of_source: Array, validation: float, held_out: Array
 ) -> None:
@@ -258,15 +234,22 @@ def choose_validation(
     """
     sources = np.arange(len(kind_of_source))
     totals = _totals(entries, len(sources))[1].astype(np.float64)
-    target, held = validation * totals, np.zeros(len(sources))
-    _take_while_fitting(entries, target, held, held_out)
-    for source in sources.tolist():
+    target, held, begin = validation * totals, np.zeros(len(sources)), 0
+    while begin < len(entries):
+        end, fits = _end(entries, begin), True
+        for k in range(begin, end):
+            source = entries[k, SOURCE]
+            fits = fits and held[source] + entries[k, BYTES] <= target[source]
+        if fits:
+            _hold_out(entries, begin, held, held_out)
+        begin = end
+    for source in sources:
         entry = _next_cluster(entries, source, held_out, (sources, totals, target, held))
         _hold_out(entries, entry, held, held_out)
     totals, of_kind = np.bincount(kind_of_source, totals), np.bincount(kind_of_source, held)
     shares = (kind_of_source, totals, validation * totals, of_kind)
     # All kinds choose before any cluster is held out, so their order does not matter.
-    empty = np.flatnonzero(of_kind == 0).tolist()
+    empty = np.flatnonzero(of_kind == 0)
     for entry in [_next_cluster(entries, kind, held_out, shares) for kind in empty]:
         _hold_out(entries, entry, held, held_out)
 
@@ -283,25 +266,11 @@ def _totals(entries: Array, sources: int) -> Array:
 
 @kernel
 def _end(entries: Array, begin: int) -> int:
-    """Return the entry after the last one of a cluster."""
+    """Return the index after the last entry of a cluster."""
     end = begin
     while end < len(entries) and entries[end, CLUSTER] == entries[begin, CLUSTER]:
         end += 1
     return end
-
-
-@kernel
-def _take_while_fitting(entries: Array, target: Array, held: Array, held_out: Array) -> None:
-    """Hold out clusters in order while they fit into the targets of all of their sources."""
-    begin = 0
-    while begin < len(entries):
-        end, fits = _end(entries, begin), True
-        for k in range(begin, end):
-            source = entries[k, SOURCE]
-            fits = fits and held[source] + entries[k, BYTES] <= target[source]
-        if fits:
-            _hold_out(entries, begin, held, held_out)
-        begin = end
 
 
 @kernel
@@ -329,9 +298,8 @@ def _next_cluster(
     units, totals, target, held = shares
     best, least, sizes = -1, np.inf, np.zeros(len(held))
     for pos in range(len(entries)):
-        if units[entries[pos, SOURCE]] != unit or entries[pos, BYTES] >= least:
-            continue
-        if held_out[entries[pos, CLUSTER]]:
+        taken = held_out[entries[pos, CLUSTER]] or entries[pos, BYTES] >= least
+        if taken or units[entries[pos, SOURCE]] != unit:
             continue
         begin = pos
         while begin > 0 and entries[begin - 1, CLUSTER] == entries[pos, CLUSTER]:
@@ -354,14 +322,11 @@ def _next_cluster(
 def _facts(sources: Sequence[str], clusters: Array, counts: Array) -> dict[str, dict[str, Any]]:
     """Return clusters, documents and bytes of both sides; `counts` is [source, side, 2]."""
     facts: dict[str, dict[str, Any]] = {}
-    for k, name in enumerate(sources):
-        facts[name] = {"clusters": int(clusters[k])}
+    for name, count, sides in zip(sources, clusters.tolist(), counts.tolist(), strict=True):
+        facts[name] = {"clusters": count}
         for side, value in (("train", TRAIN), ("validation", VALIDATION)):
-            documents, size = counts[k, value].tolist()
-            facts[name][side] = {"documents": documents, "bytes": size}
-        if facts[name]["validation"]["bytes"] == 0 and facts[name]["train"]["bytes"]:
-            facts[name]["note"] = (
-                f"no validation: its smallest cluster is more than {MAX_OF_SOURCE:.0%} of the"
-                " source"
-            )
+            facts[name][side] = dict(zip(("documents", "bytes"), sides[value], strict=True))
+        if sides[VALIDATION][1] == 0 < sides[TRAIN][1]:
+            reason = f"its smallest cluster is more than {MAX_OF_SOURCE:.0%} of the source"
+            facts[name]["note"] = f"no validation: {reason}"
     return facts
