@@ -20,12 +20,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +35,7 @@ from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows, read
 from groundup.refine.clean.pipeline import clean_texts
 from groundup.refine.dedup.minhash import shingle, words
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import DocumentTable, Scratch, format_id
+from groundup.refine.out_of_core import DocumentTable, Scratch
 from groundup.runtime.run import build_step
 
 CONTAMINATED = "contaminated"
@@ -66,14 +64,14 @@ _PREFILTER_BITS = 24
 # N-grams of evaluation items
 
 
-@dataclass(frozen=True)
 class EvaluationGrams:
     """The n-grams of all items: the files that the top of this module describes."""
 
-    hashes: Array
-    starts: Array
-    owners: Array
-    items: pa.Table
+    def __init__(self, hashes: Array, starts: Array, owners: Array, items: pa.Table) -> None:
+        self.hashes, self.starts, self.owners, self.items = hashes, starts, owners, items
+        # Mask by the upper bits of a hash: False where no n-gram has them.
+        self.prefilter = np.zeros(1 << _PREFILTER_BITS, np.bool_)
+        self.prefilter[hashes >> np.uint64(64 - _PREFILTER_BITS)] = True
 
     @staticmethod
     def load(folder: Path) -> EvaluationGrams:
@@ -82,18 +80,10 @@ class EvaluationGrams:
         hashes, starts, owners = (np.load(folder / f"{name}.npy") for name in names)
         return EvaluationGrams(hashes, starts, owners, pq.read_table(folder / "items.parquet"))
 
-    @cached_property
-    def prefilter(self) -> Array:
-        """Mask by the upper bits of a hash: False where no n-gram has them."""
-        known = np.zeros(1 << _PREFILTER_BITS, np.bool_)
-        known[self.hashes >> np.uint64(64 - _PREFILTER_BITS)] = True
-        return known
-
     def find(self, texts: Texts) -> Iterator[Array]:
         """Yield the n-grams that occur in texts, for one n after the other.
 
-        Yields:
-            int64 [m, 4]: row of the text, index of the n-gram, first byte, end.
+        As int64 [m, 4]: row of the text, index of the n-gram, first byte, end.
         """
         hashes, starts, ends, first = words(texts)
         for width in range(MIN_WORDS, MAX_WORDS + 1):
@@ -190,8 +180,7 @@ def find_occurrences(
     return {"occurrences": len(whole)}
 
 
-@dataclass(frozen=True)
-class ContaminatedDocument:
+class ContaminatedDocument(NamedTuple):
     """Row of a document, the item of which it holds the largest share, and their longest match."""
 
     row: int
@@ -224,7 +213,12 @@ def find_contaminated(
         TableWriter(folder / "contaminated.parquet", DROPPED) as out,
     ):
         kept = scratch.kept(table, dropped)
-        common = _common_grams(table, occurrences, kept, grams)
+        counts = np.zeros(len(grams.hashes), np.int64)
+        for (name, _), rows in zip(shards, table.spans, strict=True):
+            hits = _load_occurrences(occurrences[name], kept[rows])
+            pairs = np.unique(hits[:, 0] * len(counts) + hits[:, 1])
+            counts += np.bincount(pairs % max(len(counts), 1), minlength=len(counts))
+        common = counts > max(COMMON, COMMON_SHARE * table.rows)
         for shard, rows in zip(shards, table.spans, strict=True):
             if contaminated := _contaminated(occurrences[shard[0]], kept[rows], common, grams):
                 documents[shard[0].rpartition(".")[0]] += len(contaminated)
@@ -251,39 +245,20 @@ def find_unlisted(
     `dropped` and `cuts` are folders of the view; `tests` are collected shards.
     """
     files = {name: cuts / f"{name}.npy" for name, _ in shards} if cuts else {}
-    table = DocumentTable(shards, files)
-    lists = {path.stem: path for path in sorted(dropped.glob("*.parquet"))}
-    listed = [lists[CONTAMINATED]] if CONTAMINATED in lists else []
-    others = [lists[name] for name in ("duplicates", "lines") if name in lists]
-    with TemporaryDirectory() as name, Scratch(Path(name) / "scratch") as scratch:
-        write_grams(evaluation := Path(name), tests, allowed)
+    others = [path for path in dropped.glob("*.parquet") if path.stem in ("duplicates", "lines")]
+    listed = dropped / f"{CONTAMINATED}.parquet"
+    known = pq.read_table(listed)["id"] if listed.exists() else pa.array([], pa.string())
+    with TemporaryDirectory() as name:
+        write_grams(folder := Path(name), tests, allowed)
         occurrences = {}
-        for shard, folder in shards:
-            occurrences[shard] = evaluation / "occurrences" / shard
+        for shard, path in shards:
+            occurrences[shard] = folder / "occurrences" / shard
             occurrences[shard].mkdir(parents=True)
-            find_occurrences(occurrences[shard], folder, evaluation, files.get(shard))
-        kept = scratch.kept(table, others)
-        unlisted = scratch.kept(table, listed, "unlisted")
-        grams = EvaluationGrams.load(evaluation)
-        common = _common_grams(table, occurrences, kept, grams)
-        ids = table.arrays("ids")
-        for (shard, _), rows, of_shard in zip(shards, table.spans, ids, strict=True):
-            for document in _contaminated(occurrences[shard], kept[rows], common, grams):
-                if unlisted[rows.start + document.row]:
-                    item = str(grams.items["id"][document.item])
-                    yield format_id(of_shard[document.row]), item, document.share
-
-
-def _common_grams(
-    table: DocumentTable, occurrences: Mapping[str, Path], kept: Array, grams: EvaluationGrams
-) -> Array:
-    """Return the mask of the n-grams that are common phrases."""
-    documents = np.zeros(len(grams.hashes), np.int64)
-    for (name, _), rows in zip(table.shards, table.spans, strict=True):
-        hits = _load_occurrences(occurrences[name], kept[rows])
-        pairs = np.unique(hits[:, 0] * len(documents) + hits[:, 1])
-        documents += np.bincount(pairs % max(len(documents), 1), minlength=len(documents))
-    return documents > max(COMMON, COMMON_SHARE * table.rows)
+            find_occurrences(occurrences[shard], path, folder, files.get(shard))
+        find_contaminated(folder, shards, occurrences, others, files, folder)
+        found = pq.read_table(folder / listed.name).select(["id", "duplicate_of", "score"])
+        found = found.filter(pc.invert(pc.is_in(found["id"], known)))
+        yield from zip(*found.to_pydict().values(), strict=True)
 
 
 def _load_occurrences(folder: Path, kept: Array) -> Array:
@@ -316,19 +291,15 @@ def _contaminated(
     above = above[np.lexsort((-items[above], shares[above], rows[above]))]
     documents = []
     for k in above[np.diff(rows[above], append=-1) != 0]:
+        # The longest stretch of spans (ascending); those that touch or overlap are joined.
         spans = hits[slice(*np.searchsorted(pair, [pairs[k], pairs[k] + 1])), 2:]
-        row, item, share = int(rows[k]), int(items[k]), float(shares[k])
-        documents.append(ContaminatedDocument(row, item, share, *_longest(spans)))
+        reach = np.maximum.accumulate(spans[:, 1])
+        new = np.flatnonzero(np.append(True, spans[1:, 0] > reach[:-1]))
+        begins, ends = spans[new, 0], reach[np.append(new[1:], len(spans)) - 1]
+        longest, row, item = int(np.argmax(ends - begins)), int(rows[k]), int(items[k])
+        stretch = int(begins[longest]), int(ends[longest])
+        documents.append(ContaminatedDocument(row, item, float(shares[k]), *stretch))
     return documents
-
-
-def _longest(spans: Array) -> tuple[int, int]:
-    """Return the longest stretch of spans (ascending); spans that touch or overlap are joined."""
-    reach = np.maximum.accumulate(spans[:, 1])
-    new = np.flatnonzero(np.concatenate([[True], spans[1:, 0] > reach[:-1]]))
-    begins, ends = spans[new, 0], reach[np.append(new[1:], len(spans)) - 1]
-    longest = int(np.argmax(ends - begins))
-    return int(begins[longest]), int(ends[longest])
 
 
 def _write(
@@ -342,15 +313,13 @@ def _write(
     listed = np.zeros(shard.rows, np.bool_)
     listed[list(by_row)] = True
     for rows, batch in shard.batches(["id", "source", "origin", "record", "text"], listed):
-        in_batch, details = [by_row[row] for row in rows.tolist()], []
-        for document, text in zip(in_batch, batch.column("text").to_pylist(), strict=True):
-            data, item = text.encode(), items[document.item]
-            size += len(data)
+        columns = []
+        for row, text in zip(rows.tolist(), batch.column("text").to_pylist(), strict=True):
+            document, data = by_row[row], text.encode()
+            size, item = size + len(data), items[document.item]
             match = " ".join(data[document.begin : document.end].decode("utf-8", "replace").split())
             short = match[:MATCHED_CHARACTERS] + (" …" if len(match) > MATCHED_CHARACTERS else "")
-            details.append(f"{item['source']}: {item['origin']}#{item['record']}: {short}")
-        ids = pa.array([items[document.item]["id"] for document in in_batch], pa.string())
-        reasons = pa.array([CONTAMINATED] * len(rows))
-        shares = pa.array([document.share for document in in_batch], pa.float64())
-        out.write(dropped_rows(batch, reasons, shares, pa.array(details, pa.string()), ids))
+            detail = f"{item['source']}: {item['origin']}#{item['record']}: {short}"
+            columns.append((CONTAMINATED, document.share, detail, item["id"]))
+        out.write(dropped_rows(batch, *map(pa.array, zip(*columns, strict=True))))
     return size
