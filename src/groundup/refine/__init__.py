@@ -1,3 +1,1 @@
-"""Collected documents → clean, filtered, deduplicated and split ones. Reads `collect`; writes
-`refine`.
-"""
+"""Turns collected documents into clean, filtered, deduplicated and split ones."""

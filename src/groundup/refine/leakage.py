@@ -6,13 +6,13 @@ that of Brown et al. 2020 ("GPT-3"), appendix C.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from groundup.artifacts.arrays import Array, text_buffers
+from groundup.artifacts.arrays import Array, lengths, text_buffers
 from groundup.artifacts.corpus import kept_documents
 from groundup.refine.dedup.minhash import mix_all, shingle_sets
 from groundup.refine.out_of_core import parse_ids
@@ -25,8 +25,7 @@ LEAKING_SHARE = 0.5
 MAX_GRAMS = 100_000_000
 
 
-@dataclass(frozen=True)
-class LeakedPair:
+class LeakedPair(NamedTuple):
     """A validation document, and the train document with the largest share of its 13-grams."""
 
     validation: str
@@ -34,8 +33,7 @@ class LeakedPair:
     share: float
 
 
-@dataclass(frozen=True)
-class Leakage:
+class Leakage(NamedTuple):
     """The leakage of validation into train."""
 
     documents: int  # validation documents measured
@@ -68,31 +66,24 @@ def measure_leakage(run_root: Path, worst: int = 10) -> Leakage:
             share = float(common[best] / len(own))
             if share > closest[k].share:
                 closest[k] = LeakedPair(ids[row], str(batch.column("id")[best]), share)
-    return Leakage(
-        documents=len(ids),
-        sampled=sampled,
-        leaking=float((shares > LEAKING_SHARE).mean()) if ids else 0.0,
-        grams=float(held[-1] / max(offsets[-1], 1)),
-        worst=tuple(closest),
-    )
+    leaking = float((shares > LEAKING_SHARE).mean()) if ids else 0.0
+    in_train = float(held[-1] / max(offsets[-1], 1))
+    return Leakage(len(ids), sampled, leaking, in_train, tuple(closest))
 
 
 def _validation(run_root: Path) -> tuple[list[str], Array, Array, float]:
     """Return ids, 13-gram sets and their offsets of a sample of validation, and its share."""
-    size = sum(
-        int(np.diff(text_buffers(batch.column("text"))[0]).sum())
-        for batch in kept_documents(run_root, ["text"], "validation")
-    )
+    batches = kept_documents(run_root, ["text"], "validation")
+    size = sum(int(lengths(batch.column("text")).sum(dtype=np.int64)) for batch in batches)
     # There is at most one word for every two bytes.
     share = min(1.0, MAX_GRAMS / max(size / 2, 1))
     ids: list[str] = []
-    parts, ends, total = [np.zeros(0, np.uint64)], [np.zeros(1, np.int64)], 0
+    parts, sizes = [np.zeros(0, np.uint64)], [np.zeros(1, np.int64)]
     for batch in kept_documents(run_root, ["id", "text"], "validation"):
         chance = mix_all(parse_ids(batch.column("id"))[:, 0]) / 2.0**64
         sample = batch.filter(pa.array(chance <= share))
         sets, offsets = shingle_sets(text_buffers(sample.column("text")), GRAM_WORDS)
         ids += sample.column("id").to_pylist()
         parts.append(sets)
-        ends.append(offsets[1:] + total)
-        total += len(sets)
-    return ids, np.concatenate(parts), np.concatenate(ends), share
+        sizes.append(np.diff(offsets))
+    return ids, np.concatenate(parts), np.cumsum(np.concatenate(sizes)), share

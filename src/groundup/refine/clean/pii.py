@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
@@ -116,17 +116,15 @@ def _redact_numbers(
             break
         ways = actions if rounds_left else dict.fromkeys(actions, "mask")
         changed, after = np.zeros(len(texts), np.bool_), []
+        for span in spans:
+            touched[span.kind][rows[span.row]] = changed[rows[span.row]] = True
         for row, group in groupby(spans, lambda span: span.row):
-            of_text = list(group)
-            for span in of_text:
-                touched[span.kind][rows[row]] = True
-            changed[rows[row]] = True
-            after.append(_replace_spans(part[row].as_py().encode(), of_text, ways).decode())
+            after.append(_replace_spans(part[row].as_py().encode(), group, ways).decode())
         texts, rows = replace_rows(texts, changed, after), np.flatnonzero(changed)
     return texts, touched
 
 
-def _replace_spans(text: bytes, spans: Sequence[PiiSpan], actions: Actions) -> bytes:
+def _replace_spans(text: bytes, spans: Iterable[PiiSpan], actions: Actions) -> bytes:
     """Return a text with its spans masked or removed."""
     pieces, pos = [], 0
     for span in spans:
@@ -245,7 +243,6 @@ _OTHER = re.compile(
         ]
     )
 )
-Recognizer = Callable[[str, int, int], Iterator[tuple[int, int, str]]]
 
 
 def find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
@@ -253,11 +250,8 @@ def find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
 
     Each run of number bytes is decoded with its context, and a recognizer looks at it.
     """
-    searches: list[tuple[tuple[Array, Array, int], Recognizer]] = []
-    if kinds:
-        searches.append((_NUMBER_RUN, _phones_and_ipv4))
-    if IP in kinds:
-        searches.append((_IPV6_RUN, _ipv6))
+    searches = [(_NUMBER_RUN, _phones_and_ipv4)] if kinds else []
+    searches += [(_IPV6_RUN, _ipv6)] if IP in kinds else []
     (offsets, data), spans = texts, []
     for run, recognize in searches:
         columns = (column.tolist() for column in _runs(offsets, data, *run))
@@ -337,16 +331,12 @@ def _phone_length(number: str, labeled: bool) -> int:
     if labeled or prefix is None:
         return len(number)
     fewest, most = (11, 11) if number[prefix.end()] in "17" else (9, 13)
-    while _digits(number[prefix.end() :]) > most and " " in number:
+    while len(digits := re.sub(r"\D", "", number[prefix.end() :])) > most and " " in number:
         number = number[: number.rindex(" ")].rstrip(" -./(")
     # A bracket that was opened before the number is not part of it.
     if number[-1] == ")" and number.count(")") > number.count("("):
         number = number[:-1]
-    return len(number) if fewest <= _digits(number[prefix.end() :]) <= most else 0
-
-
-def _digits(text: str) -> int:
-    return sum(map(str.isdigit, text))
+    return len(number) if fewest <= len(digits) <= most else 0
 
 
 def _is_special(address: str) -> bool:

@@ -90,17 +90,13 @@ def _normalize_rows(
 
     Returns the masks of the rows that changed, and of those that may not be in NFC.
     """
-    changed, unstable = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
-    if rows.any():
-        before = cleaned.texts.filter(pa.array(rows))
-        gently = np.zeros(len(before), np.bool_) if gentle is None else gentle[rows]
-        offsets, data, unstable[rows] = normalize_whitespace(
-            text_buffers(before), code[rows], gently
-        )
-        after = text_array(offsets, data)
-        changed[rows] = mask(pc.not_equal(before, after))
-        cleaned.texts = replace_rows(cleaned.texts, rows, after)
-    return changed, unstable
+    unstable = np.zeros(len(rows), np.bool_)
+    if not rows.any():
+        return unstable, unstable
+    buffers = text_buffers(cleaned.texts.filter(pa.array(rows)))
+    gently = (np.zeros_like(rows) if gentle is None else gentle)[rows]
+    offsets, data, unstable[rows] = normalize_whitespace(buffers, code[rows], gently)
+    return cleaned.replace(rows, text_array(offsets, data)), unstable
 
 
 def _normalize_nfc(cleaned: CleanedTexts, unstable: Array) -> Array:

@@ -17,8 +17,9 @@ CODE_POINTS = 0x110000
 
 # Classes of the word splitter.
 BREAK, WORD, UNSPACED = 0, 1, 2
-# Classes of the cleaner.
-PLAIN, UNSTABLE, DROP, NEWLINE, SPACE, JOINER, RETURN, HIDDEN = 0, 1, 2, 3, 4, 5, 6, 7
+# Classes of the cleaner. A code point outside of the ranges is UNSTABLE: NFC may change it.
+UNSTABLE, PLAIN, DROP, NEWLINE, SPACE, JOINER, RETURN, HIDDEN = range(8)
+_CLEANING = ("plain", "drop", "newline", "space", "joiner", "carriage_return", "hidden")
 
 _RANGES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _RANGES = {name: " ".join(lines).split() for name, lines in _RANGES.items()}
@@ -40,16 +41,7 @@ def _classes(other: int, **values: int) -> Array:
 
 
 WORD_CLASSES = _classes(WORD, ascii=BREAK, ascii_words=WORD, unspaced=UNSPACED, breaks=BREAK)
-CLEANING_CLASSES = _classes(
-    UNSTABLE,
-    plain=PLAIN,
-    drop=DROP,
-    newline=NEWLINE,
-    space=SPACE,
-    joiner=JOINER,
-    carriage_return=RETURN,
-    hidden=HIDDEN,
-)
+CLEANING_CLASSES = _classes(UNSTABLE, **{name: k for k, name in enumerate(_CLEANING, PLAIN)})
 NUMERALS, WORD_MARKS, LONG_WORDS, DENSE, SENTENCE_ENDS = (
     _classes(0, **{name: 1}).view(np.bool_)
     for name in ("numerals", "word_marks", "long_words", "dense", "sentence_ends")

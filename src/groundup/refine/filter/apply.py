@@ -53,9 +53,8 @@ def apply_filters(
 ) -> FilterResult:
     """Apply rule sets and functions of users to a batch of one kind; the first rejection counts.
 
-    Raises:
-        RecipeError: a function cannot be found.
-        GroundupError: a function fails, or returns something else than a mask and scores.
+    Raises a RecipeError if a function cannot be found, a GroundupError if it fails, or returns
+    something else than a mask and scores.
     """
     reason, score, detail = (np.full(len(batch), value, object) for value in ("", 0.0, ""))
     result = FilterResult(np.ones(len(batch), np.bool_), reason, score, detail)
@@ -90,11 +89,10 @@ def rules_digest(name: str, kind: str, thresholds: Thresholds = NO_THRESHOLDS) -
     """Return a digest of the rules of a set and their bounds for a kind, for keys."""
     rules = [
         (
-            *(rule.reason, rule.low, rule.high, rule.short_high),
-            *(rule.languages, rule.not_languages, by_language),
+            *(rule.reason, rule.low, rule.high, rule.short_high, rule.languages),
+            *(rule.not_languages, sorted(rule.by_language.items())),
         )
         for rule in rules_for(name, kind, thresholds)
-        for by_language in [sorted(rule.by_language.items())]
     ]
     return hashlib.sha256(repr(rules).encode()).hexdigest()[:12]
 
@@ -106,50 +104,37 @@ def applicable_filters(filters: Sequence[str], kind: str) -> list[str]:
     """
     for name in filters:
         if name not in RULE_SETS and ":" not in name:
-            raise RecipeError(
-                f'filter "{name}" is unknown{nearest(name, list(RULE_SETS))}; your own is'
-                ' "package.module:function"'
-            )
+            own = 'your own is "package.module:function"'
+            raise RecipeError(f'filter "{name}" is unknown{nearest(name, list(RULE_SETS))}; {own}')
     chosen = [name for name in filters if name not in RULE_SETS or RULE_SETS[name].rules_for(kind)]
     return sorted(chosen, key=lambda name: not (name in RULE_SETS and RULE_SETS[name].cut_lines))
 
 
 def check_filters(filters: Sequence[str], thresholds: Thresholds) -> None:
-    """Refuse unknown filters, and thresholds of rules that the recipe does not use.
-
-    Raises:
-        RecipeError: names it, and the nearest known name.
-    """
+    """Raise a RecipeError for an unknown filter, or a threshold of a rule that is not used."""
     applicable_filters(filters, "")
     sets = [name for name in filters if name in RULE_SETS]
     for name, bounds in thresholds.items():
         if name not in sets:
-            raise RecipeError(
-                f'[refine.thresholds] "{name}" is not a rule set among the filters of the'
-                f" recipe{nearest(name, sets)}"
-            )
+            problem = f'"{name}" is not a rule set among the filters of the recipe'
+            raise RecipeError(f"[refine.thresholds] {problem}{nearest(name, sets)}")
         known = {rule.reason: rule for rule in RULE_SETS[name].rules}
         for reason, bound in bounds.items():
             if reason not in known:
-                raise RecipeError(
-                    f"[refine.thresholds] {name} has no rule"
-                    f' "{reason}"{nearest(reason, list(known))}'
-                )
+                near = nearest(reason, list(known))
+                raise RecipeError(f'[refine.thresholds] {name} has no rule "{reason}"{near}')
             _with_bound(known[reason], bound, name)
 
 
 def thresholds_for(filters: Sequence[str], kind: str, thresholds: Thresholds) -> Thresholds:
     """Return the thresholds that apply to documents of a kind; those alone enter a step's key."""
-    selected: dict[str, Mapping[str, float | Sequence[float]]] = {}
+    selected: dict[str, dict[str, float | Sequence[float]]] = {}
     for name in thresholds.keys() & set(filters):
         reasons = {rule.reason for rule in RULE_SETS[name].rules_for(kind)}
-        bounds = {
-            reason: [*bound] if isinstance(bound, Sequence) else bound
-            for reason, bound in thresholds[name].items()
-            if reason in reasons
-        }
-        if bounds:
-            selected[name] = bounds
+        for reason, bound in thresholds[name].items():
+            if reason in reasons:
+                whole = [*bound] if isinstance(bound, Sequence) else bound
+                selected.setdefault(name, {})[reason] = whole
     return selected
 
 
@@ -164,23 +149,20 @@ def rules_for(name: str, kind: str, thresholds: Thresholds = NO_THRESHOLDS) -> l
 
 def _with_bound(rule: Rule, bound: float | Sequence[float], name: str) -> Rule:
     """Return a rule with another bound, or with two where it has two, for every text."""
-    where = f"[refine.thresholds] {name}.{rule.reason}"
+    where = f"[refine.thresholds] {name}.{rule.reason} needs"
     if math.isfinite(rule.low) and math.isfinite(rule.high):
         if isinstance(bound, (int, float)) or len(bound) != 2 or bound[0] > bound[1]:
-            raise RecipeError(
-                f"{where} needs a minimum and a maximum, such as [{rule.low:g}, {rule.high:g}]"
-            )
+            such = f"[{rule.low:g}, {rule.high:g}]"
+            raise RecipeError(f"{where} a minimum and a maximum, such as {such}")
         low, high = bound
     elif not isinstance(bound, (int, float)):
-        raise RecipeError(f"{where} needs one number; the published bound is {rule.bounds()}")
+        raise RecipeError(f"{where} one number; the published bound is {rule.bounds()}")
     else:
         low, high = (bound, rule.high) if math.isfinite(rule.low) else (rule.low, bound)
     return replace(rule, low=float(low), high=float(high), by_language={}, short_high=None)
 
 
-def score_bounds(
-    filters: Sequence[str], kind: str, thresholds: Thresholds = NO_THRESHOLDS
-) -> Bounds:
+def score_bounds(filters: Sequence[str], kind: str, thresholds: Thresholds) -> Bounds:
     """Return the bounds of the scores that `apply_filters` gives to documents of a kind, in order.
 
     Functions of users have no bounds.
