@@ -22,9 +22,8 @@ CHECKED_DOCUMENTS, CHECKED_CHARACTERS = 32, 1 << 16
 def adopt_tokenizer(folder: Path, source: Path, shards: Sequence[RefinedShard]) -> Facts:
     """Write the tokenizer of the model folder `source` to `folder`; return its facts.
 
-    Raises:
-        GroundupError: the tokenizer cannot be reproduced exactly, or a text of this run does not
-            survive encoding and decoding.
+    Raises a GroundupError if it cannot be reproduced exactly, or if a text of this run does not
+    survive encoding and decoding.
     """
     foreign = read_tokenizer(source)
     tokenizer = foreign.tokenizer

@@ -34,16 +34,9 @@ from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 
 INDEX = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("split", pa.string()),
-        # First token in SPLIT.npy, and number of tokens including the end-of-text id.
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        # UTF-8 bytes of the text.
-        ("bytes", pa.int64()),
-    ]
+    dict.fromkeys(("id", "source", "split"), pa.string())
+    # First token in SPLIT.npy; tokens including the end-of-text id; UTF-8 bytes of the text.
+    | dict.fromkeys(("offset", "length", "bytes"), pa.int64())
 )
 
 _HEADER_BYTES = 128
@@ -66,17 +59,13 @@ class TokenWriter:
         return self
 
     def write(self, ids: npt.NDArray[Any]) -> None:
-        """Append ids.
+        """Append ids; raise a GroundupError for one outside the vocabulary.
 
-        Raises:
-            GroundupError: an id is outside the vocabulary; the file's type could turn it into
-                another token.
+        The file's type could turn it into another token.
         """
         if len(ids) and int(ids.max()) >= self.vocab_size:
-            raise GroundupError(
-                f"{self.path.name}: token id {int(ids.max())} is outside the vocabulary of"
-                f" {self.vocab_size}"
-            )
+            problem = f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}"
+            raise GroundupError(f"{self.path.name}: {problem}")
         self._file.write(ids.astype(self.dtype).tobytes())
         self.tokens += len(ids)
 
@@ -92,8 +81,7 @@ class TokenWriter:
 def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) -> Facts:
     """Tokenize the kept documents of a shard into `folder`; memory is bounded by one row group.
 
-    Returns:
-        facts: documents, tokens (end-of-text ids included) and UTF-8 bytes by split.
+    The facts are documents, tokens (end-of-text ids included) and UTF-8 bytes by split.
     """
     tokenizer = Tokenizer.load(tokenizer_folder)
     facts = {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in VERDICTS}

@@ -7,6 +7,7 @@ shards/NAME.validation.npy and index.parquet (document → shard, split, offset,
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 def run(run: Run) -> None:
     """Train or adopt the tokenizer, tokenize every shard, and publish the view.
 
-    Raises:
-        GroundupError: there is no text to train on, or the base model's tokenizer is not usable.
+    Raises a GroundupError without text to train on, or if the base model's tokenizer is unusable.
     """
     from groundup.artifacts.corpus import VERDICTS, refined_shards
     from groundup.artifacts.tokenizer import CONFIG, FILE
@@ -93,17 +93,15 @@ def _facts(tokenizer: Artifact, tokenized: Sequence[Artifact], splits: Sequence[
     def total(shards: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
         sums: dict[str, dict[str, Any]] = {}
         for split in splits:
-            counts: dict[str, Any] = {
-                name: sum(shard.facts[split][name] for shard in shards)
-                for name in ("documents", "tokens", "bytes")
-            }
+            counts = sum((Counter(shard.facts[split]) for shard in shards), Counter[str]())
             ratio = counts["bytes"] / counts["tokens"] if counts["tokens"] else 0.0
-            sums[split] = counts | {"bytes_per_token": round(ratio, 4)}
+            names = ("documents", "tokens", "bytes")
+            sums[split] = {n: counts[n] for n in names} | {"bytes_per_token": round(ratio, 4)}
         return sums
 
-    sources: dict[str, list[Artifact]] = {}
+    sources = defaultdict[str, list[Artifact]](list)
     for artifact in tokenized:
-        sources.setdefault(artifact.facts["source"], []).append(artifact)
+        sources[artifact.facts["source"]].append(artifact)
     return {
         "vocab_size": tokenizer.facts["vocab_size"],
         "tokenizer": tokenizer.facts,

@@ -32,14 +32,7 @@ _NO_WORD = re.compile(r"[^\W\d_]{1000,}|[^\w\s]{1000,}|\s{1000,}")
 # stay untrained, and a large vocabulary takes parameters from a small model's layers (Tao et al.
 # 2024, "Scaling laws with vocabulary": the best size grows more slowly than the model). The
 # starter's 15 MB give 4,096; 49,152 = 3 x 2^14 is the usual size for English and code.
-AUTO_VOCABULARY = (
-    (2, 1_024),
-    (8, 2_048),
-    (64, 4_096),
-    (256, 8_192),
-    (1_024, 16_384),
-    (8_192, 32_768),
-)
+AUTO_SIZES = ((2, 1_024), (8, 2_048), (64, 4_096), (256, 8_192), (1_024, 16_384), (8_192, 32_768))
 LARGEST_AUTO = 49_152
 
 # Transformers' own "no limit"; export replaces it with the context of the model.
@@ -57,13 +50,11 @@ def train_tokenizer(
     batches = (batch for shard in shards for batch in shard.batches(["text"], "train"))
     train_bytes = sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)
     if train_bytes == 0:
-        raise GroundupError(
-            "tokenize: no text is left to train on; `groundup inspect` shows what refine dropped,"
-            " and why"
-        )
+        look = "`groundup inspect` shows what refine dropped, and why"
+        raise GroundupError(f"tokenize: no text is left to train on; {look}")
     size = resolve_vocab_size(vocab_size, train_bytes)
     sample = Sample(shards, train_bytes, sample_megabytes * 1_000_000)
-    engine = train_bpe(iter(sample), size)
+    engine = train_bpe(sample, size)
     engine.save(str(folder / FILE))
     write_config(folder, NO_LIMIT)
     return {
@@ -78,7 +69,7 @@ def resolve_vocab_size(vocab_size: int | str, train_bytes: int) -> int:
     """Return the vocabulary size of the recipe, or for "auto" one that fits the amount of text."""
     if isinstance(vocab_size, int):
         return vocab_size
-    fitting = (size for limit, size in AUTO_VOCABULARY if train_bytes < limit * 1_000_000)
+    fitting = (size for limit, size in AUTO_SIZES if train_bytes < limit * 1_000_000)
     return next(fitting, LARGEST_AUTO)
 
 
