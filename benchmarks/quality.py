@@ -12,10 +12,10 @@ import numpy as np
 from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
 from groundup.recipe import Refine
+from groundup.refine import stats as quality
 from groundup.refine.filter.apply import applicable_filters
 from groundup.refine.shard import refine_shard
-from groundup.refine.stats import shard_stats as quality
-from groundup.refine.stats.shard_stats import TEXT_STATS
+from groundup.refine.stats import TEXT_STATS
 from groundup.runtime.store import Artifact, load_artifact
 
 # Of so many runs the fastest counts; the first compiles the kernels and does not.

@@ -18,7 +18,7 @@ from groundup.artifacts.arrays import text_buffers
 from groundup.refine.filter.apply import applicable_filters
 from groundup.refine.filter.rules import prose_lines
 from groundup.refine.shard import refine_shard
-from groundup.refine.stats.shard_stats import TEXT_STATS, bin_codes, text_stats
+from groundup.refine.stats import TEXT_STATS, bin_codes, text_stats
 
 Row = dict[str, Any]
 PROSE = "This line is one of prose."

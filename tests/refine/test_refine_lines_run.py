@@ -28,7 +28,7 @@ from groundup.commands.verify import (
 from groundup.errors import GroundupError
 from groundup.flow import run_flow
 from groundup.recipe import load_recipe
-from groundup.refine.stats.shard_stats import TEXT_STATS, bin_codes, histogram, text_stats, unpack
+from groundup.refine.stats import TEXT_STATS, bin_codes, histogram, text_stats, unpack
 from groundup.report.figures import refined
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store

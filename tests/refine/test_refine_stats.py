@@ -19,8 +19,7 @@ from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.document import DROPPED, TableWriter
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.shard import refine_shard
-from groundup.refine.stats.distributions import sum_distributions
-from groundup.refine.stats.shard_stats import (
+from groundup.refine.stats import (
     BEGINNING_BYTES,
     EDGES,
     ERROR,
@@ -31,6 +30,7 @@ from groundup.refine.stats.shard_stats import (
     histogram,
     pack,
     quantiles,
+    sum_distributions,
     text_stats,
     unpack,
 )
