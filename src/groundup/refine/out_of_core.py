@@ -289,6 +289,5 @@ class Scratch:
         for part, first in zip(table.arrays("sizes"), table.starts.tolist(), strict=False):
             lengths[first : first + len(part)] = part
         for _, rows, cuts in table.cut_shards():
-            removed = np.diff(cuts.spans)[:, 0].astype(np.uint32)
-            np.subtract.at(lengths[rows], cuts.rows, removed)
+            lengths[rows] -= cuts.removed(rows.stop - rows.start).astype(np.uint32)
         return lengths
