@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from groundup.artifacts.document import Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import DamagedError, Item, memory_limit, spool
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # Rows that Parquet decodes at a time, and bytes of values that become Python objects at a time.
 BATCH_ROWS = 64
@@ -42,14 +42,11 @@ def read_columnar(
 ) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
     """Yield the rows of a file, numbered; one that cannot be read is a Reject.
 
-    Args:
-        columns: names in lower case of the columns to read; by default, or where the file has none
-            of them, all are read. The value of a column that is not read is None.
+    `columns` are those to read, in lower case; by default, or where the file has none of them, all
+    are read. The value of a column that is not read is None.
 
     Raises DamagedError if the file cannot be read any further, or its values exceed its budget.
     """
-    import pyarrow as pa
-
     is_parquet = detect_format(item.name, item.head) == "parquet"
     try:
         for first, batch in (_read_parquet if is_parquet else _read_arrow)(item, columns):
@@ -71,9 +68,6 @@ def _read_parquet(
     item: Item, columns: Collection[str] | None
 ) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
     """Yield batches with the number of their first row; a Reject for the rest of a bad group."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with memory_limit(MAX_BATCH):
         file = pq.ParquetFile(item.path or spool(item.stream), buffer_size=_BUFFER)
     schema = file.schema_arrow
@@ -118,9 +112,10 @@ def _bounded(batches: Iterator[pa.RecordBatch], passed: int = 0) -> Iterator[pa.
 def _read_arrow(
     item: Item, columns: Collection[str] | None
 ) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
-    """Yield batches with the number of their first row; a Reject for each that is damaged."""
-    import pyarrow as pa
+    """Yield batches with the number of their first row; a Reject for each that is damaged.
 
+    Arrow trusts offsets, and a wrong one crashes: each batch is checked first.
+    """
     is_file = item.head.startswith(b"ARROW1")
     with memory_limit(MAX_BATCH):
         if is_file:
@@ -134,8 +129,15 @@ def _read_arrow(
     batches = _bounded(map(file.get_batch, range(file.num_record_batches)) if is_file else file)
     with file:
         for batch in batches:
+            read = batch.select(used)
             try:
-                yield first, _complete(_checked(batch.select(used)), file.schema)
+                try:
+                    read.validate(full=True)
+                except pa.ArrowInvalid:
+                    # It may be that a text is not UTF-8, and nothing else is wrong.
+                    for column in read.columns:
+                        column.cast(_bytes_type(column.type)).validate(full=True)
+                yield first, _complete(read, file.schema)
             except pa.ArrowException as error:
                 damage = _damage(error, f"rows {first} to {first + len(batch) - 1}")
                 yield first, Reject(damage.reason, first, damage.detail)
@@ -149,35 +151,14 @@ def _used_columns(schema: pa.Schema, columns: Collection[str] | None) -> list[st
 
 def _complete(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch with all columns of its file; those that were not read are null."""
-    import pyarrow as pa
-
     read = dict(zip(batch.schema.names, batch.columns, strict=True))
     unread = pa.nulls(len(batch))
     names = list(dict.fromkeys(schema.names))
     return pa.RecordBatch.from_arrays([read.get(name, unread) for name in names], names)
 
 
-def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch that is safe to read: Arrow trusts offsets, and a wrong one crashes.
-
-    Raises:
-        pyarrow.ArrowException: it is not.
-    """
-    import pyarrow as pa
-
-    try:
-        batch.validate(full=True)
-    except pa.ArrowInvalid:
-        # It may be that a text is not UTF-8, and nothing else is wrong.
-        for column in batch.columns:
-            column.cast(_bytes_type(column.type)).validate(full=True)
-    return batch
-
-
 def _bytes_type(kind: pa.DataType) -> pa.DataType:
     """Return a type with bytes in the places of texts."""
-    import pyarrow as pa
-
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_bytes_type(field.type)) for field in kind])
     if pa.types.is_list(kind):
@@ -202,8 +183,13 @@ def _rows(
         if size > MAX_ROW:
             yield index, Reject("too-large", index, f"a row of {size >> 20} MB")
         else:
-            columns = [_values(column) for column in block.slice(0, count).columns]
-            for number, row in enumerate(zip(*columns, strict=True), index):
+            columns = block.slice(0, count).columns
+            try:
+                values = [column.to_pylist() for column in columns]
+            except (ValueError, OverflowError, LookupError):
+                # A text that is not UTF-8, a date after the year 9999, a time zone nobody knows.
+                values = [list(map(_repaired, column)) for column in columns]
+            for number, row in enumerate(zip(*values, strict=True), index):
                 yield number, dict(zip(names, row, strict=True))
         start += count
 
@@ -213,9 +199,6 @@ def value_sizes(array: pa.Array) -> npt.NDArray[np.float64]:  # noqa: PLR0911 - 
 
     What a dictionary, a run or a view stands for counts wherever it is used.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kind = array.type
     fixed = np.full(len(array), 8.0)
     if isinstance(array, pa.ExtensionArray):
@@ -252,25 +235,12 @@ def value_sizes(array: pa.Array) -> npt.NDArray[np.float64]:  # noqa: PLR0911 - 
 
 def _repeated_sizes(values: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the size of the value at each of `rows`; -1 is a null."""
-    import pyarrow as pa
-
     used, places = np.unique(rows, return_inverse=True)
     return value_sizes(values.take(pa.array(used, mask=used < 0)))[places]
 
 
-def _values(array: pa.Array) -> list[Any]:
-    try:
-        values: list[Any] = array.to_pylist()
-    except (ValueError, OverflowError, LookupError):
-        # A text that is not UTF-8, a date after the year 9999, a time zone that nobody knows.
-        values = list(map(_repaired, array))
-    return values
-
-
 def _repaired(scalar: pa.Scalar) -> Any:
     """Return the value of a scalar: text in any encoding, and the number of a time."""
-    import pyarrow as pa
-
     try:
         return scalar.as_py()
     except (ValueError, OverflowError, LookupError):
