@@ -43,9 +43,7 @@ _NULL = r"\N"
 def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
     """Yield the rows of a CSV or TSV file after its header, numbered; blank ones count.
 
-    Raises:
-        DamagedError: the header cannot be read, or the file is damaged. What came before was
-            yielded.
+    Raises DamagedError if the header cannot be read, or the file is damaged.
     """
     csv.field_size_limit(MAX_RECORD)
     lines = _Lines(bounded_lines(open_text(item), ("\n", "\r"), MAX_RECORD))
@@ -56,7 +54,14 @@ def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
     bare = _QUOTED.sub("", first)
     default = "\t" if item.name.lower().endswith(".tsv") else max(",;\t|", key=bare.count)
     rows = _Rows(lines, delimiter[1] if delimiter else default, item)
-    header = _unique(rows.header(first))
+    header: list[str] = []
+    seen: Counter[str] = Counter()
+    for field in rows.header(first):
+        # A name that is there already gets a number, as in pandas.
+        name = repair_text(field.strip().lstrip("\ufeff").strip('"'))
+        count = seen[name.lower()]
+        header.append(f"{name}.{count}" if count else name)
+        seen[name.lower()] += 1
     rows.width = len(header)
     for index, row in enumerate(rows):
         if isinstance(row, Reject):
@@ -71,18 +76,6 @@ def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
             yield index, dict(zip(header, values, strict=True))
     if lines.damage:
         raise lines.damage
-
-
-def _unique(header: list[str]) -> list[str]:
-    """Return the names of columns; one that is there already gets a number, as in pandas."""
-    seen: Counter[str] = Counter()
-    names = []
-    for field in header:
-        name = repair_text(field.strip().lstrip("\ufeff").strip('"'))
-        count = seen[name.lower()]
-        seen[name.lower()] += 1
-        names.append(f"{name}.{count}" if count else name)
-    return names
 
 
 class _Lines:
@@ -127,11 +120,7 @@ class _Lines:
         self.credit -= sum(len(line) for line in lines if line)
 
     def skip_blank(self) -> str:
-        """Return the next line that is not blank; "" at the end.
-
-        Raises:
-            DamagedError: it is too long.
-        """
+        """Return the next line that is not blank, "" at the end; DamagedError if it is too long."""
         while (line := self.take()) and not line.strip("\r\n\ufeff"):
             pass
         if line is None:
@@ -206,9 +195,8 @@ class _Rows:
     def _split(self, line: str) -> list[str]:
         """Return the fields of the row that starts with `line`.
 
-        Raises:
-            csv.Error: a field runs on over line ends, and makes no row of the right width. The
-                lines after the first one were put back.
+        Raises csv.Error if a field runs on over line ends, and makes no row of the right width. The
+        lines after the first one were put back.
         """
         failure: csv.Error | None = None
         for reader in self._readers if '\\"' in line else self._readers[:1]:
@@ -226,7 +214,12 @@ class _Rows:
                 self._lines.put_back(self._taken)
         if failure:
             raise failure
-        return self._split_loosely(line)
+        # Quotation marks in wrong places are read as written where that makes a row: `"Hello" he
+        # said` starts with a word that is quoted, and is no quoted field.
+        bare = self._split_bare(line)
+        if len(bare) == self.width and line.endswith(("\n", "\r")):
+            return bare
+        return next(csv.reader((line,), self._lenient))
 
     def _look_ahead(self, has_escapes: bool) -> Iterator[Any]:
         """Yield the first line of a row, and those after it that csv.reader asks for.
@@ -249,17 +242,6 @@ class _Rows:
                     yield None
                     continue
             yield _unescape(line) if has_escapes and "\\" in line else line
-
-    def _split_loosely(self, line: str) -> list[str]:
-        """Return the fields of one line with quotation marks in wrong places.
-
-        Each is read as written where that makes a row: `"Hello" he said` starts with a word that is
-        quoted, and is no quoted field.
-        """
-        bare = self._split_bare(line)
-        if len(bare) == self.width and line.endswith(("\n", "\r")):
-            return bare
-        return next(csv.reader((line,), self._lenient))
 
     def _split_bare(self, line: str) -> list[str]:
         """Return what stands between the delimiters, without quotation marks around it."""

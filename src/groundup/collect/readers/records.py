@@ -14,10 +14,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import orjson
+import yaml
 
 from groundup.artifacts.document import Reject
 from groundup.collect.charset import (
@@ -95,42 +97,47 @@ def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key).lower(): value for key, value in record.items()}
 
 
-def _read_jsonl(item: Item) -> Iterator[NumberedRecord]:
+def _number(records: Iterable[Record]) -> Iterator[NumberedRecord]:
+    for index, record in enumerate(records):
+        yield index, replace(record, record=index) if isinstance(record, Reject) else record
+
+
+def _read_jsonl(item: Item) -> Iterator[Record]:
     lines: Iterable[bytes | None] = bounded_lines(item.stream, b"\n", MAX_RECORD)
     if bom_encoding(item.head) in ("utf-16", "utf-32"):
         text_lines = bounded_lines(open_text(item), ("\n", "\r"), MAX_RECORD)
         lines = (line and line.encode("utf-8", "replace") for line in text_lines)
-    lines = (line for line in lines if line is None or line.strip(_BLANK))
-    for index, line in enumerate(lines):
+    for line in lines:
         if line is None:
-            yield index, Reject("too-large", index, f"a line longer than {MAX_RECORD >> 20} MB")
-            continue
-        if len(line) > MAX_MARKS and sum(map(line.count, (b"{", b"[", b",", b":"))) > MAX_MARKS:
-            yield index, Reject("too-large", index, _TOO_MANY)
-            continue
-        try:
-            record = orjson.loads(line.lstrip(b"\x1e"))
-        except ValueError:
-            # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero bytes of
-            # a failed disk. Real files have all of them.
+            yield Reject("too-large", detail=f"a line longer than {MAX_RECORD >> 20} MB")
+        elif len(line) > MAX_MARKS and sum(map(line.count, (b"{", b"[", b",", b":"))) > MAX_MARKS:
+            yield Reject("too-large", detail=_TOO_MANY)
+        elif line.strip(_BLANK):
             try:
-                text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
-                record = json.loads(text.lstrip("\ufeff\x1e"), strict=False)
-            except (ValueError, RecursionError) as error:
-                detail = f"not JSON: {str(error).partition(': line')[0]}"
-                record = Reject("malformed", index, detail)
-        yield index, record
+                record = orjson.loads(line.lstrip(b"\x1e"))
+            except ValueError:
+                # orjson refuses NaN, control characters in strings, invalid UTF-8 and the zero
+                # bytes of a failed disk. Real files have all of them.
+                try:
+                    text = repair_text(line.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+                    record = json.loads(text.lstrip("\ufeff\x1e"), strict=False)
+                except (ValueError, RecursionError) as error:
+                    detail = f"not JSON: {str(error).partition(': line')[0]}"
+                    record = Reject("malformed", detail=detail)
+            yield record
 
 
-def _read_json(item: Item) -> Iterator[NumberedRecord]:
+def _read_json(item: Item) -> Iterator[Record]:
+    """Yield the records of one JSON value, or of values one after another (jq, `json-seq`)."""
     window = JsonWindow(item.stream, detect_encoding(item.head))
-    is_sequence = _is_sequence(item.head)
-    index = 0
+    is_sequence = False
+    head = text_head(item.head).lstrip(_SEPARATORS)
+    if head.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            _, end = _DECODER.raw_decode(head)
+            is_sequence = head[end:].lstrip(_SEPARATORS).startswith(("{", "["))
     while True:
-        for record in _list_records(window.value()) if is_sequence else _json_records(window):
-            is_reject = isinstance(record, Reject)
-            yield index, replace(record, record=index) if is_reject else record
-            index += 1
+        yield from _list_records(window.value()) if is_sequence else _json_records(window)
         window.take(",")
         following = window.peek()
         if not following:
@@ -140,17 +147,6 @@ def _read_json(item: Item) -> Iterator[NumberedRecord]:
         is_sequence = True
     if is_sequence and window.damage:
         raise window.damage
-
-
-def _is_sequence(head: bytes) -> bool:
-    """Return whether a file holds values one after another, as jq and `json-seq` write them."""
-    text = text_head(head)
-    try:
-        _, end = _DECODER.raw_decode(text, text.find("{"))
-    except (ValueError, RecursionError):
-        return False
-    following = text[end:].lstrip(_SEPARATORS)
-    return text.lstrip(_SEPARATORS).startswith("{") and following.startswith(("{", "["))
 
 
 def _list_records(value: Any) -> Iterable[Record]:
@@ -180,14 +176,16 @@ def _json_records(window: JsonWindow) -> Iterator[Record]:
     table: dict[str, dict[str, Any]] = {}
     held = 0
     for key, value, length in json_elements(window):
+        items = value if isinstance(value, list) else []
+        is_split = key == "data" and items and isinstance(items[0], list)
         if key is None or isinstance(value, Reject):
             yield value
-        elif key == "data" and isinstance(single.get("columns"), list) and _has_lists(value):
+        elif is_split and isinstance(single.get("columns"), list):
             names = single.pop("columns")
             single.pop("index", None)
-            yield from (_split_row(names, row) for row in value)
-        elif key in _WRAPPERS and isinstance(value, list) and value and not _is_message(value[0]):
-            yield from value
+            yield from (_split_row(names, row) for row in items)
+        elif key in _WRAPPERS and items and not _is_message(items[0]):
+            yield from items
         elif not single and _is_column(key, value, next(iter(table.values()), None)):
             table[key] = value
         elif key == "schema" and isinstance(value, dict) and "pandas_version" in value:
@@ -207,10 +205,6 @@ def _json_records(window: JsonWindow) -> Iterator[Record]:
         return
     for row in dict.fromkeys(row for column in table.values() for row in column):
         yield {name: column[row] for name, column in table.items() if row in column}
-
-
-def _has_lists(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 
 def _split_row(names: list[Any], row: Any) -> Record:
@@ -243,13 +237,12 @@ def json_elements(window: JsonWindow) -> Iterator[tuple[str | None, Any, int]]:
     Each is (key, value, length): the key is None in an array, the length is in characters of the
     file. A value is a Reject where it cannot be parsed and those after it can.
 
-    Raises:
-        DamagedError: the text is no array or object, or ends early. What came before was yielded.
+    Raises DamagedError if the text is no array or object, or ends early.
     """
     opening = window.peek()
-    if opening not in ("[", "{") or not opening:
+    closing = {"[": "]", "{": "}"}.get(opening)
+    if closing is None:
         raise DamagedError("malformed", "it starts with neither [ nor {")
-    closing = {"[": "]", "{": "}"}[opening]
     window.take(opening)
     while not window.take(closing):
         key: str | None = None
@@ -294,16 +287,6 @@ class JsonWindow:
         """Return the bytes that Python takes for a character of the text."""
         return max(1, sys.getsizeof(self.text) // max(64, len(self.text)))
 
-    def _check_size(self) -> None:
-        """Raise DamagedError for a value that is too long, or of too many objects."""
-        length = len(self.text) - self.position
-        if length * self._width() >= MAX_ELEMENT:
-            detail = f"one JSON value is longer than {MAX_ELEMENT >> 20} MB"
-            raise DamagedError("too-large", detail)
-        counts = (self.text.count(mark, self.position) for mark in "{[,:")
-        if length > MAX_MARKS and sum(counts) > MAX_MARKS:
-            raise DamagedError("too-large", _TOO_MANY)
-
     def error(self, detail: str) -> DamagedError:
         """Return why the text stops here: damage to the file, its end, or a mistake in it."""
         return self.damage or DamagedError("malformed" if self.peek() else "truncated", detail)
@@ -327,8 +310,7 @@ class JsonWindow:
     def value(self) -> Any:
         """Consume one JSON value; a Reject where its brackets match but its inside is wrong.
 
-        Raises:
-            DamagedError: the text ends, or the value is too long, before it is complete.
+        Raises DamagedError if the text ends, or the value is too long, before it is complete.
         """
         self.peek()
         while True:
@@ -355,7 +337,13 @@ class JsonWindow:
             if self.ended:
                 detail = "the JSON ends in the middle of a value, or a bracket in it is wrong"
                 raise self.damage or DamagedError("truncated", detail)
-            self._check_size()
+            left = len(self.text) - self.position
+            if left * self._width() >= MAX_ELEMENT:
+                detail = f"one JSON value is longer than {MAX_ELEMENT >> 20} MB"
+                raise DamagedError("too-large", detail)
+            counts = (self.text.count(mark, self.position) for mark in "{[,:")
+            if left > MAX_MARKS and sum(counts) > MAX_MARKS:
+                raise DamagedError("too-large", _TOO_MANY)
             self._grow()
 
     def _matching_bracket(self) -> int:
@@ -367,12 +355,6 @@ class JsonWindow:
                 # depth < 0: a wrong word or number, and the bracket closes the element around it.
                 return match.end() if match[0] in ("]", "}") and depth == 0 else 0
         return 0
-
-
-def _read_yaml(item: Item) -> Iterator[NumberedRecord]:
-    text = decode(read_all(item.stream, MAX_YAML))
-    for index, record in enumerate(_yaml_records(text, 0)):
-        yield index, replace(record, record=index) if isinstance(record, Reject) else record
 
 
 def _yaml_records(text: str, line: int) -> Iterator[Record]:
@@ -410,11 +392,8 @@ def _cut_yaml(text: str, start: re.Pattern[str]) -> list[str]:
 def _yaml_pages(text: str, line: int) -> tuple[Any, list[Any]]:
     """Return a loader and the nodes of the documents of a text.
 
-    Raises:
-        DamagedError: it is no YAML, nests too deeply, or has aliases.
+    Raises DamagedError if it is no YAML, nests too deeply, or has aliases.
     """
-    import yaml
-
     loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
     # A date is read as it is written: a text wants its characters.
     string = yaml.SafeLoader.construct_yaml_str
@@ -450,7 +429,6 @@ def _yaml_mistake(error: Exception, line: int, record: int = 0) -> str:
 
 def _page_records(loader: Any, page: Any, line: int) -> Iterator[Record]:
     """Yield the records of a document: of a list, of an object that wraps one, or one record."""
-    import yaml
 
     def construct(node: Any) -> Record:
         """Return the value of a record; a value in it that cannot be built costs the record."""
@@ -484,9 +462,9 @@ def _page_records(loader: Any, page: Any, line: int) -> Iterator[Record]:
 
 
 RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {
-    "jsonl": _read_jsonl,
-    "json": _read_json,
-    "yaml": _read_yaml,
+    "jsonl": lambda item: _number(_read_jsonl(item)),
+    "json": lambda item: _number(_read_json(item)),
+    "yaml": lambda item: _number(_yaml_records(decode(read_all(item.stream, MAX_YAML)), 0)),
     "csv": read_csv,
     "tsv": read_csv,
     "parquet": read_columnar,
