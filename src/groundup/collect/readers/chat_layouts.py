@@ -273,17 +273,6 @@ def _instruction(record: Mapping[str, Any]) -> list[Utterance]:
     return _with_system(record, messages)
 
 
-def _without_template(question: str) -> str:
-    """Return the instruction and the input of an Alpaca prompt; any other question as it is."""
-    # By parts, because one pattern for all of it takes time by the cube of the length.
-    body, end, rest = question.rstrip().rpartition("### Response:")
-    preamble, start, inside = body.partition("### Instruction:")
-    if rest or not (end and start and preamble.startswith("Below is an instruction")):
-        return question
-    instruction, _, given = inside.partition("### Input:")
-    return "\n\n".join(filter(None, (instruction.strip(), given.strip())))
-
-
 @_layout
 def _question_and_answer(record: Mapping[str, Any]) -> list[Utterance]:
     question = _first_content(record, _QUESTION_KEYS)
@@ -294,5 +283,10 @@ def _question_and_answer(record: Mapping[str, Any]) -> list[Utterance]:
         return messages if named else [*_transcript(question), Utterance("assistant", answer)]
     if not (question and answer):
         return []
-    question = _without_template(question)
+    # An Alpaca prompt. By parts, because one pattern for it takes time by the cube of the length.
+    body, end, rest = question.rstrip().rpartition("### Response:")
+    preamble, start, inside = body.partition("### Instruction:")
+    if end and start and not rest and preamble.startswith("Below is an instruction"):
+        instruction, _, given = inside.partition("### Input:")
+        question = "\n\n".join(filter(None, (instruction.strip(), given.strip())))
     return _with_system(record, [Utterance("user", question), Utterance("assistant", answer)])

@@ -9,17 +9,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.artifacts.questions import Question, find_question
-from groundup.collect.charset import (
-    SAMPLE_BYTES,
-    decode,
-    detect_encoding,
-    is_binary,
-    repair_text,
-)
+from groundup.artifacts.questions import find_question
+from groundup.collect.charset import decode, detect_encoding, is_binary, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import content_text
 from groundup.collect.readers.feeds import element_lines, xml_root
@@ -155,8 +150,7 @@ def record_text(record: Mapping[str, Any]) -> str | None:
 
 def _joined_text(value: Any) -> str | None:
     if isinstance(value, bytes):
-        is_text = not is_binary(value[:SAMPLE_BYTES])
-        return repair_text(value.decode("utf-8", "surrogateescape")) if is_text else None
+        return None if is_binary(value) else repair_text(value.decode("utf-8", "surrogateescape"))
     if isinstance(value, (list, tuple)):
         parts = [_joined_text(part) if isinstance(part, bytes) else part for part in value]
         texts = [part for part in parts if isinstance(part, str)]
@@ -213,17 +207,12 @@ def item_text(record: Any) -> str:
         if isinstance(choices, (list, tuple)):
             parts += map(content_text, choices)
     text = "\n".join(dict.fromkeys(filter(None, parts)))
-    question = _benchmark_question(record)
+    question = None
+    with suppress(ValueError):
+        question = find_question(record)
     if question is None or question.context.strip() in text:
         return text
     return "\n".join(filter(None, (text, question.context.strip(), *question.choices)))
-
-
-def _benchmark_question(record: Mapping[str, Any]) -> Question | None:
-    try:
-        return find_question(record)
-    except ValueError:
-        return None
 
 
 def read_evaluation_lines(item: Item, source: Source) -> Iterator[Document | Reject]:
