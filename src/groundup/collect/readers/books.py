@@ -140,7 +140,11 @@ def split_books(text: str, origin: str, wrapped: bool = True) -> Iterator[Docume
         body = _ITALICS.sub(r"\1", _NOTES.sub("", body)).strip()
         if body:
             body = unwrap(body) if wrapped else body
-            yield Document(body, index, book_group(header) or origin)
+            title, author = _TITLE.search(header), _AUTHOR.search(header)
+            names = (title[1] if title else "", author[1] if author else "")
+            if not title and (sentence := _TITLE_BY_AUTHOR.search(header)):
+                names = (sentence["title"], sentence["author"])
+            yield Document(body, index, edition_group(*names) if names[0] else origin)
         else:
             yield Reject("empty", index, f"no text {'between its markers' if spans else 'in it'}")
     if spans:
@@ -175,15 +179,6 @@ def find_books(text: str) -> list[tuple[int, int, int]]:
             spans.append((0, 0, marker_start))
             header = marker_end
     return spans if start is None else [*spans, (header, start, len(text))]
-
-
-def book_group(header: str) -> str:
-    """Return the group of the book with this header; "" when it names no title."""
-    title, author = _TITLE.search(header), _AUTHOR.search(header)
-    names = (title[1] if title else "", author[1] if author else "")
-    if not names[0] and (sentence := _TITLE_BY_AUTHOR.search(header)):
-        names = (sentence["title"], sentence["author"])
-    return edition_group(*names) if names[0] else ""
 
 
 def edition_group(title: str, author: str) -> str:

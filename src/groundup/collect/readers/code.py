@@ -48,6 +48,7 @@ _REPO_KEYS = tuple("repo repo_name max_stars_repo_name repository_name blob_id".
 _LICENSE_FILE = re.compile(
     r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE
 )
+_MINIFIED_NAME = re.compile(r"[.-]min\.(?:[cm]?js|css|html?)(?:\.map)?$")
 # A generator announces itself in a comment. In a string the same words belong to the program.
 _COMMENT = re.compile(
     r"^[ \t]*(?:#|//|/?\*|--|;|%|<!--|<\?php|\"\"\"|\(\*|\{-)[^\n]*", re.MULTILINE
@@ -87,10 +88,24 @@ def is_license_file(path: str) -> bool:
 def read_code(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield a source file as one document, or the reason why it is none."""
     language = language_of(item.name, item.head)
-    reject = _reject_by_name(item, language)
-    if reject is not None:
-        yield reject
-        return
+    name = item.name.lower()
+    suffix = name.rpartition(".")[2]
+    *folders, file_name = item.origin.lower().replace("!/", "/").split("/")
+    vendored = sorted(_VENDOR_FOLDERS.intersection(folders))
+    rejections = (
+        ("binary", is_binary(item.head), suffix),
+        ("empty", not item.head.strip(), ""),
+        ("lock-file", file_name in _LOCK_FILES, ""),
+        ("license-file", is_license_file(item.origin), ""),
+        ("vendored", vendored, "".join(vendored[:1])),
+        ("minified", _MINIFIED_NAME.search(name), ""),
+        ("data", not language and suffix in _DATA_SUFFIXES, suffix if "." in name else ""),
+        ("unknown-type", not language, suffix if "." in name else ""),
+    )
+    for reason, holds, detail in rejections:
+        if holds:
+            yield Reject(reason, detail=detail)
+            return
     text = decode(read_all(item.stream, MAX_CODE_BYTES))
     is_docs = language in DOC_LANGUAGES
     if not is_docs and _GENERATED.search("\n".join(_COMMENT.findall(text[:2000]))):
@@ -106,27 +121,6 @@ def read_code(item: Item, source: Source) -> Iterator[Document | Reject]:
             return
     group = item.project or item.origin
     yield Document(text, group=group, license=item.license, language="" if is_docs else language)
-
-
-def _reject_by_name(item: Item, language: str) -> Reject | None:  # noqa: PLR0911 - a table of cases
-    parts = item.origin.lower().replace("!/", "/").split("/")
-    suffix = item.name.lower().rpartition(".")[2]
-    if is_binary(item.head):
-        return Reject("binary", detail=suffix)
-    if not item.head.strip():
-        return Reject("empty")
-    if parts[-1] in _LOCK_FILES:
-        return Reject("lock-file")
-    if is_license_file(item.origin):
-        return Reject("license-file")
-    if vendored := _VENDOR_FOLDERS.intersection(parts[:-1]):
-        return Reject("vendored", detail=min(vendored))
-    if re.search(r"[.-]min\.(?:[cm]?js|css|html?)(?:\.map)?$", item.name.lower()):
-        return Reject("minified")
-    if not language:
-        reason = "data" if suffix in _DATA_SUFFIXES else "unknown-type"
-        return Reject(reason, detail=suffix if "." in item.name else "")
-    return None
 
 
 def is_code_record(record: Mapping[Any, Any]) -> bool:

@@ -19,6 +19,8 @@ from dataclasses import replace
 from typing import IO, Any
 from urllib.parse import unquote
 
+from lxml import etree
+
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.files.streams import (
     ZIP_ERRORS,
@@ -94,8 +96,6 @@ class _Epub:
 
     def xml(self, name: str) -> Any:
         """Return the root of an XML member, repaired where possible; None when it is unreadable."""
-        from lxml import etree
-
         try:
             data = self.read(name, _MAX_PACKAGE)
             parser = etree.XMLParser(recover=True, resolve_entities=False, no_network=True)

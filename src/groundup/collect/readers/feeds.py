@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from lxml import etree
+
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import strip_controls
 from groundup.collect.files.streams import DamagedError, Item, read_all
@@ -55,8 +57,6 @@ def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
 
 def _parts(markup: str) -> dict[str, str]:
     """Return the first title, link and body of each name: its markup, or where it points."""
-    from lxml import etree
-
     parts: dict[str, str] = {}
     for child in _parse_xml(markup).iter("*"):
         name = re.split(r"[}:]", child.tag)[-1]
@@ -90,8 +90,6 @@ def element_lines(element: Any) -> str:
 
 def _parse_xml(markup: str) -> Any:
     """Return an element around the markup, which may be a fragment or damaged."""
-    from lxml import etree
-
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, recover=True, remove_comments=True, remove_pis=True
     )

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from lxml import etree
+
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
@@ -169,7 +171,9 @@ def page_document(page: str, index: int, group: str) -> Document | Reject:
     try:
         with deadline():
             text = main_text(page)
-            visible = max(_visible_size(page), len("".join(text.split())))
+            shown = html.unescape(_TAG.sub(" ", _NOT_SHOWN.sub(" ", page)))
+            # Without white space.
+            visible = max(len("".join(part.split())) for part in (shown, text))
     except TooLongError as error:
         return Reject("timeout", index, str(error))
     except (ImportError, MemoryError):
@@ -278,11 +282,6 @@ def _text_below(text: str, lines: Sequence[str]) -> str:
     return below.rstrip()
 
 
-def _visible_size(page: str) -> int:
-    """Return how many characters a page shows, without white space."""
-    return len("".join(html.unescape(_TAG.sub(" ", _NOT_SHOWN.sub(" ", page))).split()))
-
-
 def nesting_depth(page: str) -> int:
     """Return how deep the elements of a page nest, as if every omitted end tag were missing."""
     depth = deepest = 0
@@ -297,8 +296,6 @@ def page_text(page: str) -> str:
 
     Raises DamagedError if it nests too deeply, or only links to other pages.
     """
-    from lxml import etree
-
     if page.count("<") > 2 * MAX_NESTING and nesting_depth(_EMPTY_TAG.sub("", page)) > MAX_NESTING:
         raise DamagedError("nesting", f"elements nest more than {MAX_NESTING} deep")
     page = write_marks(_DECLARATION.sub("", page))
@@ -333,8 +330,6 @@ class _PageWriter:
 
     def walk(self, root: Any) -> None:
         """Add everything below an element, without recursion."""
-        from lxml import etree
-
         walk: Any = etree.iterwalk(root, events=("start", "end", "comment", "pi"))
         pre_depth = link_depth = 0
         for event, element in walk:
