@@ -20,7 +20,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers import records, text
-from groundup.collect.readers.records import JsonWindow, json_elements
+from groundup.collect.readers.records import JsonWindow
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import KINDS, Source
 
@@ -138,7 +138,7 @@ def test_json_stream_reads_what_json_reads(value: list[Any] | dict[str, Any], in
     )
     chunk, records._CHUNK = records._CHUNK, 7
     try:
-        results = [(key, value) for key, value, _ in json_elements(_window(data))]
+        results = [(key, value) for key, value, _ in _window(data).elements()]
     finally:
         records._CHUNK = chunk
     expected = list(value.items()) if isinstance(value, dict) else [(None, part) for part in value]
@@ -148,12 +148,12 @@ def test_json_stream_reads_what_json_reads(value: list[Any] | dict[str, Any], in
 def test_json_damage_costs_its_element() -> None:
     """A malformed element is one Reject; a truncated file keeps what came before."""
     broken = b'[{"a": 1}, {"b": oops}, {"c": [1, {"d": 2]}}, {"e": 3}]'
-    values = [value for _, value, _ in json_elements(_window(broken))]
+    values = [value for _, value, _ in _window(broken).elements()]
     assert values[0] == {"a": 1} and values[-1] == {"e": 3}
     assert [type(value) for value in values[1:-1]] == [Reject, Reject]
     seen = []
     with pytest.raises(DamagedError, match="truncated"):
-        for _, value, _ in json_elements(_window(b'[{"a": 1}, {"b"')):
+        for _, value, _ in _window(b'[{"a": 1}, {"b"').elements():
             seen.append(value)
     assert seen == [{"a": 1}]
 

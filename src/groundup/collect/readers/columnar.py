@@ -37,9 +37,12 @@ MAX_BATCH = 2 << 30
 _BUFFER = 1 << 20
 
 
-def read_columnar(
-    item: Item, columns: Collection[str] | None = None
-) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
+Rows = Iterator[tuple[int, dict[str, Any] | Reject]]
+# Each with the number of its first row.
+Batches = Iterator[tuple[int, pa.RecordBatch | Reject]]
+
+
+def read_columnar(item: Item, columns: Collection[str] | None = None) -> Rows:
     """Yield the rows of a file, numbered; one that cannot be read is a Reject.
 
     `columns` are those to read, in lower case; by default, or where the file has none of them, all
@@ -64,10 +67,8 @@ def _damage(error: Exception, where: str) -> DamagedError:
     return DamagedError("damaged", f"{where}: {' '.join(str(error).split())[:200]}")
 
 
-def _read_parquet(
-    item: Item, columns: Collection[str] | None
-) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
-    """Yield batches with the number of their first row; a Reject for the rest of a bad group."""
+def _read_parquet(item: Item, columns: Collection[str] | None) -> Batches:
+    """Yield batches; a Reject for the rest of a damaged row group."""
     with memory_limit(MAX_BATCH):
         file = pq.ParquetFile(item.path or spool(item.stream), buffer_size=_BUFFER)
     schema = file.schema_arrow
@@ -109,13 +110,8 @@ def _bounded(batches: Iterator[pa.RecordBatch], passed: int = 0) -> Iterator[pa.
             yield batch
 
 
-def _read_arrow(
-    item: Item, columns: Collection[str] | None
-) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
-    """Yield batches with the number of their first row; a Reject for each that is damaged.
-
-    Arrow trusts offsets, and a wrong one crashes: each batch is checked first.
-    """
+def _read_arrow(item: Item, columns: Collection[str] | None) -> Batches:
+    """Yield batches; a Reject for each that is damaged: Arrow trusts offsets, and may crash."""
     is_file = item.head.startswith(b"ARROW1")
     with memory_limit(MAX_BATCH):
         if is_file:
@@ -163,13 +159,10 @@ def _bytes_type(kind: pa.DataType) -> pa.DataType:
         return pa.struct([field.with_type(_bytes_type(field.type)) for field in kind])
     if pa.types.is_list(kind):
         return pa.list_(_bytes_type(kind.value_type))
-    texts = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
-    return texts.get(kind, kind)
+    return {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(kind, kind)
 
 
-def _rows(
-    batch: pa.RecordBatch, first: int, item: Item
-) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
+def _rows(batch: pa.RecordBatch, first: int, item: Item) -> Rows:
     """Yield the rows of a batch; at a time, those whose values take BATCH_BYTES."""
     names = batch.schema.names
     start = 0

@@ -112,7 +112,14 @@ _CODE_BORDER = re.compile(rf"[ \n]*{_CODE[3]}[ \n]*")
 def repair_tree(tree: Any) -> None:
     """Change a parsed page so that trafilatura keeps its text."""
     for table in list(tree.iter("table")):
-        if _is_layout(table):
+        # A table lays out the page where its cells hold tables, paragraphs or long texts.
+        is_layout = table.get("role") == "presentation" or table.find(".//table") is not None
+        if not is_layout and next(table.iter("th", "thead", "caption"), None) is None:
+            cells = list(table.iter("td"))
+            paragraphs = max((len(cell.findall("p")) for cell in cells), default=0)
+            longest = max((len(cell.text_content()) for cell in cells), default=0)
+            is_layout = len(cells) == 1 or paragraphs > 1 or longest >= _CELL_TEXT
+        if is_layout:
             parts = list(table.iter(*_TABLE_PARTS))
             own = [part for part in parts if next(part.iterancestors("table")) is table]
             for part in [table, *own]:
@@ -138,19 +145,6 @@ def restore_code(text: str) -> str:
         return text
     lines = text.translate(dict(zip(map(ord, _CODE), "\n \t", strict=False)))
     return _CODE_BORDER.sub("\n\n", lines).strip("\n")
-
-
-def _is_layout(table: Any) -> bool:
-    """Return whether a table arranges a page: its cells hold paragraphs, tables or long texts."""
-    if table.get("role") == "presentation" or table.find(".//table") is not None:
-        return True
-    if next(table.iter("th", "thead", "caption"), None) is not None:
-        return False
-    cells = list(table.iter("td"))
-    return len(cells) == 1 or any(
-        len(cell.text_content()) >= _CELL_TEXT or sum(child.tag == "p" for child in cell) > 1
-        for cell in cells
-    )
 
 
 def _wrap_runs(container: Any) -> None:

@@ -175,7 +175,7 @@ def _json_records(window: JsonWindow) -> Iterator[Record]:
     single: dict[str, Any] = {}
     table: dict[str, dict[str, Any]] = {}
     held = 0
-    for key, value, length in json_elements(window):
+    for key, value, length in window.elements():
         items = value if isinstance(value, list) else []
         is_split = key == "data" and items and isinstance(items[0], list)
         if key is None or isinstance(value, Reject):
@@ -231,31 +231,6 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def json_elements(window: JsonWindow) -> Iterator[tuple[str | None, Any, int]]:
-    """Yield the elements of a JSON array, or the entries of a JSON object, one by one.
-
-    Each is (key, value, length): the key is None in an array, the length is in characters of the
-    file. A value is a Reject where it cannot be parsed and those after it can.
-
-    Raises DamagedError if the text is no array or object, or ends early.
-    """
-    opening = window.peek()
-    closing = {"[": "]", "{": "}"}.get(opening)
-    if closing is None:
-        raise DamagedError("malformed", "it starts with neither [ nor {")
-    window.take(opening)
-    while not window.take(closing):
-        key: str | None = None
-        if closing == "}":
-            key = window.value()
-            if not isinstance(key, str) or not window.take(":"):
-                raise window.error("a key of the JSON object is wrong")
-        value = window.value()
-        yield key, value, window.length
-        if not window.take(",") and window.peek() != closing:
-            raise window.error("the JSON ends or goes wrong after an element")
-
-
 class JsonWindow:
     """The part of a JSON text that was read and not yet consumed: memory holds one element."""
 
@@ -306,6 +281,30 @@ class JsonWindow:
             return False
         self.position += 1
         return True
+
+    def elements(self) -> Iterator[tuple[str | None, Any, int]]:
+        """Yield the elements of a JSON array, or the entries of a JSON object, one by one.
+
+        Each is (key, value, length): the key is None in an array, the length is in characters of
+        the file. A value is a Reject where it cannot be parsed and those after it can.
+
+        Raises DamagedError if the text is no array or object, or ends early.
+        """
+        opening = self.peek()
+        closing = {"[": "]", "{": "}"}.get(opening)
+        if closing is None:
+            raise DamagedError("malformed", "it starts with neither [ nor {")
+        self.take(opening)
+        while not self.take(closing):
+            key: str | None = None
+            if closing == "}":
+                key = self.value()
+                if not isinstance(key, str) or not self.take(":"):
+                    raise self.error("a key of the JSON object is wrong")
+            value = self.value()
+            yield key, value, self.length
+            if not self.take(",") and self.peek() != closing:
+                raise self.error("the JSON ends or goes wrong after an element")
 
     def value(self) -> Any:
         """Consume one JSON value; a Reject where its brackets match but its inside is wrong.
@@ -360,7 +359,8 @@ class JsonWindow:
 def _yaml_records(text: str, line: int) -> Iterator[Record]:
     """Yield the records of a YAML text, of which `line` lines come before.
 
-    A text with a mistake is cut into its documents, and a document into the entries of its list.
+    A text with a mistake is cut into its documents, and a document into the entries of its list. A
+    document is a list of records, an object that wraps one, or one record.
     """
     try:
         loader, pages = _yaml_pages(text, line)
@@ -378,7 +378,36 @@ def _yaml_records(text: str, line: int) -> Iterator[Record]:
             line += part.count("\n")
         return
     for page in pages:
-        yield from _page_records(loader, page, line)
+        lists = {"": page}
+        if isinstance(page, yaml.MappingNode):
+            # The last one of equal keys counts.
+            lists = {key.value: value for key, value in page.value if str(key.value) in _WRAPPERS}
+        nodes: list[Any] = []
+        if len(lists) == 1:
+            (node,) = lists.values()
+            nodes = node.value if node.tag == "tag:yaml.org,2002:seq" else []
+        first = _construct(loader, nodes[0], line) if nodes else ""
+        if _is_message(first):
+            nodes, first = [page], _construct(loader, page, line)
+            if first is None:
+                continue
+        yield first
+        for node in nodes[1:]:
+            yield _construct(loader, node, line)
+
+
+def _construct(loader: Any, node: Any, line: int) -> Record:
+    """Return the value of a record; a value in it that cannot be built costs the record."""
+    try:
+        # Numbers take time by the square of their length, and keys may by that of their number.
+        with deadline():
+            return loader.construct_document(node)
+    except TooLongError as error:
+        loader.state_generators = []
+        return Reject("timeout", detail=str(error))
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
+        loader.state_generators = []
+        return Reject("malformed", detail=_yaml_mistake(error, line, node.start_mark.line))
 
 
 def _cut_yaml(text: str, start: re.Pattern[str]) -> list[str]:
@@ -425,40 +454,6 @@ def _yaml_mistake(error: Exception, line: int, record: int = 0) -> str:
         mark = getattr(error, "context_mark", mark)
     problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
     return f"line {line + (mark.line if mark else record) + 1}: not YAML: {problem}"
-
-
-def _page_records(loader: Any, page: Any, line: int) -> Iterator[Record]:
-    """Yield the records of a document: of a list, of an object that wraps one, or one record."""
-
-    def construct(node: Any) -> Record:
-        """Return the value of a record; a value in it that cannot be built costs the record."""
-        try:
-            # Numbers take time by the square of their length, and keys may by that of their number.
-            with deadline():
-                return loader.construct_document(node)
-        except TooLongError as error:
-            loader.state_generators = []
-            return Reject("timeout", detail=str(error))
-        except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
-            loader.state_generators = []
-            return Reject("malformed", detail=_yaml_mistake(error, line, node.start_mark.line))
-
-    lists = {"": page}
-    if isinstance(page, yaml.MappingNode):
-        # The last one of equal keys counts.
-        lists = {key.value: value for key, value in page.value if str(key.value) in _WRAPPERS}
-    nodes: list[Any] = []
-    if len(lists) == 1:
-        (node,) = lists.values()
-        nodes = node.value if node.tag == "tag:yaml.org,2002:seq" else []
-    first = construct(nodes[0]) if nodes else ""
-    if _is_message(first):
-        first = construct(page)
-        nodes = [page]
-        if first is None:
-            return
-    yield first
-    yield from map(construct, nodes[1:])
 
 
 RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {

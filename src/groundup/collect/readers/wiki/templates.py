@@ -42,16 +42,12 @@ def _form(form: str, if_any: bool = False) -> Show:
     )
 
 
-def _join(separator: str) -> Show:
-    return lambda arguments: separator.join(filter(None, arguments.positional))
-
-
 for _text, _names in WIKI["forms"].items():
     shows(_names)(_form(_text))
 for _text, _names in WIKI["measures"].items():
     shows(_names)(_form(_text, if_any=True))
 for _text, _names in WIKI["joined"].items():
-    shows(_names)(_join(_text))
+    shows(_names)(lambda arguments, joint=_text: joint.join(filter(None, arguments.positional)))
 for _entry in WIKI["arguments"]:
     shows(_entry["names"])(_pick(*_entry["keys"]))
 shows("§")(lambda arguments: f"§ {' '.join(arguments.positional)}")
@@ -218,8 +214,7 @@ def _items(arguments: Arguments) -> str:
 @shows("zh|zh-full|lang-zh")
 def _chinese(arguments: Arguments) -> str:
     """A name in Chinese: the characters, then how they are read."""
-    values = (arguments.named.get(key) for key in ("t", "s", "c", "p", "j"))
-    return ", ".join(value for value in values if value)
+    return ", ".join(filter(None, map(arguments.named.get, ("t", "s", "c", "p", "j"))))
 
 
 # The first words of biographies:

@@ -257,15 +257,15 @@ class _Page:
         while index < len(self.openings) and (opening := self.openings[index]) < end:
             parts.append(self.text[position:opening])
             position = self.ends[opening]
+            inside = (opening + 2, position - 2, depth + 1)
             if depth >= _MAX_DEPTH:
                 parts.append(GAP)
+            elif self.text[opening] == "[":
+                parts.append(self._render_link(*inside))
+            elif self.text[opening + 1] == "{":
+                parts.append(self._render_template(*inside))
             else:
-                render = self._render_table
-                if self.text[opening] == "[":
-                    render = self._render_link
-                elif self.text[opening + 1] == "{":
-                    render = self._render_template
-                parts.append(render(opening + 2, position - 2, depth + 1))
+                parts.append(self._render_table(*inside))
             index = bisect_left(self.openings, position, index)
         parts.append(self.text[position:end])
         return "".join(parts)
@@ -281,11 +281,8 @@ class _Page:
             return GAP
         cells = _CELL.split(self.render(start, end, depth))
         cells = [_CELL_STYLE.sub("", cell).strip() for cell in cells]
-        prose = [
-            cell
-            for cell in cells
-            if len(cell) >= _MIN_CELL_PROSE and _SENTENCE_END.search(cell, len(cell) - 5)
-        ]
+        cells = [cell for cell in cells if len(cell) >= _MIN_CELL_PROSE]
+        prose = [cell for cell in cells if _SENTENCE_END.search(cell, len(cell) - 5)]
         return "\n\n".join(["", *prose, ""]) if prose else GAP
 
     def _render_template(self, start: int, end: int, depth: int) -> str:
@@ -299,7 +296,11 @@ class _Page:
         name = match[0].strip().lower().replace("_", " ")
         # No wiki has longer names, and those of 1,000 templates are kept in a cache.
         show = find_template(name[:_MAX_NAME], self.language)
-        before, after = self._around(start, end)
+        before = unescape(self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2])
+        after = unescape(self.text[end + 2 : end + 2 + _MAX_PHRASE])
+        # A template that is the last argument of others stands where they stand.
+        while after.startswith("}}") and (outer := _OUTER_TEMPLATE.search(before)):
+            before, after = before[: outer.start()], after[2:]
         if name in COORDINATES and not stands_inside(before):
             return GAP
         if show is None:
@@ -320,17 +321,6 @@ class _Page:
             inside = self._render_inside(start + match[0].index(":") + 1, end, depth)
         arguments = Arguments.parse(inside, self.language)
         return (show(arguments) if show else arguments.positional[0]) or GAP
-
-    def _around(self, start: int, end: int) -> tuple[str, str]:
-        """Return the line up to a template, and what follows it.
-
-        A template that is the last argument of others stands where they stand.
-        """
-        before = unescape(self.text[max(0, start - _MAX_PHRASE) : start - 2].rpartition("\n")[2])
-        after = unescape(self.text[end + 2 : end + 2 + _MAX_PHRASE])
-        while after.startswith("}}") and (outer := _OUTER_TEMPLATE.search(before)):
-            before, after = before[: outer.start()], after[2:]
-        return before, after
 
     def _render_link(self, start: int, end: int, depth: int) -> str:
         """Return the text that a link shows; a gap for files, categories and other languages."""
@@ -423,11 +413,6 @@ def _lay_out_lines(text: str) -> str:
     lines: list[str] = []
     # Headings (level, text) that have no text below them yet.
     headings: list[tuple[int, str]] = []
-
-    def add_blank() -> None:
-        if lines and lines[-1]:
-            lines.append("")
-
     for raw_line in text.split("\n"):
         line = raw_line.strip()
         heading = _HEADING.match(line) if line[:1] == "=" else None
@@ -435,13 +420,12 @@ def _lay_out_lines(text: str) -> str:
             level = len(heading[1])
             headings = [*(above for above in headings if above[0] < level), (level, heading[2])]
         elif not line.strip(_NO_TEXT) or line[0] in "|!" or _BARE_URL.match(line):
-            add_blank()
+            lines.append("")
         else:
             for _, title in headings:
-                add_blank()
-                lines += [title, ""]
+                lines += ["", title, ""]
             headings = []
             marker = _LIST_MARKER.match(line)
             bullet = "- " if marker and marker[1][-1] in "*#" else ""
             lines.append(bullet + line[marker.end() :] if marker else line)
-    return "\n".join(lines)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
