@@ -15,20 +15,7 @@ from typing import Any
 from groundup.artifacts.document import LABEL, Document, Reject
 from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import Item, read_all
-from groundup.collect.readers.chat_layouts import (
-    CONTENT_KEYS,
-    LABEL_COLUMNS,
-    ROLE_KEYS,
-    TEXT_COLUMNS,
-    THREAD_KEYS,
-    Utterance,
-    best_reply,
-    find_messages,
-    parse_message,
-    parse_messages,
-    refusal,
-    render,
-)
+from groundup.collect.readers import chat_layouts as chat
 from groundup.collect.readers.records import NumberedRecord, lower_keys, read_records
 from groundup.collect.readers.text import (
     declared_encoding,
@@ -38,7 +25,7 @@ from groundup.collect.readers.text import (
 )
 from groundup.recipe import Source
 
-_ID_KEYS = (*THREAD_KEYS, "message_id", "id", "uuid", "hash")
+_ID_KEYS = (*chat.THREAD_KEYS, "message_id", "id", "uuid", "hash")
 # Shorter ids are counters that restart in every file; longer ones are unique.
 _GLOBAL_ID_LENGTH = 16
 _IRC_LINE = re.compile(r"^\[?(\d\d?):(\d\d)(?::\d\d)?\]?\s+<[ @+%~&]?([^>\s]{1,40})>\s?(.*)$")
@@ -69,10 +56,10 @@ def conversation_documents(
         yield from _join_threads(rows, item)
         return
     for index, record in rows:
-        messages = find_messages(record)
+        messages = chat.find_messages(record)
         if isinstance(record, Reject):
             yield record
-        elif refused := refusal(record):
+        elif refused := chat.refusal(record):
             yield Reject(refused[0], index, refused[1])
         elif messages:
             yield _document(messages, index, _thread_group(record, index, item))
@@ -85,11 +72,11 @@ def conversation_documents(
 
 def is_message_row(record: Any) -> bool:
     """Return whether a record is one message of a conversation that spans several records."""
-    if not isinstance(record, Mapping) or "replies" in record or find_messages(record):
+    if not isinstance(record, Mapping) or "replies" in record or chat.find_messages(record):
         return False
     keys = lower_keys(record).keys()
-    has_keys = keys & set(ROLE_KEYS) and keys & set(CONTENT_KEYS)
-    return bool(has_keys) and parse_message(record) is not None
+    has_keys = keys & set(chat.ROLE_KEYS) and keys & set(chat.CONTENT_KEYS)
+    return bool(has_keys) and chat.parse_message(record) is not None
 
 
 def _shape(record: Any) -> str:
@@ -98,8 +85,8 @@ def _shape(record: Any) -> str:
     return f"a {type(record).__name__}"
 
 
-def _document(messages: Sequence[Utterance], index: int, group: str) -> Document:
-    text, turns = render(messages)
+def _document(messages: Sequence[chat.Utterance], index: int, group: str) -> Document:
+    text, turns = chat.render(messages)
     return Document(text, index, group, turns=turns)
 
 
@@ -129,7 +116,7 @@ def _join_threads(rows: Iterator[NumberedRecord], item: Item) -> Iterator[Docume
             continue
         if column is None:
             columns = {str(key).lower(): str(key) for key in record}
-            column = next((columns[key] for key in THREAD_KEYS if key in columns), None)
+            column = next((columns[key] for key in chat.THREAD_KEYS if key in columns), None)
         if thread and (column is None or record.get(column) != thread[0][1].get(column)):
             yield _thread_document(thread, column, item, size)
             thread, size = [], 0
@@ -156,11 +143,11 @@ def _thread_document(
         for row in rows:
             replies.setdefault(row.get("parent_id") or None, []).append(row)
         max_length, rows = len(rows), []
-        reply = best_reply(replies.get(None))
+        reply = chat.best_reply(replies.get(None))
         while reply is not None and len(rows) < max_length:
             rows.append(reply)
-            reply = best_reply(replies.get(reply.get("message_id")))
-    messages = parse_messages(rows)
+            reply = chat.best_reply(replies.get(reply.get("message_id")))
+    messages = chat.parse_messages(rows)
     if not messages:
         return Reject("empty", index, "no row of it has any text")
     group = _thread_group({column: first[column]} if column else {}, index, item)
@@ -179,7 +166,7 @@ def read_log(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield from read_text(item, source)
         return
     text = decode(read_all(item.stream), declared_encoding(source))
-    messages: list[Utterance] = []
+    messages: list[chat.Utterance] = []
     start = last_minute = 0
     for index, line in enumerate(text.split("\n")):
         match = _IRC_LINE.match(line)
@@ -194,7 +181,7 @@ def read_log(item: Item, source: Source) -> Iterator[Document | Reject]:
         start = start if messages else index
         last_minute = minute
         if content.strip():
-            messages.append(Utterance(speaker, content.strip()))
+            messages.append(chat.Utterance(speaker, content.strip()))
     if messages:
         yield _document(messages, start, item.origin)
 
@@ -241,11 +228,11 @@ def find_label_columns(record: Any, declared: Sequence[str] = ()) -> tuple[str, 
     """
     if declared:
         return declared[0], declared[1]
-    if not isinstance(record, Mapping) or find_messages(record):
+    if not isinstance(record, Mapping) or chat.find_messages(record):
         return None
     columns = {str(key).strip().lower(): str(key) for key in record}
-    if is_message_row(record) and columns.keys() & set(THREAD_KEYS):
+    if is_message_row(record) and columns.keys() & set(chat.THREAD_KEYS):
         return None
-    text = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
-    label = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
+    text = next((columns[name] for name in chat.TEXT_COLUMNS if name in columns), None)
+    label = next((columns[name] for name in chat.LABEL_COLUMNS if name in columns), None)
     return (text, label) if text is not None and label is not None else None

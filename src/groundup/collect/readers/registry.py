@@ -92,7 +92,12 @@ def read_item(
     """
     last_record = -1
     try:
-        for result in (reader or _read_by_format)(item, source):
+        form = detect_format(item.name, item.head)
+        family = "records" if form in RECORD_FORMATS else form
+        keys = ((form, source.kind), (ANY, source.kind), (family, source.kind), (family, ANY))
+        known = next((READERS[key] for key in keys if key in READERS), _reject_format)
+        reader = reader or (_reject_format if form == "empty" else known)
+        for result in reader(item, source):
             last_record = max(last_record, result.record)
             yield result
         if last_record < 0:
@@ -109,18 +114,13 @@ def read_item(
         yield Reject("malformed", last_record + 1, f"{type(error).__name__}: {error}"[:300])
 
 
-def _read_by_format(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield from the reader of READERS, or say why there is none."""
+def _reject_format(item: Item, source: Source) -> Iterator[Reject]:
+    """Yield why no reader of READERS reads a file."""
     form = detect_format(item.name, item.head)
-    family = "records" if form in RECORD_FORMATS else form
-    keys = ((form, source.kind), (ANY, source.kind), (family, source.kind), (family, ANY))
-    reader = next((READERS[key] for key in keys if key in READERS), None)
     if form == "empty":
         # A file that is cut off before its first byte raises here.
         item.stream.read(1)
         yield Reject("empty")
-    elif reader is not None:
-        yield from reader(item, source)
     elif form in UNREADABLE:
         detail = ": ".join(filter(None, (form, ADVICE.get(form))))
         yield Reject("binary" if form == "binary" else "unsupported-format", detail=detail)

@@ -122,7 +122,20 @@ def text_document(record: Any, index: int, item: Item, kind: str = "") -> Docume
         return Reject("no-text", index, f"a {type(record).__name__} where an object was expected")
     text = record_text(record)
     if text is None:
-        return Reject("no-text", index, _why_no_text(record))
+        values = lower_keys(record)
+        key = next((key for key in TEXT_KEYS if key in values), None)
+        value = values[key] if key else None
+        detail = f"its {key} is no text but a {type(value).__name__}"
+        if key is None:
+            known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(map(str, list(record)[:8]))
+            detail = f"no key of {known}, … among {keys}"
+        elif value is None:
+            detail = f"its {key} is null"
+        elif isinstance(value, bytes):
+            detail = f"its {key} is no text but bytes that are no text"
+        elif isinstance(value, (list, tuple)) and value:
+            detail += " of something else than texts"
+        return Reject("no-text", index, detail)
     if not text.strip():
         return Reject("empty", index)
     group = first_text(record, ("group",))
@@ -156,20 +169,6 @@ def _joined_text(value: Any) -> str | None:
         texts = [part for part in parts if isinstance(part, str)]
         return "\n\n".join(texts) if texts and len(texts) == len(value) else None
     return None
-
-
-def _why_no_text(record: Mapping[str, Any]) -> str:
-    values = lower_keys(record)
-    key = next((key for key in TEXT_KEYS if key in values), None)
-    if key is None:
-        known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(map(str, list(record)[:8]))
-        return f"no key of {known}, … among {keys}"
-    value = values[key]
-    if value is None:
-        return f"its {key} is null"
-    kind = "bytes that are no text" if isinstance(value, bytes) else f"a {type(value).__name__}"
-    kind += " of something else than texts" if isinstance(value, (list, tuple)) and value else ""
-    return f"its {key} is no text but {kind}"
 
 
 def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

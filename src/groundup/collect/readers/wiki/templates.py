@@ -82,37 +82,25 @@ def _word_or_number(arguments: Arguments) -> str:
     return show_number(arguments) if is_number else _word(arguments)
 
 
-@shows(
-    "t|t+|tt|tt+|t-simple|t-check|t+check|t-egy|ux|uxi|usex|afex|enpr|homophones|"
-    "ja-r|ja-l|zh-l|zh-m|ltc-l|och-l|ko-l|vi-l"
-)
+@shows(WIKI["names"]["translation"])
 def _first_word(arguments: Arguments) -> str:
     """A translation or an example: gender or translation follow its word."""
     return arguments.named.get("alt") or next(iter(arguments.words()), "")
 
 
-@shows(
-    "inh|inherited|der|derived|bor|borrowed|lbor|learned borrowing|slbor|ubor|cog|cognate|noncog|"
-    "nc|ncog|doublet|calque|cal|clq|semantic loan"
-)
+@shows(WIKI["names"]["derived"])
 def _derived(arguments: Arguments) -> str:
     """A word from another language: both language codes come first."""
     inner = Arguments(arguments.words(), arguments.named)
     return "" if inner.positional[-1:] == ["-"] else _word(inner)
 
 
-@shows(
-    "suffix|suf|prefix|pre|affix|af|compound|com|confix|con|blend|circumfix|surf|"
-    "surface analysis|univ|univerbation"
-)
+@shows(WIKI["names"]["affix"])
 def _parts(arguments: Arguments) -> str:
     return " + ".join(filter(None, arguments.words()))
 
 
-shows(
-    "lb|lbl|label|tlb|term-label|context|qualifier|qual|q|i|qf|gloss|gl|sense|a|"
-    "accent|tcx|term-context|ib|antsense"
-)(Arguments.labels)
+shows(WIKI["names"]["label"])(Arguments.labels)
 
 
 @shows("convert|cvt|conv|converter|convertir|pretvori")
@@ -232,19 +220,6 @@ def _append(text: str, more: str) -> str:
     return f"{text}{more}" if more[:1] in (",", ";", ".", "") else f"{text} {more}"
 
 
-def _life(arguments: Arguments) -> str:
-    """Return place and day of birth and of death, in parentheses; "" when nothing is known."""
-    sides = []
-    for event in ("Nascita", "Morte"):
-        place = arguments.first(f"Luogo{event}Alt", f"Luogo{event}")
-        day, year = arguments.first(f"GiornoMese{event}"), arguments.first(f"Anno{event}")
-        sides.append(", ".join(filter(None, (place, f"{day} {year}".strip()))))
-    birth, death = sides
-    life = f"{birth or '...'} – {death}" if death else birth
-    shown = "; ".join(filter(None, (arguments.first("PreData"), life)))
-    return f" ({shown})" if shown else ""
-
-
 @shows("bio")
 def _bio(arguments: Arguments) -> str:
     """The first sentence of an Italian biography."""
@@ -252,7 +227,15 @@ def _bio(arguments: Arguments) -> str:
     names = " ".join(filter(None, (get("Titolo"), get("Nome"), get("Cognome"))))
     if not names or arguments.language in _OTHER_BIO:
         return ""
-    text = _append(names, get("PostCognome")) + _life(arguments)
+    sides = []
+    for event in ("Nascita", "Morte"):
+        day = f"{get(f'GiornoMese{event}')} {get(f'Anno{event}')}".strip()
+        place = get(f"Luogo{event}Alt", f"Luogo{event}")
+        sides.append(", ".join(filter(None, (place, day))))
+    birth, death = sides
+    life = f"{birth or '...'} – {death}" if death else birth
+    life = "; ".join(filter(None, (get("PreData"), life)))
+    text = _append(names, get("PostCognome")) + (f" ({life})" if life else "")
     end = "" if get("Punto").lower() == "no" else "."
     if get("FineIncipit"):
         text = _append(text, get("FineIncipit"))

@@ -204,49 +204,44 @@ def _cut_extensions(text: str) -> tuple[str, list[str]]:
     return "".join([*parts, text[position:]]), literals
 
 
-def _match_brackets(text: str) -> dict[int, int]:
-    """Return the position of every bracket that is closed → the position after its partner.
+class _Page:
+    """A page with matched brackets; renders any part of it, skipping what is not shown.
 
     A link is closed only as the innermost bracket. A template or table also closes over brackets
     left open inside it.
     """
-    ends: dict[int, int] = {}
-    stack: list[tuple[str, int]] = []
-    open_count: Counter[str] = Counter()
-    for match in _BRACKET.finditer(text):
-        token, start = match[0], match.start()
-        if len(token) > 2:
-            ends[start] = match.end()
-            continue
-        if token in ("{|", "|}"):
-            # A table starts and ends at the start of a line; in pages that lost their line breaks,
-            # where it looks like one.
-            _, newline, indent = text[max(0, start - _MAX_INDENT) : start].rpartition("\n")
-            is_edge = open_count["{|"] > 0 and indent.endswith(" ")
-            if token == "{|":
-                is_edge = _TABLE_ATTRIBUTES.match(text, match.end()) is not None
-            starts_line = newline or start <= _MAX_INDENT
-            if not is_edge and (not starts_line or indent.strip(" \t:*#")):
-                continue
-        opened_by = _OPENED_BY.get(token)
-        if opened_by is None:
-            stack.append((token, start))
-            open_count[token] += 1
-        elif open_count[opened_by] and (token != "]]" or stack[-1][0] == "[["):
-            opening = ""
-            while opening != opened_by:
-                opening, position = stack.pop()
-                open_count[opening] -= 1
-            ends[position] = match.end()
-    return ends
-
-
-class _Page:
-    """A page with matched brackets; renders any part of it, skipping what is not shown."""
 
     def __init__(self, text: str, hidden: frozenset[str], language: str) -> None:
         self.text, self.hidden, self.language = text, hidden, language
-        self.ends = _match_brackets(text)
+        # Position of every bracket that is closed → the position after its partner.
+        self.ends: dict[int, int] = {}
+        stack: list[tuple[str, int]] = []
+        open_count: Counter[str] = Counter()
+        for match in _BRACKET.finditer(text):
+            token, start = match[0], match.start()
+            if len(token) > 2:
+                self.ends[start] = match.end()
+                continue
+            if token in ("{|", "|}"):
+                # A table starts and ends at the start of a line; in pages that lost their line
+                # breaks, where it looks like one.
+                _, newline, indent = text[max(0, start - _MAX_INDENT) : start].rpartition("\n")
+                is_edge = open_count["{|"] > 0 and indent.endswith(" ")
+                if token == "{|":
+                    is_edge = _TABLE_ATTRIBUTES.match(text, match.end()) is not None
+                starts_line = newline or start <= _MAX_INDENT
+                if not is_edge and (not starts_line or indent.strip(" \t:*#")):
+                    continue
+            opened_by = _OPENED_BY.get(token)
+            if opened_by is None:
+                stack.append((token, start))
+                open_count[token] += 1
+            elif open_count[opened_by] and (token != "]]" or stack[-1][0] == "[["):
+                opening = ""
+                while opening != opened_by:
+                    opening, position = stack.pop()
+                    open_count[opening] -= 1
+                self.ends[position] = match.end()
         self.openings = sorted(self.ends)
 
     def render(self, start: int = 0, end: int | None = None, depth: int = 0) -> str:
