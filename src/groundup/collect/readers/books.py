@@ -162,10 +162,9 @@ def find_books(text: str) -> list[tuple[int, int, int]]:
         return []
     # (start, end, START or END) of every marker. Old ones count only where a file has no new ones.
     markers = [(m.start(), m.end(), m["which"].upper()) for m in _MARKER.finditer(text)]
-    if not any(which == "START" for _, _, which in markers):
-        markers += [(m.start(), m.end(), "START") for m in _SMALL_PRINT.finditer(text)]
-    if not any(which == "END" for _, _, which in markers):
-        markers += [(m.start(), m.end(), "END") for m in _OLD_END.finditer(text)]
+    for which, old in (("START", _SMALL_PRINT), ("END", _OLD_END)):
+        if not any(marker[2] == which for marker in markers):
+            markers += [(m.start(), m.end(), which) for m in old.finditer(text)]
     spans: list[tuple[int, int, int]] = []
     header, start = 0, None
     for marker_start, marker_end, which in sorted(markers):

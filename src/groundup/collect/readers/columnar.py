@@ -46,9 +46,8 @@ def read_columnar(item: Item, columns: Collection[str] | None = None) -> Rows:
     """Yield the rows of a file, numbered; one that cannot be read is a Reject.
 
     `columns` are those to read, in lower case; by default, or where the file has none of them, all
-    are read. The value of a column that is not read is None.
-
-    Raises DamagedError if the file cannot be read any further, or its values exceed its budget.
+    are read. The value of a column that is not read is None. Raises DamagedError if the file cannot
+    be read any further, or its values exceed its budget.
     """
     is_parquet = detect_format(item.name, item.head) == "parquet"
     try:

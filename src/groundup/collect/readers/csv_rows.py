@@ -195,8 +195,7 @@ class _Rows:
     def _split(self, line: str) -> list[str]:
         """Return the fields of the row that starts with `line`.
 
-        Raises csv.Error if a field runs on over line ends, and makes no row of the right width. The
-        lines after the first one were put back.
+        Raises csv.Error, with the lines after it put back, if a quoted field ends in no good row.
         """
         failure: csv.Error | None = None
         for reader in self._readers if '\\"' in line else self._readers[:1]:

@@ -76,6 +76,13 @@ class _Epub:
         if not self.pages:
             pages = (name for name in sorted(names) if name.lower().endswith(_PAGE_SUFFIXES))
             self.pages = dict.fromkeys(pages, False)
+        for data in self.elements("META-INF/encryption.xml", "{*}EncryptedData"):
+            methods = {method.get("Algorithm") for method in data.iter("{*}EncryptionMethod")}
+            references = data.iter("{*}CipherReference")
+            members = {_member_path("", reference.get("URI") or "") for reference in references}
+            if members & self.pages.keys() and not methods.intersection(_FONT_SCRAMBLING):
+                detail = "it is under DRM: its pages can only be read with the key of its seller"
+                raise DamagedError("encrypted", detail)
         self.title, self.author = _first_value(root, "title"), _first_value(root, "creator")
 
     def read(self, name: str, limit: int) -> bytes:
@@ -109,50 +116,35 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
 
     Raises DamagedError if it is no zip file, a bomb, longer than a document may be, or under DRM.
     """
+    texts: list[str] = []
+    left_out: list[Reject] = []
+    size = 0
     with item.path.open("rb") if item.path else spool(item.stream) as file:
         epub = _Epub(file)
-        encrypted: set[str] = set()
-        for data in epub.elements("META-INF/encryption.xml", "{*}EncryptedData"):
-            methods = [method.get("Algorithm") for method in data.iter("{*}EncryptionMethod")]
-            if not any(method in _FONT_SCRAMBLING for method in methods):
-                references = data.iter("{*}CipherReference")
-                encrypted.update(_member_path("", ref.get("URI") or "") for ref in references)
-        if encrypted & epub.pages.keys():
-            detail = "it is under DRM: its pages can only be read with the key of its seller"
-            raise DamagedError("encrypted", detail)
-        text, left_out = _read_pages(epub)
+        for name in (page for page, is_contents in epub.pages.items() if not is_contents):
+            try:
+                data = epub.read(name, MAX_HTML_BYTES)
+                with deadline():
+                    text = page_text(decode_html(data)) if data.strip() else ""
+                texts.append(text)
+                size += len(text)
+            except TooLongError as error:
+                left_out.append(Reject("timeout", detail=f"{name}: {error}"))
+            except DamagedError as damage:
+                if damage.reason == "bomb":
+                    raise
+                left_out.append(Reject(damage.reason, detail=f"{name}: {damage.detail}"))
+            if size > MAX_DOCUMENT_BYTES:
+                limit = f"{MAX_DOCUMENT_BYTES >> 20} MB"
+                raise DamagedError("too-large", f"its text is longer than {limit}")
+    text = "\n\n".join(filter(None, texts))
     # A book of Project Gutenberg has its markers in EPUB, too.
     books = list(split_books(text, item.origin, wrapped=False))
     if len(books) == 1 and isinstance(books[0], Document) and epub.title:
         books[0] = replace(books[0], group=edition_group(epub.title, epub.author))
     yield from books
-    for index, damage in enumerate(left_out, len(books)):
-        yield Reject(damage.reason, index, damage.detail)
-
-
-def _read_pages(epub: _Epub) -> tuple[str, list[DamagedError]]:
-    """Return the text of all pages, and the error of each page that is left out."""
-    texts: list[str] = []
-    left_out: list[DamagedError] = []
-    size = 0
-    for name in (page for page, is_contents in epub.pages.items() if not is_contents):
-        text = ""
-        try:
-            data = epub.read(name, MAX_HTML_BYTES)
-            with deadline():
-                text = page_text(decode_html(data)) if data.strip() else ""
-        except TooLongError as error:
-            left_out.append(DamagedError("timeout", f"{name}: {error}"))
-        except DamagedError as damage:
-            if damage.reason == "bomb":
-                raise
-            left_out.append(DamagedError(damage.reason, f"{name}: {damage.detail}"))
-        size += len(text)
-        if size > MAX_DOCUMENT_BYTES:
-            limit = f"{MAX_DOCUMENT_BYTES >> 20} MB"
-            raise DamagedError("too-large", f"its text is longer than {limit}")
-        texts.append(text)
-    return "\n\n".join(filter(None, texts)), left_out
+    for index, reject in enumerate(left_out, len(books)):
+        yield replace(reject, record=index)
 
 
 def _member_path(folder: str, reference: str) -> str:

@@ -139,9 +139,7 @@ def read_html(item: Item, source: Source) -> Iterator[Document | Reject]:
 def decode_html(data: bytes, charset: str = "") -> str:
     """Return a page as text: by its byte order mark, `charset`, its own declaration, or detection.
 
-    `charset` is what the server declared.
-
-    Raises DamagedError if it is binary.
+    `charset` is what the server declared. Raises DamagedError if the page is binary.
     """
     match = _CHARSET.search(data[:4096])
     declared = (match[1] or match[2]).decode("ascii") if match else ""
@@ -223,19 +221,12 @@ def main_text(page: str) -> str:
 
 
 def _trim_to_prose(text: str, page: str) -> str:
-    """Return the text of a page from its first line of prose to its last.
-
-    The result is "" where that is little text, or mostly something other than prose.
-    """
+    """Return a page from its first line of prose to its last; "" where that is mostly not prose."""
     lines = text.split("\n")
-    prose = [
-        index
-        for index, line in enumerate(lines)
-        # The first test is the cheapest: a character has at most four bytes.
-        if 4 * len(line) >= PROSE_BYTES
-        and len(line.strip().encode()) >= PROSE_BYTES
-        and _SENTENCE.search(line)
-    ]
+    # The first test is the cheapest: a character has at most four bytes.
+    long = [index for index, line in enumerate(lines) if 4 * len(line) >= PROSE_BYTES]
+    long = [index for index in long if len(lines[index].strip().encode()) >= PROSE_BYTES]
+    prose = [index for index in long if _SENTENCE.search(lines[index])]
     if not prose:
         return ""
     first, end = prose[0], prose[-1] + 1
@@ -261,10 +252,7 @@ def _trim_to_prose(text: str, page: str) -> str:
 
 
 def _text_below(text: str, lines: Sequence[str]) -> str:
-    """Return what goes on with a text in the lines below its last line of prose.
-
-    These are short sentences that follow at once, and what a colon announces.
-    """
+    """Return what goes on with a text below its prose: sentences, and what a colon announces."""
     end, last = 0, text
     for index, line in enumerate(map(str.strip, lines)):
         size = len(line.encode())

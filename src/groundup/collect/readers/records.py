@@ -286,9 +286,8 @@ class JsonWindow:
         """Yield the elements of a JSON array, or the entries of a JSON object, one by one.
 
         Each is (key, value, length): the key is None in an array, the length is in characters of
-        the file. A value is a Reject where it cannot be parsed and those after it can.
-
-        Raises DamagedError if the text is no array or object, or ends early.
+        the file. A value is a Reject where it cannot be parsed and those after it can. Raises
+        DamagedError if the text is no array or object, or ends early.
         """
         opening = self.peek()
         closing = {"[": "]", "{": "}"}.get(opening)
@@ -309,7 +308,7 @@ class JsonWindow:
     def value(self) -> Any:
         """Consume one JSON value; a Reject where its brackets match but its inside is wrong.
 
-        Raises DamagedError if the text ends, or the value is too long, before it is complete.
+        Raises DamagedError if it is too long, or the text ends inside it.
         """
         self.peek()
         while True:
@@ -321,18 +320,16 @@ class JsonWindow:
                 if self.ended or (end < len(self.text) and not is_cut):
                     self.length, self.position = end - self.position, end
                     return value
-            except RecursionError:
-                if end := self._matching_bracket():
-                    self.position = end
-                    return Reject("malformed", detail="nested too deeply")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 # A value that fails at the end of the window may be complete with more text.
                 is_cut = (not self.ended and isinstance(error, json.JSONDecodeError)) and (
                     error.msg.startswith("Unterminated string") or error.pos > len(self.text) - 16
                 )
                 if not is_cut and (end := self._matching_bracket()):
                     self.position = end
-                    return Reject("malformed", detail=str(error).partition(": line")[0])
+                    is_deep = isinstance(error, RecursionError)
+                    detail = "nested too deeply" if is_deep else str(error).partition(": line")[0]
+                    return Reject("malformed", detail=detail)
             if self.ended:
                 detail = "the JSON ends in the middle of a value, or a bracket in it is wrong"
                 raise self.damage or DamagedError("truncated", detail)
@@ -419,10 +416,7 @@ def _cut_yaml(text: str, start: re.Pattern[str]) -> list[str]:
 
 
 def _yaml_pages(text: str, line: int) -> tuple[Any, list[Any]]:
-    """Return a loader and the nodes of the documents of a text.
-
-    Raises DamagedError if it is no YAML, nests too deeply, or has aliases.
-    """
+    """Return a loader and the nodes of documents; DamagedError for no YAML, depth and aliases."""
     loader: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
     # A date is read as it is written: a text wants its characters.
     string = yaml.SafeLoader.construct_yaml_str

@@ -1,18 +1,16 @@
 """The table of readers: which function reads which format for which kind of source.
 
 A reader is a function `(item, source) -> Iterator[Document | Reject]`. It gets one file, already
-decompressed and taken out of its archive, and the source of the recipe that the file belongs to. It
-yields one Document or one Reject (with the reason) for each record of the file, in order. Records
-are numbered from 0, and those that are rejected count. A file that cannot be read any further
-raises DamagedError: what was yielded before stays.
+decompressed and taken out of its archive, and yields one Document or one Reject for each record of
+it, in order. Records are numbered from 0, and those that are rejected count. A file that cannot be
+read any further raises DamagedError: what was yielded before stays.
 
 A new one is a file in this folder and a line of READERS (CONTRIBUTING.md has an example);
 `detect_format` (`files/formats.py`) has to know the format by its suffix or its first bytes.
 
 A user's reader, `reader = "module:function"` in a recipe (docs/own-code.md has one), gets the
-stream and the origin of a file, and yields its records: texts, or mappings with a `text`, with
-messages, or with a `reason` that lists the record as dropped. Archives and compression are opened
-before it is called; sizes, names and groups are checked after.
+stream and the origin of a file, and yields texts, or mappings with a `text`, with messages, or with
+a `reason` that lists the record as dropped. Sizes, names and groups are checked after.
 """
 
 from __future__ import annotations
@@ -131,9 +129,7 @@ def _reject_format(item: Item, source: Source) -> Iterator[Reject]:
 def user_reader(name: str, root: Path) -> Reader:
     """Return the reader that calls a function `module:function` of the user.
 
-    Modules in `root`, the folder of the recipe, can be imported.
-
-    Raises RecipeError if it cannot be imported.
+    Modules in `root`, the folder of the recipe, can be imported; RecipeError if it cannot be.
     """
     function = load_function(name, root, "reader")
 

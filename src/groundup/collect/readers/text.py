@@ -226,8 +226,7 @@ def read_evaluation_lines(item: Item, source: Source) -> Iterator[Document | Rej
 def read_evaluation_xml(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the items of an evaluation set in XML: the children of the root, as COPA has them."""
     for index, element in enumerate(xml_root(item)):
-        text = element_lines(element)
-        if text:
+        if text := element_lines(element):
             yield Document(text, index, f"{item.origin}#{index}")
         else:
             yield Reject("no-text", index, "an item without text")

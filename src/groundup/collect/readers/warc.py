@@ -92,9 +92,8 @@ class _WarcStream:
 def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the pages of a WARC or WET file, and a rejection for every other record.
 
-    A record that cannot be read is listed as damaged, and reading continues at the next one.
-
-    Raises DamagedError if it breaks off. What could be read was yielded.
+    A record that cannot be read is listed as damaged, and reading continues at the next one. Raises
+    DamagedError if the file breaks off.
     """
     stream = _WarcStream(item.stream)
     index = -1
@@ -180,9 +179,7 @@ def _response_body(record: Any) -> bytes:
     """Return the body of an HTTP response, without the encodings that its headers name.
 
     Some crawlers decode a body and store it under the headers that it came with. So where an
-    encoding does not fit, the body stays as it is, if it starts like a page.
-
-    Raises DamagedError if an encoding does not fit, and the body does not start like a page.
+    encoding does not fit, the body stays as it is, if it starts like a page; else DamagedError.
     """
     from fastwarc import stream_io
 

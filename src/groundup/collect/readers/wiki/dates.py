@@ -87,8 +87,7 @@ def show_date(arguments: Arguments, start: int = 0) -> str:
 @shows("start and end dates|start and end date|period|dash year")
 def _show_period(arguments: Arguments) -> str:
     """Two dates of a year, a month and a day each."""
-    days = (show_date(arguments), show_date(arguments, 3))
-    return " – ".join(filter(None, days))
+    return " – ".join(filter(None, (show_date(arguments), show_date(arguments, 3))))
 
 
 @shows("oldstyledate|old style date|oldstyledatenospace|oldstyledatedy")

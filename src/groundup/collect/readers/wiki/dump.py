@@ -72,12 +72,11 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
         title = (element.findtext("title") or "").strip()
         body = element.findtext("revision/text") or ""
         namespace = element.findtext("ns")
+        is_marked = element.find("redirect") is not None
         is_other = (namespace or "0").strip() != "0"
         if is_other or (namespace is None and _OTHER_NAMESPACE.match(title)):
             yield Reject("namespace", index, title)
-        elif element.find("redirect") is not None or (
-            len(body) < _MAX_REDIRECT and is_redirect(body)
-        ):
+        elif is_marked or (len(body) < _MAX_REDIRECT and is_redirect(body)):
             yield Reject("redirect", index, title)
         elif (element.findtext("revision/model") or "wikitext") != "wikitext":
             yield Reject("not-wikitext", index, title)
@@ -86,10 +85,7 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
 
 
 def _pages(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
-    """Yield the `<page>` elements of a dump; None for one that is too long.
-
-    Raises DamagedError if the dump ends inside a page.
-    """
+    """Yield the `<page>` elements, None for a long one; DamagedError if the dump ends in one."""
     held, searched = bytearray(), 0
     # True inside a page that is too long: only its tail is kept, to find its end.
     is_skipping = False

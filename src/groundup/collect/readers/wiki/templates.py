@@ -58,8 +58,7 @@ FAMILIES |= dict.fromkeys(
 FAMILIES["rq:"] = _pick("passage", "text")
 # Names that show something else in one wiki than in most.
 _LOCAL: dict[tuple[str, str], Show] = {
-    ("fr", "citation"): _form("« {} »", if_any=True),
-    ("fr", "guil"): _form("« {} »", if_any=True),
+    **{("fr", name): _form("« {} »", if_any=True) for name in ("citation", "guil")},
     ("fr", "incise"): _form("– {} –", if_any=True),
     ("it", "q"): _pick(0),
     ("ko", "llang"): _pick(1),
@@ -82,10 +81,10 @@ def _word_or_number(arguments: Arguments) -> str:
     return show_number(arguments) if is_number else _word(arguments)
 
 
-@shows(WIKI["names"]["translation"])
-def _first_word(arguments: Arguments) -> str:
-    """A translation or an example: gender or translation follow its word."""
-    return arguments.named.get("alt") or next(iter(arguments.words()), "")
+# A translation or an example: gender or translation follow its word.
+shows(WIKI["names"]["translation"])(
+    lambda arguments: arguments.named.get("alt") or next(iter(arguments.words()), "")
+)
 
 
 @shows(WIKI["names"]["derived"])
@@ -95,11 +94,7 @@ def _derived(arguments: Arguments) -> str:
     return "" if inner.positional[-1:] == ["-"] else _word(inner)
 
 
-@shows(WIKI["names"]["affix"])
-def _parts(arguments: Arguments) -> str:
-    return " + ".join(filter(None, arguments.words()))
-
-
+shows(WIKI["names"]["affix"])(lambda arguments: " + ".join(filter(None, arguments.words())))
 shows(WIKI["names"]["label"])(Arguments.labels)
 
 
@@ -172,11 +167,8 @@ def _as_of(arguments: Arguments) -> str:
 def _sound(arguments: Arguments) -> str:
     """A pronunciation: what stands between slashes or brackets, else the first that is no file."""
     marked = [part for part in arguments.positional if part[:1] in ("/", "[")]
-    plain = [
-        part
-        for part in arguments.words()
-        if part and part != "-" and not part.lower().endswith((".ogg", ".wav", ".oga"))
-    ]
+    plain = [part for part in arguments.words() if part not in ("", "-")]
+    plain = [part for part in plain if not part.lower().endswith((".ogg", ".wav", ".oga"))]
     return ", ".join(marked) or (f"[{plain[0]}]" if plain else "")
 
 
@@ -199,11 +191,10 @@ def _items(arguments: Arguments) -> str:
     return "".join(f"\n* {part}" for part in arguments.positional if part)
 
 
-@shows("zh|zh-full|lang-zh")
-def _chinese(arguments: Arguments) -> str:
-    """A name in Chinese: the characters, then how they are read."""
-    return ", ".join(filter(None, map(arguments.named.get, ("t", "s", "c", "p", "j"))))
-
+# A name in Chinese: the characters, then how they are read.
+shows("zh|zh-full|lang-zh")(
+    lambda arguments: ", ".join(filter(None, map(arguments.named.get, ("t", "s", "c", "p", "j"))))
+)
 
 # The first words of biographies:
 #     {{Bio|Nome=Ada|Cognome=Rossi|Sesso=F|LuogoNascita=Roma|GiornoMeseNascita=3 marzo
@@ -267,9 +258,7 @@ def _born_and_died(arguments: Arguments) -> str:
     """Chinese: year and day of birth, year and day of death, in parentheses."""
     birth_year, birth, death_year, death = [*arguments.positional, "", "", "", ""][:4]
     born, died = birth_year + birth, death_year + death
-    if died:
-        return f"（{born}－{died}）"
-    return f"（{born}－）" if born else ""
+    return f"（{born}－{died}）" if born or died else ""
 
 
 @shows("lahirmati")

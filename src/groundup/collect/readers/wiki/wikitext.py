@@ -69,10 +69,7 @@ _EXTERNAL_LINK = re.compile(
     r"((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
     re.IGNORECASE,
 )
-_MAX_DEPTH = 40
-_MAX_INDENT = 30
-_MAX_LINE = 300
-_MAX_NAME = 255
+_MAX_DEPTH, _MAX_INDENT, _MAX_LINE, _MAX_NAME = 40, 30, 300, 255
 _TABLE_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpadding)\s*=")
 _CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
 _CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
@@ -109,7 +106,10 @@ _SUB_OR_SUP = re.compile(r"<su([pb])\b[^<>]*>([-+−0-9n]{1,8})</su[pb]\s*>", re
 _SUPERSCRIPTS = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
 _SUBSCRIPTS = str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
 _TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>]{0,500})?/?>")
-_CONVERSION = re.compile(r"-\{([^{}]*)\}-")
+# A rule of language conversion: its flags, and the first form, with or without its language.
+_CONVERSION = re.compile(
+    r"-\{(?:([^{}]*)\|)?(?:\s*[a-z]{2,3}(?:-[a-z]+)?\s*:([^{}|;]*)[^{}|]*|([^{}|]*))\}-"
+)
 _SWITCH = re.compile(r"__[A-Z]{3,25}__")
 _QUOTES = re.compile(r"'''''|'''|''")
 _HEADING = re.compile(r"(={1,6})\s*(.+?)\s*\1$")
@@ -142,7 +142,13 @@ def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "")
         )
         text = _TAG.sub("", _LINE_BREAK.sub("\n", text))
     if "-{" in text:
-        text = _CONVERSION.sub(_first_variant, text)
+        # A rule with one of these flags only declares.
+        text = _CONVERSION.sub(
+            lambda rule: (
+                "" if set("HT-") & set(rule[1] or "") else rule[3] or (rule[2] or "").strip()
+            ),
+            text,
+        )
     text = "\n".join(map(_drop_quotes, _SWITCH.sub("", text).split("\n")))
     text, left_out = drop_sentences(text)
     text = close_gaps(text)
@@ -359,16 +365,6 @@ def _drop_quotes(line: str) -> str:
         apostrophe = [*behind_letter, *behind_word, *triples][0]
         line = f"{line[:apostrophe]}&#39;{line[apostrophe + 3 :]}"
     return _QUOTES.sub("", line)
-
-
-def _first_variant(rule: re.Match[str]) -> str:
-    """Return the first form of a rule of language conversion; "" for one that only declares."""
-    flags, bar, forms = rule[1].rpartition("|")
-    if bar and set(flags) & set("HT-"):
-        return ""
-    first = forms.partition(";")[0]
-    has_language = re.match(r"\s*[a-z]{2,3}(?:-[a-z]+)?\s*:", first)
-    return first.partition(":")[2].strip() if has_language else forms
 
 
 def close_gaps(text: str) -> str:
