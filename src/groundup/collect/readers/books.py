@@ -83,16 +83,14 @@ _LAST_NOTES = re.compile(
 _LAST_CHARACTERS = 6000
 _ITALICS = re.compile(r"(?<![\w_])_(\S(?:[^_]{0,400}?\S)?)_(?![\w_])")
 _HEAD_CHARACTERS = 20_000
-# A file of several books is searched for markers in one piece.
-MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES
+MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES  # several books are searched in one piece
 
 # A run of spaces is tried from its start only.
 _TRAILING_SPACE = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"(\n[ \t]*\n\s*)")
 # A line that ends this many characters before the next word would overflow was still wrapped.
 _SLACK = 3
-# Margins that prose is wrapped at lie in this range.
-_MIN_WIDTH, _MAX_WIDTH = 50, 120
+_MIN_WIDTH, _MAX_WIDTH = 50, 120  # margins that prose is wrapped at
 # Share of the lines of a block that have to be wrapped, in prose and where most lines start with a
 # capital letter.
 _WRAPPED_SHARE, _WRAPPED_SHARE_CAPITALS = 0.75, 0.97
@@ -213,12 +211,11 @@ def unwrap(text: str) -> str:
         indents = [len(line) - len(line.lstrip()) for line in lines]
         lines = [line.strip() for line in lines]
         if len(lines) > 1 and _is_wrapped_prose(lines, indents, width):
-            joined = lines[0]
+            shown = lines[0]
             for line in lines[1:]:
                 # A dash, and a hyphen inside a word, join without a space.
-                is_glued = joined.endswith(("-", "—")) and joined[-2:-1] not in ("", " ")
-                joined += line if is_glued else f" {line}"
-            shown = joined
+                is_glued = shown.endswith(("-", "—")) and shown[-2:-1] not in ("", " ")
+                shown += line if is_glued else f" {line}"
         out.write(shown)
         if blank:
             out.write("\n\n" if blank.count("\n") < 4 else "\n\n\n")

@@ -39,8 +39,7 @@ MAX_PARTS_DEPTH = 8
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
 # What a layout makes of a record with keys in lower case: its messages, [] for another layout.
 Layout = Callable[[Mapping[str, Any]], list["Utterance"]]
-# Tried in the order of their definitions.
-_LAYOUTS: list[Layout] = []
+_LAYOUTS: list[Layout] = []  # tried in the order of their definitions
 
 
 def _layout(function: Layout) -> Layout:
@@ -219,8 +218,7 @@ def _prompt_list(record: Mapping[str, Any]) -> list[Utterance]:
     for answer in map(record.get, _ANSWER_KEYS):
         if isinstance(answer, (list, tuple)):
             answers = _parse_list(answer)
-            # Some answers repeat the prompt.
-            repeats = answers[: len(messages)] == messages
+            repeats = answers[: len(messages)] == messages  # some answers repeat the prompt
             return _with_system(record, answers if repeats else [*messages, *answers])
         if text := content_text(answer):
             return _with_system(record, [*messages, Utterance("assistant", text)])

@@ -40,10 +40,8 @@ _SHEBANG = re.compile(
 _MODELINE = re.compile(
     rb"-\*-\s*(?:mode:\s*)?([\w+-]+)\s*;?\s*-\*-|\b(?:vim?|ex):.{0,60}?\b(?:filetype|ft)=(\w+)"
 )
-# Documentation is prose: its language is detected later.
-DOC_LANGUAGES = frozenset(("markdown", "rst", "docs"))
-# Of a record that is a source file.
-_CODE_TEXT_KEYS = ("content", "code", "text")
+DOC_LANGUAGES = frozenset(("markdown", "rst", "docs"))  # prose: its language is detected later
+_CODE_TEXT_KEYS = ("content", "code", "text")  # of a record that is a source file
 _REPO_KEYS = tuple("repo repo_name max_stars_repo_name repository_name blob_id".split())
 _LICENSE_FILE = re.compile(
     r"(?:un)?licen[cs]e(?:s)?(?:[-.]\w+)*|copying(?:[-.]\w+)*|copyright", re.IGNORECASE

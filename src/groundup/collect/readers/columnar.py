@@ -38,8 +38,7 @@ _BUFFER = 1 << 20
 
 
 Rows = Iterator[tuple[int, dict[str, Any] | Reject]]
-# Each with the number of its first row.
-Batches = Iterator[tuple[int, pa.RecordBatch | Reject]]
+Batches = Iterator[tuple[int, pa.RecordBatch | Reject]]  # each with the number of its first row
 
 
 def read_columnar(item: Item, columns: Collection[str] | None = None) -> Rows:
@@ -116,8 +115,7 @@ def _read_arrow(item: Item, columns: Collection[str] | None) -> Batches:
         if is_file:
             file: Any = pa.ipc.open_file(item.path or spool(item.stream))
         else:
-            # `datasets` saves streams.
-            file = pa.ipc.open_stream(_ChunkedReader(item.stream))
+            file = pa.ipc.open_stream(_ChunkedReader(item.stream))  # `datasets` saves streams
     used = _used_columns(file.schema, columns)
     first = 0
     # A map goes on after the error of one batch; a stream is lost from there on.
@@ -213,8 +211,7 @@ def value_sizes(array: pa.Array) -> npt.NDArray[np.float64]:  # noqa: PLR0911 - 
         valid = array.is_valid().to_numpy(zero_copy_only=False)
         return fixed + np.where(valid, ends[starts + lengths] - ends[starts], 0)
     if kind.num_fields == 1:
-        # Lists, and maps.
-        sizes = value_sizes(pc.list_flatten(array))
+        sizes = value_sizes(pc.list_flatten(array))  # lists, and maps
         return fixed + np.bincount(pc.list_parent_indices(array), sizes, len(array))
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         views = array.cast(pa.binary_view())

@@ -26,14 +26,11 @@ from groundup.collect.readers.text import (
 from groundup.recipe import Source
 
 _ID_KEYS = (*chat.THREAD_KEYS, "message_id", "id", "uuid", "hash")
-# Shorter ids are counters that restart in every file; longer ones are unique.
-_GLOBAL_ID_LENGTH = 16
+_GLOBAL_ID_LENGTH = 16  # shorter ids are counters that restart in every file
 _IRC_LINE = re.compile(r"^\[?(\d\d?):(\d\d)(?::\d\d)?\]?\s+<[ @+%~&]?([^>\s]{1,40})>\s?(.*)$")
 # A log is cut after this many lines, and where nobody speaks for an hour.
-_IRC_MAX_LINES = 500
-_IRC_GAP_MINUTES = 60
-# Rows of one thread, in bytes of memory.
-MAX_THREAD = 256 << 20
+_IRC_MAX_LINES, _IRC_GAP_MINUTES = 500, 60
+MAX_THREAD = 256 << 20  # rows of one thread, in bytes of memory
 
 
 def read_conversations(item: Item, source: Source) -> Iterator[Document | Reject]:

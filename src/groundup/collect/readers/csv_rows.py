@@ -26,12 +26,9 @@ from groundup.artifacts.document import Reject
 from groundup.collect.charset import detect_encoding, open_text, repair_text
 from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, bounded_lines
 
-# A row becomes a list of Python objects before its length can be checked.
-MAX_FIELDS = 1 << 20
-# Lines of one quoted field; each takes 50 bytes more than its characters.
-MAX_LINES = 1 << 20
-# Characters that may be read again, for each one that was read.
-_READ_AGAIN = 8
+MAX_FIELDS = 1 << 20  # a row becomes a list of Python objects before its length can be checked
+MAX_LINES = 1 << 20  # lines of one quoted field; each takes 50 bytes more than its characters
+_READ_AGAIN = 8  # characters that may be read again, for each one that was read
 
 _SEP_LINE = re.compile(r'"?sep=([^"\w\r\n])"?\s*', re.IGNORECASE)
 _ESCAPE = re.compile(r'\\(["\\]|\r?\n)')
@@ -89,10 +86,8 @@ class _Lines:
         self._held: deque[str | None] = deque()
         # Returns the next line. A method around a generator would take twice the time.
         self.take = self._read(lines).__next__
-        # Number of the line that was taken last, from 1.
-        self.number = 0
-        # Characters that a look ahead may take.
-        self.credit = MAX_RECORD
+        self.number = 0  # number of the line that was taken last, from 1
+        self.credit = MAX_RECORD  # characters that a look ahead may take
         # Damage of the file, to be raised after everything before it was used.
         self.damage: DamagedError | None = None
 
@@ -135,8 +130,7 @@ class _Rows:
 
     def __init__(self, lines: _Lines, delimiter: str, item: Item) -> None:
         self._lines, self._delimiter = lines, delimiter
-        # Fields of a row; 0 before the header is known.
-        self.width = 0
+        self.width = 0  # fields of a row; 0 before the header is known
         self._strict = csv.reader((), delimiter=delimiter, strict=True).dialect
         self._lenient = csv.reader((), delimiter=delimiter).dialect
         # What a look ahead began with, what it took, and why it stopped before the row ended.

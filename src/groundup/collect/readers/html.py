@@ -52,8 +52,7 @@ _SHORT = 200_000
 # Memory and time grow with the tags: trafilatura needs 0.7 GB and up to 20 s for this many, a third
 # of the deadline.
 MAX_TAGS = 300_000
-# Browsers stop nesting at 512. A page beyond this is an attack, or not HTML.
-MAX_NESTING = 1000
+MAX_NESTING = 1000  # browsers stop nesting at 512: a page beyond this is an attack, or no HTML
 # Resiliparse takes time by the square of the depth, 10 s for this many tags; trafilatura's parser
 # stops at a depth.
 _FAST_TAGS = 20_000

@@ -36,8 +36,7 @@ _ORDINAL = re.compile(
 _ABBREVIATION = re.compile(r"(?:tm|sm|mc|me|mes|lle|lles|gr|rs|os)\Z", re.IGNORECASE)
 _EXPRESSION = re.compile(r"[\w.,+\-−–*/=()′'√π∞ ]{1,24}\Z")
 _PLAIN = re.compile(r"[\w.,]+\Z")
-# How deep exponents of exponents may go.
-_MAX_SCRIPTS = 4
+_MAX_SCRIPTS = 4  # how deep exponents of exponents may go
 _QUOTE = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)|<(/?)q(?=[\s/>])[^<>]*>",
     re.IGNORECASE | re.DOTALL,
@@ -66,8 +65,7 @@ def _write_script(tag: re.Match[str]) -> str:
     """Return a superscript or subscript as an element that leaves its text as it is."""
     letter, attributes, inner = tag.groups()
     table, mark = (_SUPERSCRIPTS, "^") if letter in "pP" else (_SUBSCRIPTS, "_")
-    # Texts at even places, the tags between them at odd ones.
-    pieces = _TAG.split(inner)
+    pieces = _TAG.split(inner)  # texts at even places, the tags between them at odd ones
     pieces[::2] = map(html.unescape, pieces[::2])
     text = "".join(pieces[::2]).strip()
     before = tag.string[max(0, tag.start() - 80) : tag.start()]
@@ -101,8 +99,7 @@ _INLINE = frozenset(
 )
 _CONTAINERS = ("div", "section", "article", "main", "body", "center")
 _TABLE_PARTS = ("tbody", "tr", "td", "tfoot")
-# A cell this long is no cell of data.
-_CELL_TEXT = 600
+_CELL_TEXT = 600  # a cell this long is no cell of data
 # Letters that are in no page and that an extractor keeps: they stand for a line end, a space and a
 # tab of preformatted text, and for its borders.
 _CODE = "\U00010600\U00010601\U00010602\U00010603"

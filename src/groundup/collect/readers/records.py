@@ -46,19 +46,15 @@ from groundup.collect.readers.csv_rows import read_csv
 MAX_YAML = 16 << 20
 # libyaml composes nodes by unbounded recursion in C: 50,000 brackets crash the process.
 MAX_YAML_DEPTH = 100
-# A token of a few bytes becomes nodes and objects of a kilobyte.
-MAX_YAML_TOKENS = 1 << 20
-# Parts that a text with a mistake is cut into.
-MAX_YAML_PARTS = 100_000
+MAX_YAML_TOKENS = 1 << 20  # a token of a few bytes becomes objects of a kilobyte
+MAX_YAML_PARTS = 100_000  # parts that a text with a mistake is cut into
 # One element of a JSON array, or one entry of a JSON object, in bytes of memory: a character takes
 # one to four.
 MAX_ELEMENT = 256 << 20
-# Marks of its structure: each stands for objects of up to 100 bytes.
-MAX_MARKS = 8 << 20
+MAX_MARKS = 8 << 20  # marks of its structure, each for objects of up to 100 bytes
 _CHUNK = 1 << 20
 _TOO_MANY = f"one JSON value of more than {MAX_MARKS:,} brackets, commas and colons"
-# Bytes of a line of JSONL that holds no record.
-_BLANK = b" \t\r\n\xef\xbb\xbf\0\x1e"
+_BLANK = b" \t\r\n\xef\xbb\xbf\0\x1e"  # bytes of a line of JSONL that holds no record
 
 # Keys under which an object wraps a list of records.
 _WRAPPERS = frozenset(
@@ -238,8 +234,7 @@ class JsonWindow:
         self._source = source
         self._decoder = codecs.getincrementaldecoder(encoding)(decode_errors(encoding))
         self.text, self.position, self.ended = "", 0, False
-        # Characters of the value that was consumed last.
-        self.length = 0
+        self.length = 0  # characters of the value that was consumed last
         # Damage of the source, to be raised after everything before it was used.
         self.damage: DamagedError | None = None
 
@@ -444,8 +439,7 @@ def _yaml_mistake(error: Exception, line: int, record: int = 0) -> str:
     """Return what is wrong with a YAML text after `line` lines, in its line or its record's."""
     mark = getattr(error, "problem_mark", None)
     if "scanning" in (getattr(error, "context", None) or ""):
-        # Where a word begins that has no end.
-        mark = getattr(error, "context_mark", mark)
+        mark = getattr(error, "context_mark", mark)  # where a word begins that has no end
     problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
     return f"line {line + (mark.line if mark else record) + 1}: not YAML: {problem}"
 

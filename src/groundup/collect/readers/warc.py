@@ -30,8 +30,7 @@ _ENCODINGS = {"chunked": "Chunked", "gzip": "Gzip", "br": "Brotli", "zstd": "Zst
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 # The first tag of a page, after a byte order mark.
 _PAGE_START = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<")
-# A page and its HTTP headers, or the marks of its chunks.
-_MAX_RESPONSE = MAX_HTML_BYTES + (1 << 20)
+_MAX_RESPONSE = MAX_HTML_BYTES + (1 << 20)  # a page and its HTTP headers, or marks of chunks
 _RECORD_START = re.compile(rb"\nWARC/[01]\.\d")
 # Bytes kept to search the next record in, far more than fastwarc reads ahead; and how often a file
 # may break.

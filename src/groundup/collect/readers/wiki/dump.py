@@ -25,8 +25,7 @@ from groundup.collect.readers.text import declared_encoding, read_text
 from groundup.collect.readers.wiki.wikitext import is_redirect, read_wikitext
 from groundup.recipe import Source
 
-# MediaWiki stores at most 2 MB a page.
-MAX_PAGE_BYTES = 16 << 20
+MAX_PAGE_BYTES = 16 << 20  # MediaWiki stores at most 2 MB a page
 _CHUNK = 1 << 20
 # Old dumps have no <ns>. These English names work in every wiki.
 _OTHER_NAMESPACE = re.compile(
@@ -41,8 +40,7 @@ _HIDDEN_NAMESPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</names
 # Pieces of markup for each 1,000 characters, from which on a text file is a page of wikitext.
 _WIKITEXT_SHARE = 1.5
 _MAX_TITLE, _MAX_PAGE_NAMES = 255, 10_000
-# A page of fewer characters may be a redirect.
-_MAX_REDIRECT, _MAX_REDIRECT_FILE = 500, 200
+_MAX_REDIRECT, _MAX_REDIRECT_FILE = 500, 200  # a page of fewer characters may be a redirect
 
 
 def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -53,9 +51,9 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
     hidden = frozenset(html.unescape(name).lower() for name in names)
     database = _DATABASE.search(siteinfo)
     language = _LANGUAGE.search(siteinfo) or database
-    code = language[1] if language else ""
     if database and database[1] == "simple":
-        code = "simple"
+        language = database
+    code = language[1] if language else ""
     chunks = iter(lambda: item.stream.read1(_CHUNK), b"")
     if encoding in ("utf-16", "utf-32"):
         text = io.TextIOWrapper(item.stream, encoding=encoding, errors="replace")

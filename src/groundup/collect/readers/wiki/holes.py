@@ -15,8 +15,7 @@ from itertools import pairwise
 
 from groundup.collect.readers.wiki.templates import is_computed, is_note
 
-# Wikitext cannot hold it. It stands for one template, until `drop_sentences`.
-HOLE = "\x02"
+HOLE = "\x02"  # wikitext cannot hold it; it stands for one template, until `drop_sentences`
 # What stands before words of a sentence: a space, "l'", a letter of a script without spaces.
 _BEFORE = re.compile(r"[ \xa0](?:'{2,5}|[«„“\"(])?$|[^\W\d_]['’]$")
 _ENDED = re.compile(r"[.!?:;。！？|*#=\x01>}\]]['\"”»]*[ \xa0]*$|^[\s*#:;|!]*$")

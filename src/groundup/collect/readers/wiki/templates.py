@@ -3,11 +3,10 @@
     {{convert|10|km|mi}}   →  10 km         {{circa|1830}}       →  c. 1830
     {{lang|fr|été}}        →  été           {{as of|2019|lc=y}}  →  as of 2019
 
-Wikis hold hundreds of thousands of templates, and a dump of articles does not bring them. These are
-the ones that stand for words in running text, by the manuals of the English Wikipedia and
-Wiktionary and by counts on real dumps in 76 languages. A template that is not known is layout
-(boxes, citations, notices) and is removed, but for a lone phrase in the middle of a sentence
-(`wikitext.py`).
+A dump of articles does not bring its templates. These are the ones that stand for words in running
+text, by the manuals of the English Wikipedia and Wiktionary and by counts on real dumps in 76
+languages. Any other template is layout and is removed, but for a lone phrase in the middle of a
+sentence (`wikitext.py`).
 """
 
 from __future__ import annotations

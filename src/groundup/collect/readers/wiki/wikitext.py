@@ -74,8 +74,7 @@ _TABLE_ATTRIBUTES = re.compile(r"\s*(?:class|style|border|width|align|cellpaddin
 _CELL = re.compile(r"\n[ \t]*(?:\|[-+}]?|!)|\|\||!!")
 _CELL_STYLE = re.compile(r"\A[^|\n]{0,300}=[^|\n]{0,300}\|")
 _SENTENCE_END = re.compile(r"[.!?。।؟]\W*$")
-# A shorter cell is a figure, a name or a label.
-_MIN_CELL_PROSE = 150
+_MIN_CELL_PROSE = 150  # a shorter cell is a figure, a name or a label
 _TEMPLATE_NAME = re.compile(r"[^|{}\[\]<\n]*")
 # The start of a template, up to its last argument.
 _OUTER_TEMPLATE = re.compile(r"\{\{[^{}\n]*[|:] *$")
@@ -402,8 +401,7 @@ def _lay_out_lines(text: str) -> str:
     while "  " in text:
         text = text.replace("  ", " ")
     lines: list[str] = []
-    # Headings (level, text) that have no text below them yet.
-    headings: list[tuple[int, str]] = []
+    headings: list[tuple[int, str]] = []  # levels and titles that have no text below them yet
     for raw_line in text.split("\n"):
         line = raw_line.strip()
         heading = _HEADING.match(line) if line[:1] == "=" else None
