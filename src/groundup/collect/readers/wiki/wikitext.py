@@ -258,14 +258,20 @@ class _Page:
             parts.append(self.text[position:opening])
             position = self.ends[opening]
             inside = (opening + 2, position - 2, depth + 1)
-            if depth >= _MAX_DEPTH:
+            is_table = self.text[opening + 1] == "|"
+            if depth >= _MAX_DEPTH or (is_table and inside[1] - inside[0] < _MIN_CELL_PROSE):
                 parts.append(GAP)
             elif self.text[opening] == "[":
                 parts.append(self._render_link(*inside))
             elif self.text[opening + 1] == "{":
                 parts.append(self._render_template(*inside))
             else:
-                parts.append(self._render_table(*inside))
+                # Cells of a table that hold sentences, as paragraphs: tables also lay out columns.
+                cells = _CELL.split(self.render(*inside))
+                cells = [_CELL_STYLE.sub("", cell).strip() for cell in cells]
+                cells = [cell for cell in cells if len(cell) >= _MIN_CELL_PROSE]
+                prose = [cell for cell in cells if _SENTENCE_END.search(cell, len(cell) - 5)]
+                parts.append("\n\n".join(["", *prose, ""]) if prose else GAP)
             index = bisect_left(self.openings, position, index)
         parts.append(self.text[position:end])
         return "".join(parts)
@@ -274,16 +280,6 @@ class _Page:
         """Return what is shown between two positions that rarely hold a bracket."""
         inside = self.text[start:end]
         return self.render(start, end, depth) if "[[" in inside or "{" in inside else inside
-
-    def _render_table(self, start: int, end: int, depth: int) -> str:
-        """Return the cells that hold sentences, as paragraphs: tables also lay out columns."""
-        if end - start < _MIN_CELL_PROSE:
-            return GAP
-        cells = _CELL.split(self.render(start, end, depth))
-        cells = [_CELL_STYLE.sub("", cell).strip() for cell in cells]
-        cells = [cell for cell in cells if len(cell) >= _MIN_CELL_PROSE]
-        prose = [cell for cell in cells if _SENTENCE_END.search(cell, len(cell) - 5)]
-        return "\n\n".join(["", *prose, ""]) if prose else GAP
 
     def _render_template(self, start: int, end: int, depth: int) -> str:
         """Return the words that a template stands for; a gap where it is layout.
