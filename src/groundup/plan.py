@@ -109,10 +109,9 @@ class Plan:
         return "\n".join(f"{name:22} {value!s:>16}  {value.basis}" for name, value in rows)
 
     def refuse(self, trains: bool = True) -> None:
-        """Raise GroundupError when the recipe cannot fit this machine, or has too little text.
+        """Raise GroundupError when the recipe cannot fit this machine, or cannot train if it is to.
 
-        Args:
-            trains: whether the run is to come as far as training.
+        What has too little text cannot train.
         """
         problems = [*self.problems, *(self.too_little if trains else ())]
         if problems:
@@ -132,23 +131,23 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     root = root or Path.cwd() / "runs" / recipe.name
     device, base = choose_device(), checked_base(recipe, root)
     figures = _data(recipe, base)
+    tokens = figures["tokens"].value
     if base is not None:
         config = base.config
     else:
-        vocabulary, tokens = (int(figures[name].value) for name in ("vocabulary", "tokens"))
-        config = resolve(recipe.model, vocabulary, tokens, device == "cuda")
-    figures["parameters"] = Estimate(config.parameter_count(), "", "counted")
+        vocabulary = int(figures["vocabulary"].value)
+        config = resolve(recipe.model, vocabulary, int(tokens), device == "cuda")
     figures |= _space(recipe, config, figures)
-    problems = [*_too_large(figures, device, root), *missing_packages(recipe, base)]
-    too_little = []
-    if config.context >= TOKENS_MARGIN * figures["tokens"].value:
-        too_little.append(
-            f"a context of {config.context:,} tokens needs more text than about"
-            f" {figures['tokens'].value:,.0f} tokens; add text, or set a smaller [model] context"
-        )
+    # Found after the training, these would cost it.
+    formats = map(find_format, dict.fromkeys(recipe.export.formats))
+    lacking = [problem for form in formats if (problem := form.obstacle(base))]
+    problems, too_little = (*_too_large(figures, device, root), *lacking), ()
+    if config.context >= TOKENS_MARGIN * tokens:
+        needs = f"a context of {config.context:,} tokens needs more text than about {tokens:,.0f}"
+        too_little = (f"{needs} tokens; add text, or set a smaller [model] context",)
     if not problems:
         figures |= _costs(recipe, config, figures, device, price)
-    return Plan(figures, tuple(problems), tuple(too_little))
+    return Plan(figures, problems, too_little)
 
 
 def check_names(recipe: Recipe) -> None:
@@ -173,8 +172,7 @@ def check_plan(run: Run, trains: bool) -> None:
     # The base model may have changed since the plan was written.
     checked_base(run.recipe, run.root)
     path, recipe = run.root / "plan.json", settings(run.recipe)
-    old = read_sealed(path)
-    if old is not None and old.get("recipe") == recipe:
+    if (read_sealed(path) or {}).get("recipe") == recipe:
         return
     plan = make_plan(run.recipe, root=run.root)
     plan.refuse(trains)
@@ -246,7 +244,7 @@ def _sizes(source: Source, root: Path) -> tuple[int, float]:
 
 
 def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates:
-    """Estimate memory and disk."""
+    """Count the parameters, and estimate memory and disk."""
     parameters, clean = config.parameter_count(), figures["clean text"].value
     activations = ACTIVATION_BYTES * config.context * config.layers * config.width
     count = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
@@ -259,6 +257,7 @@ def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates
     disk = 0.95 * clean + max(1.5 * clean, later)
     memory = BYTES_PER_PARAMETER * parameters + activations
     return {
+        "parameters": Estimate(parameters, "", "counted"),
         "training memory": Estimate(memory, "B", "assumed"),
         "disk": Estimate(disk, "B", "assumed"),
         "checkpoints": Estimate(checkpoints, "B", "counted"),
@@ -278,14 +277,14 @@ def _costs(
     from groundup.train.setup import automatic_tokens
 
     speed, flops = probe(config, device), config.flops_per_token()
+    step_tokens = recipe.train.batch_tokens
     if recipe.train.steps == "auto":
         epoch = int(figures["tokens an epoch"].value)
-        step_tokens = recipe.train.batch_tokens
         tokens = automatic_tokens(epoch, config, device, speed / flops, step_tokens)
         steps = Estimate(max(1, tokens // step_tokens), "", "assumed")
     else:
         steps = Estimate(recipe.train.steps, "", "counted")
-    seen = steps.value * recipe.train.batch_tokens
+    seen = steps.value * step_tokens
     cores = psutil.cpu_count(logical=False) or 1
     data = figures["clean text"].value / DATA_BYTES_PER_SECOND / cores / 3600
     training = seen * flops / speed / 3600
@@ -297,11 +296,10 @@ def _costs(
         "data stages": Estimate(data, "h", "assumed"),
         "training": Estimate(training, "h", "measured"),
     }
-    hours = data + training
     if "tuning tokens" in figures and figures["tuning tokens"].value:
         tuning = figures["tuning tokens"].value * flops / speed / 3600
         costs["tuning"] = Estimate(tuning, "h", "assumed")
-        hours += tuning
+    hours = sum(cost.value for cost in costs.values() if cost.unit == "h")
     costs["hours"] = Estimate(hours, "h", "assumed")
     if price:
         costs["money"] = Estimate(hours * price, "", "assumed")
@@ -343,10 +341,9 @@ def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
     problems = []
     needed, memory = figures["training memory"].value, device_memory(device)
     if needed > memory:
-        problems.append(
-            f"training needs about {needed / GB:.1f} GB of memory and this machine has"
-            f" {memory / GB:.1f}; choose a smaller [model] preset"
-        )
+        needs = f"training needs about {needed / GB:.1f} GB of memory"
+        smaller = "choose a smaller [model] preset"
+        problems.append(f"{needs} and this machine has {memory / GB:.1f}; {smaller}")
     # A run that goes on has part of its files already; hard links count once.
     statuses = [path.lstat() for path in root.rglob("*") if path.is_file()]
     used = sum({(s.st_dev, s.st_ino): s.st_size for s in statuses}.values())
@@ -354,14 +351,6 @@ def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
     existing = next(folder for folder in parents if folder.exists())
     needed, free = figures["disk"].value - used, shutil.disk_usage(existing).free
     if needed > free:
-        problems.append(
-            f"the run needs about {needed / GB:.3g} GB of disk and {free / GB:.3g} are free; choose"
-            " another --out"
-        )
+        needs = f"the run needs about {needed / GB:.3g} GB of disk"
+        problems.append(f"{needs} and {free / GB:.3g} are free; choose another --out")
     return problems
-
-
-def missing_packages(recipe: Recipe, base: PretrainedModel | None = None) -> list[str]:
-    """Return what the last stages lack, which would else be found after the training."""
-    formats = dict.fromkeys(recipe.export.formats)
-    return [problem for name in formats if (problem := find_format(name).obstacle(base))]

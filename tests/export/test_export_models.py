@@ -12,7 +12,6 @@ import pytest
 from tests.helpers.exporting import needs_gguf, needs_llama
 from tests.helpers.trained import add_checkpoint, tiny_model, trained_run
 
-from groundup import plan
 from groundup.artifacts.checkpoints import find_model
 from groundup.artifacts.tokenizer import CONFIG, Tokenizer
 from groundup.cli import cli
@@ -25,7 +24,7 @@ from groundup.export.gguf import fields
 from groundup.export.stage import ExportTarget, by_hand, place
 from groundup.export.stage import run as export
 from groundup.model.hf_io import load_model
-from groundup.plan import exported_bytes
+from groundup.plan import exported_bytes, make_plan
 from groundup.recipe import Export
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import write_lock
@@ -243,11 +242,13 @@ def test_a_run_without_the_package_says_so(run: Run, monkeypatch: pytest.MonkeyP
 def test_a_plan_finds_the_missing_package_before_the_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert plan.missing_packages(run.recipe) == []
+    for source in run.recipe.source:
+        (run.recipe.root / source.path).mkdir(parents=True)
+    assert make_plan(run.recipe, root=run.root).problems == ()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = plan.missing_packages(run.recipe)
+    (problem,) = make_plan(run.recipe, root=run.root).problems
     assert "pip install 'groundup[export]'" in problem
-    assert plan.missing_packages(opened_for(run.root, "hf").recipe) == []
+    assert make_plan(opened_for(run.root, "hf").recipe, root=run.root).problems == ()
 
 
 def opened_for(root: Path, *formats: str) -> Run:

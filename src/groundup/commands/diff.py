@@ -8,8 +8,8 @@ runs is not read.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from groundup.commands.inspect import word_diff
 from groundup.errors import GroundupError
 from groundup.refine.dedup.minhash import hash_texts
 from groundup.refine.out_of_core import parse_ids
+from groundup.report.figures import leaves
 from groundup.runtime.lock import load_lock, machine_settings
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
@@ -63,10 +64,9 @@ Roots = tuple[Path, Path]
 def compare_runs(first: Path, second: Path) -> Table:
     """Return what differs between two runs, as plain tables; pairs are (first run, second run).
 
-    Returns:
-        runs, unfinished (stages that a run does not have), compared (the last stage whose
-        documents both have), settings, counts (by source and figure), documents (by category,
-        source and fate) and examples (by category).
+    They are runs, unfinished (stages that a run does not have), compared (the last stage whose
+    documents both have), settings, counts (by source and figure), documents (by category, source
+    and fate) and examples (by category).
 
     Raises GroundupError if one of them is no run, or has collected nothing.
     """
@@ -80,15 +80,11 @@ def compare_runs(first: Path, second: Path) -> Table:
                 " collect` does"
             )
     stage = "collect" if any("refine" in stages for stages in missing) else "refine"
-    shards = [
-        shard for root in roots for shard in Store(root).artifacts("collect", "collect/shard")
-    ]
-    untrained = {shard.facts["source"] for shard in shards if not is_training(shard.facts["kind"])}
-    difference = compare_documents(roots, stage, sorted(untrained))
-    counts = [source_counts(root) for root in roots]
+    difference = compare_documents(roots, stage)
+    first_counts, second_counts = map(source_counts, roots)
     by_source = {
-        source: differing(*(table.get(source, {}) for table in counts))
-        for source in sorted({*counts[0], *counts[1]})
+        source: differing(first_counts.get(source, {}), second_counts.get(source, {}))
+        for source in sorted({*first_counts, *second_counts})
     }
     return {
         "runs": [str(root) for root in roots],
@@ -97,7 +93,7 @@ def compare_runs(first: Path, second: Path) -> Table:
         "settings": differing(*map(resolved_settings, roots)),
         "counts": {source: pairs for source, pairs in by_source.items() if pairs},
         "documents": difference.rows(),
-        "examples": located_examples(roots, difference.examples),
+        "examples": difference.examples,
     }
 
 
@@ -108,15 +104,7 @@ def resolved_settings(root: Path) -> Table:
     events = Ledger(root / "ledger.jsonl").events("run")
     table["machine"] = machine_settings(root)
     table["version"] = events[-1].get("versions", {}) if events else {}
-    flat: Table = {}
-    pending: list[tuple[str, Any]] = [("", table)]
-    while pending:
-        path, value = pending.pop()
-        if isinstance(value, Mapping):
-            pending += [(f"{path}.{name}" if path else name, value[name]) for name in value]
-        else:
-            flat[path] = value
-    return flat
+    return dict(leaves(table))
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -128,42 +116,20 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, 
 
 def source_counts(root: Path) -> dict[str, Counter[str]]:
     """Return what each stage counted, by source."""
-    counts: dict[str, Counter[str]] = {}
-
-    def add(source: str, kept: str, facts: Mapping[str, Any]) -> None:
-        counter = counts.setdefault(source, Counter())
-        counter[kept] += facts["documents"]
-        counter.update({f"dropped {reason}": n for reason, n in facts["dropped"].items()})
-
-    for shard in Store(root).artifacts("collect", "collect/shard"):
-        add(shard.facts["source"], "collected", shard.facts)
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    collected = Store(root).artifacts("collect", "collect/shard")
     refined, tokenized = Store(root).view("refine"), Store(root).view("tokenize")
+    stages = [(shard.facts["source"], "collected", shard.facts) for shard in collected]
     for source, facts in refined.facts.get("sources", {}).items() if refined else ():
-        add(source, "kept", facts)
+        stages.append((source, "kept", facts))
+    for source, name, facts in stages:
+        dropped = {f"dropped {reason}": n for reason, n in facts["dropped"].items()}
+        counts[source].update({name: facts["documents"]} | dropped)
     for source, splits in tokenized.facts.get("sources", {}).items() if tokenized else ():
         for split, facts in splits.items():
             sizes = {f"{split} {name}": facts[name] for name in ("documents", "tokens")}
-            counts.setdefault(source, Counter()).update(sizes)
+            counts[source].update(sizes)
     return counts
-
-
-def located_examples(
-    roots: Roots, examples: Mapping[str, Sequence[tuple[str, str, str, str]]]
-) -> dict[str, list[Table]]:
-    """Return the examples of each category, with origin and record from a run that has them."""
-    ids = {document for rows in examples.values() for document, *_ in rows}
-    located: dict[str, Table] = {}
-    for root in roots:
-        paths = [*tables(root, "collect/documents"), *tables(root, "collect/dropped")]
-        located |= find_documents(paths, ids - located.keys(), ("id", "origin", "record"))
-    return {
-        category: [
-            located.get(document, {"id": document, "origin": None, "record": None})
-            | {"source": source, "first": first, "second": second}
-            for document, source, first, second in rows
-        ]
-        for category, rows in examples.items()
-    }
 
 
 @dataclass
@@ -189,8 +155,8 @@ class Difference:
     sources: Names = field(default_factory=Names)
     # Documents of each (source, first fate, second fate).
     counts: dict[str, Counter[tuple[str, str, str]]] = field(default_factory=dict)
-    # The first documents by id, as (id, source, first fate, second fate).
-    examples: dict[str, list[tuple[str, str, str, str]]] = field(default_factory=dict)
+    # The first documents by id.
+    examples: dict[str, list[Table]] = field(default_factory=dict)
 
     def add(self, first: Records, second: Records) -> None:
         """Join the same part of both runs by id, and add what differs."""
@@ -200,10 +166,9 @@ class Difference:
         # [run, id]: the record of each id in each run, and whether the run has it.
         shape = (2, int(ids.max(initial=-1)) + 1)
         records, present = np.zeros(shape, RECORD), np.zeros(shape, np.bool_)
-        for run, (part, columns) in enumerate(
-            ((first, ids[: len(first)]), (second, ids[len(first) :]))
-        ):
-            records[run, columns], present[run, columns] = part, True
+        columns = np.split(ids, [len(first)])
+        for run, part in enumerate((first, second)):
+            records[run, columns[run]], present[run, columns[run]] = part, True
         fates = np.where(present, records["fate"].astype(np.int64), -1)
         kept, dropped = present & (fates < len(KEPT)), fates >= len(KEPT)
         changed = fates[0] != fates[1]
@@ -242,20 +207,31 @@ class Difference:
         examples = self.examples.setdefault(category, [])
         for row in range(min(len(records), EXAMPLES - len(examples))):
             document = f"{int(records['high'][row]):016x}{int(records['low'][row]):016x}"
-            first, second = names[fates[0, row]], names[fates[1, row]]
-            examples.append((document, self.sources.known[sources[row]], first, second))
+            example = {"id": document, "origin": None, "record": None}
+            example["source"] = self.sources.known[sources[row]]
+            example["first"], example["second"] = (names[fate] for fate in fates[:, row])
+            examples.append(example)
+
+    def locate(self, roots: Roots) -> None:
+        """Give each example its origin and record, from a run that has them."""
+        examples = [example for rows in self.examples.values() for example in rows]
+        for root in roots:
+            paths = [*tables(root, "collect/documents"), *tables(root, "collect/dropped")]
+            ids = {example["id"] for example in examples if example["origin"] is None}
+            located = find_documents(paths, ids, ("id", "origin", "record"))
+            for example in examples:
+                example.update(located.get(example["id"], {}))
 
 
-def compare_documents(roots: Roots, stage: str, ignored: Collection[str]) -> Difference:
+def compare_documents(roots: Roots, stage: str) -> Difference:
     """Compare the documents of two runs after a stage that both have.
 
-    `refine` compares what was kept and dropped, `collect` what was read; `ignored` names sources.
+    `refine` compares what was kept and dropped, `collect` what was read. Sources that no model is
+    trained on are ignored.
     """
-    changed = _changed_tables(roots, stage)
+    changed, difference = _changed_tables(roots, stage), Difference()
     sizes = [sum(pq.read_metadata(path).num_rows for path in paths) for paths in changed]
     parts = 1 + max(sizes) // PART_RECORDS
-    difference = Difference()
-    known = difference.sources.known
     with TemporaryDirectory() as name:
         files = [[Path(name, f"{side}-{part}") for part in range(parts)] for side in range(2)]
         for side in range(2):
@@ -266,7 +242,11 @@ def compare_documents(roots: Roots, stage: str, ignored: Collection[str]) -> Dif
                     part_of = (records["high"] >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
                     for part in np.unique(part_of).tolist():
                         opened[part].write(records[part_of == part].tobytes())
-        skipped = [known.index(name) for name in ignored if name in known]
+        collected = [Store(root).artifacts("collect", "collect/shard") for root in roots]
+        facts = [shard.facts for shards in collected for shard in shards]
+        untrained = {shard["source"] for shard in facts if not is_training(shard["kind"])}
+        known = difference.sources.known
+        skipped = [code for code, name in enumerate(known) if name in untrained]
         for paths in zip(*files, strict=True):
             pair = []
             for path in paths:
@@ -276,6 +256,7 @@ def compare_documents(roots: Roots, stage: str, ignored: Collection[str]) -> Dif
                 order, new = _sort_by_id(records)
                 pair.append(records[order[new]])
             difference.add(*pair)
+    difference.locate(roots)
     return difference
 
 
@@ -290,29 +271,18 @@ def _sort_by_id(records: Records) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
 
 def _changed_tables(roots: Roots, stage: str) -> list[list[Path]]:
     """Return the tables of each run that differ from those of the other, or whose verdicts do."""
-    digests = [
-        {
-            (f"{view.path.name}/{name}", entry["sha256"])
-            for view in map(Store(root).view, ("collect", stage))
-            if view is not None
-            for name, entry in view.manifest["files"].items()
-        }
-        for root in roots
-    ]
+    digests: list[set[tuple[str, str]]] = []
+    for root in roots:
+        views = filter(None, map(Store(root).view, ("collect", stage)))
+        files = [(view.path.name, view.manifest["files"]) for view in views]
+        digests.append({(f"{v}/{n}", f["sha256"]) for v, table in files for n, f in table.items()})
     changed = {name for name, _ in digests[0] ^ digests[1]}
     for name in list(changed):
         if name.startswith(("refine/split/", "refine/cuts/")):
             changed.add(f"refine/documents/{Path(name).stem}.parquet")
     folders = (f"{stage}/documents", *sorted({"collect/dropped", f"{stage}/dropped"}))
-    return [
-        [
-            path
-            for folder in folders
-            for path in tables(root, folder)
-            if f"{folder}/{path.name}" in changed
-        ]
-        for root in roots
-    ]
+    listed = [[path for folder in folders for path in tables(root, folder)] for root in roots]
+    return [[path for path in paths if "/".join(path.parts[-3:]) in changed] for paths in listed]
 
 
 def _read_records(paths: Sequence[Path], stage: str, names: Difference) -> Iterator[Records]:
@@ -350,11 +320,8 @@ def format_comparison(table: Table, width: int = 80) -> str:
     lines += ["", "settings" if table["settings"] else "no setting differs"]
     for name, pair in table["settings"].items():
         lines.append(f"  {name}: {_setting(pair[0])} → {_setting(pair[1])}")
-    lines.append("")
-    if table["counts"]:
-        lines.append(f"{'':44} {'A':>14} {'B':>14}")
-    else:
-        lines.append("no count of documents or tokens differs")
+    heads = f"{'':44} {'A':>14} {'B':>14}"
+    lines += ["", heads if table["counts"] else "no count of documents or tokens differs"]
     for source, pairs in table["counts"].items():
         lines.append(source)
         for name, (first, second) in pairs.items():
@@ -380,19 +347,19 @@ def _category_lines(table: Table, category: str, title: str, width: int) -> list
         return []
 
     def fates(row: Table) -> str:
-        return " → ".join(fate for fate in (row["first"], row["second"]) if fate)
+        return " → ".join(filter(None, (row["first"], row["second"])))
 
     lines = ["", f"{title}: {sum(row['documents'] for row in rows):,}"]
     lines += [f"  {row['documents']:>10,}  {row['source']}  {fates(row)}" for row in rows]
     for row in table["examples"].get(category, []):
         name = f"{row['id']}  {row['source']}: {row['origin']}#{row['record']}"
         lines.append(f"  {name}  {fates(row)}")
-        if category == "text":
-            texts = []
-            for root in table["runs"]:
-                paths = tables(Path(root), f"{table['compared']}/documents", row["source"])
-                documents = find_documents(paths, [row["id"]], ("id", "text"))
-                texts.append(documents.get(row["id"], {}).get("text", ""))
-            differences = word_diff(texts[0], texts[1], width - 4, ("A", "B"))
-            lines += [f"    {line}" for line in differences]
+        if category != "text":
+            continue
+        texts = []
+        for root in table["runs"]:
+            paths = tables(Path(root), f"{table['compared']}/documents", row["source"])
+            documents = find_documents(paths, [row["id"]], ("id", "text"))
+            texts.append(documents.get(row["id"], {}).get("text", ""))
+        lines += [f"    {line}" for line in word_diff(*texts, width - 4, ("A", "B"))]
     return lines

@@ -37,8 +37,7 @@ MAX_NAMED = 20
 def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
     """Take documents out of a run; return what happened, and which models have read them.
 
-    Raises:
-        GroundupError: an id is unknown, or a source of the run is missing; nothing is changed then.
+    Raises GroundupError if an id is unknown or a source is missing; nothing is changed then.
     """
     recipe, before = load_lock(root), Forgotten.load(root)
     new = find_entries(root, sorted(set(ids) - before.ids))
@@ -57,10 +56,9 @@ def forget(root: Path, ids: Sequence[str], workers: int | None = None) -> str:
         try:
             deleted = finish_forget(run, STAGES)
         except GroundupError as error:
-            raise GroundupError(
-                f"{root}: the documents are noted in forgotten.json, and not taken out yet:"
-                f" {error}; fix that, and `groundup run` takes them out"
-            ) from None
+            noted = f"{root}: the documents are noted in forgotten.json, and not taken out yet"
+            finish = "fix that, and `groundup run` takes them out"
+            raise GroundupError(f"{noted}: {error}; {finish}") from None
     described = describe_forgotten(recipe, entries, similar, deleted)
     return "\n".join([*known, *described, *describe_models(root, entries)])
 
@@ -70,19 +68,17 @@ def find_entries(root: Path, ids: Sequence[str]) -> list[ForgottenDocument]:
 
     Raises GroundupError if an id is unknown.
     """
-    entries: dict[str, ForgottenDocument] = {}
-    store = Store(root)
     # The view tune may list data that a later `groundup run` left out of collect.
-    views = [view for name in ("collect", "tune") if (view := store.view(name)) is not None]
-    listed = {
-        (entry["name"], entry["key"]): entry
-        for view in views
-        for entry in view.manifest["artefacts"]
+    store = Store(root)
+    shards = [
+        *store.artifacts("collect", "collect/shard"),
+        *store.artifacts("tune", "collect/shard"),
+    ]
+    entries: dict[str, ForgottenDocument] = {}
+    for shard in {shard.path: shard for shard in shards}.values() if ids else ():
         # The files that no reader opened are listed as .unread.
-        if entry["step"] == "collect/shard" and not entry["name"].endswith(".unread")
-    }
-    shards = map(store.artifact, listed.values() if ids else ())
-    for shard in filter(None, shards):
+        if shard.name.endswith(".unread"):
+            continue
         tables = [shard.path / name for name in ("documents.parquet", "dropped.parquet")]
         for batch in matching(tables, "id", ids, COLUMNS):
             for row in batch.to_pylist():
@@ -90,12 +86,10 @@ def find_entries(root: Path, ids: Sequence[str]) -> list[ForgottenDocument]:
                 digests = map(shard.manifest["inputs"].get, entry.files)
                 raw = next(filter(None, digests), "")
                 entries[entry.id] = dataclasses.replace(entry, raw=raw)
-    for document in ids:
-        if document not in entries:
-            raise GroundupError(
-                f"{root}: there is no document {document}; nothing was changed. Ids are 32"
-                " hexadecimal digits, see `groundup inspect`"
-            )
+    if unknown := [document for document in ids if document not in entries]:
+        hint = "Ids are 32 hexadecimal digits, see `groundup inspect`"
+        unchanged = f"there is no document {unknown[0]}; nothing was changed"
+        raise GroundupError(f"{root}: {unchanged}. {hint}")
     seen = seen_by_training(root, ids)
     return [dataclasses.replace(entries[document], seen=seen[document]) for document in ids]
 
@@ -121,9 +115,7 @@ def describe_forgotten(
     similar: Sequence[str],
     deleted: Sequence[str],
 ) -> list[str]:
-    """Return lines that name the documents, the raw files that still hold them, and what is like
-    them.
-    """
+    """Return lines that name the documents, the raw files that still hold them, and their like."""
     lines = [
         f"forgotten: {entry.id}  {entry.source}: {entry.origin}#{entry.record}"
         for entry in entries[:MAX_NAMED]
@@ -137,15 +129,11 @@ def describe_forgotten(
     if similar:
         hidden = len(similar) - MAX_NAMED
         named = ", ".join(similar[:MAX_NAMED]) + (f" and {hidden:,} more" if hidden > 0 else "")
-        lines.append(
-            f"still here, and alike or the same: {named}; forget these too if the text itself has"
-            " to go"
-        )
+        more = "forget these too if the text itself has to go"
+        lines.append(f"still here, and alike or the same: {named}; {more}")
     if deleted:
-        lines.append(
-            f"deleted, since they may quote it: {', '.join(deleted)}; `groundup run` makes what is"
-            " missing"
-        )
+        gone = f"deleted, since they may quote it: {', '.join(deleted)}"
+        lines.append(f"{gone}; `groundup run` makes what is missing")
     return lines
 
 
@@ -153,19 +141,15 @@ def describe_models(root: Path, entries: Sequence[ForgottenDocument]) -> list[st
     """Return lines that name what may know the text: nothing can be deleted from a model."""
     lines = []
     if (root / "tokenize" / "tokenizer.json").exists():
-        lines.append(
-            "the tokenizer was trained on a sample that may hold it; `--redo tokenize` trains a new"
-            " one, and then the model"
-        )
+        redo = "`--redo tokenize` trains a new one, and then the model"
+        lines.append(f"the tokenizer was trained on a sample that may hold it; {redo}")
     for entry in entries[:MAX_NAMED]:
         if entry.checkpoints(root):
             read = entry.words(root).removeprefix("forgotten; ")
             lines.append(f"{entry.id} {read}; `--redo train` trains without it")
     if (root / "train").exists():
-        lines.append(
-            "training stays as it is; if its tokens changed, `groundup run` trains again, and asks"
-            " first if that took long"
-        )
+        again = "`groundup run` trains again, and asks first if that took long"
+        lines.append(f"training stays as it is; if its tokens changed, {again}")
     archived = [path for name in ("train", "tune") for path in (root / "aside").glob(f"{name}-*")]
     models = sorted(path.relative_to(root).as_posix() for path in archived)
     if (root / "export").exists():

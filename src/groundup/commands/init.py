@@ -24,6 +24,7 @@ _PACKAGE = Path(__file__).parents[1]
 EXAMPLE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")
 # A smaller source may be a note or two, which a filter drops whole: that must not stop the run.
 LITTLE_BYTES = 1_000_000
+_REPLACE = "--force replaces it, --recipe FILE writes another"
 # Added for conversations.
 TUNE = (
     "# Teaches the finished model to answer, from the conversations above;"
@@ -35,24 +36,18 @@ TUNE = (
 def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     """Write a recipe for the raw files in `directory`; return what was found, as a table.
 
-    Raises:
-        SourceError: the folder is missing, or nothing in it can be read.
-        RecipeError: there is a recipe already, or it cannot be written.
+    Raises SourceError if the folder is missing or nothing in it can be read, RecipeError if there
+    is a recipe already or it cannot be written.
     """
     if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
-        raise SourceError(
-            f"{directory}: init looks into folders on this machine; write such a path into a recipe"
-            " (docs/sources.md, Places)"
-        )
+        hint = "write such a path into a recipe (docs/sources.md, Places)"
+        raise SourceError(f"{directory}: init looks into folders on this machine; {hint}")
     if directory.is_file():
         raise SourceError(f"{directory}: is a file; name the folder that holds it")
     if not directory.is_dir():
         raise SourceError(f"{directory}: there is no such folder")
     if recipe.exists() and not force:
-        raise RecipeError(
-            f"{recipe}: there is a recipe already; --force replaces it, --recipe FILE writes"
-            " another"
-        )
+        raise RecipeError(f"{recipe}: there is a recipe already; {_REPLACE}")
     if not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     path, top = recipe.resolve(), directory.resolve()
@@ -63,10 +58,8 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
         reasons = "; ".join(entry.why for entry in entries).replace("not read: ", "")
         raise SourceError(f"{directory}: nothing in it can be read: {reasons}")
     if not any(entry.readable and entry.kind != "evaluation" for entry in entries):
-        raise SourceError(
-            f"{directory}: it holds evaluation items only, which no model is trained on; name a"
-            " folder that holds texts, too"
-        )
+        only = "it holds evaluation items only, which no model is trained on"
+        raise SourceError(f"{directory}: {only}; name a folder that holds texts, too")
     name = clean_name(top.name).strip("-.")[:80] or "mine"
     text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own_path)
     _write(recipe, text)
@@ -90,9 +83,7 @@ def write_example(name: str, recipe: Path, force: bool = False) -> str:
     if name not in known:
         raise RecipeError(f'there is no example "{name}"; there are {", ".join(known)}')
     if recipe.exists() and not force:
-        raise RecipeError(
-            f"{recipe}: exists already; --force replaces it, --recipe FILE writes another"
-        )
+        raise RecipeError(f"{recipe}: exists already; {_REPLACE}")
     _write(recipe, known[name].read_text(encoding="utf-8"))
     return f"wrote {recipe}; next: groundup run {recipe}"
 
@@ -101,9 +92,8 @@ def _write(recipe: Path, text: str) -> None:
     try:
         write_whole(recipe, text.encode("utf-8"))
     except UnicodeEncodeError:
-        raise RecipeError(
-            f"{recipe}: a recipe can name UTF-8 paths only; rename the folder of raw files"
-        ) from None
+        rename = "rename the folder of raw files"
+        raise RecipeError(f"{recipe}: a recipe can name UTF-8 paths only; {rename}") from None
     except OSError as error:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
 
@@ -133,10 +123,8 @@ def recipe_text(
         # Exclude the recipe itself from a source that would read it.
         folder = entry.path.removesuffix("*").rstrip("/")
         inside = own_path if folder in ("", ".") else own_path.removeprefix(f"{folder}/")
-        reads = (folder in ("", ".") or inside != own_path) and Selection(entry.include).keeps(
-            inside
-        )
-        if own_path and reads:
+        is_inside = own_path and (folder in ("", ".") or inside != own_path)
+        if is_inside and Selection(entry.include).keeps(inside):
             lines.append(f"exclude = [{_quoted(inside)}]")
         if entry.kind != "evaluation" and (not entry.readable or entry.bytes < LITTLE_BYTES):
             why = "little text" if entry.readable else "nothing that is read"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from groundup.artifacts.arrays import replace_rows
+from groundup.artifacts.arrays import mask, replace_rows
 from groundup.artifacts.corpus import find_documents, tables
 from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
@@ -63,8 +63,8 @@ def overview(root: Path) -> str:
         )
     lines += ["", "dropped for               documents"]
     dropped = dropped_by_reason(root)
-    for reason in sorted(dropped, key=lambda reason: (-dropped[reason], reason)):
-        lines.append(f"{reason:24} {dropped[reason]:11,}")
+    order = sorted(dropped, key=lambda reason: (-dropped[reason], reason))
+    lines += [f"{reason:24} {dropped[reason]:11,}" for reason in order]
     return "\n".join([*lines, "", f"groundup inspect {root} --dropped REASON shows examples"])
 
 
@@ -95,8 +95,8 @@ def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
         score = "" if row["score"] is None else f"  score {row['score']:.3g}"
         of = f"  duplicate of {row['duplicate_of']}" if row["duplicate_of"] else ""
         detail = f"\n  {row['detail']}" if row["detail"] else ""
-        head = f"{_name(row)}{score}{of}{detail}"
-        blocks.append("\n".join([head, *text_lines(texts.get(row["id"]), width)]))
+        text = text_lines(texts.get(row["id"]), width)
+        blocks.append("\n".join([f"{_name(row)}{score}{of}{detail}", *text]))
     return "\n\n".join([f"{counts[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
 
 
@@ -142,14 +142,13 @@ def raw_and_cleaned(
         settings = Refine()
     rows = documents.values()
     raw = [row["text"][: 8 * max_characters] for row in rows]
-    is_code = np.array([row["kind"] == "code" for row in rows], np.bool_)
+    is_code = np.array([row["kind"] == "code" for row in rows])
     cleaned = clean_texts(pa.array(raw, pa.string()), is_code, settings.personal).texts
     if C4_LINES.name in settings.filters:
         # As refine does: what the reader knows counts if the text does not tell.
         codes = zip(detect(cleaned).code.to_pylist(), rows, strict=True)
         english = [(code or row["language"]) == "en" for code, row in codes]
-        of_kind = [row["kind"] in C4_LINES.kinds for row in rows]
-        chosen = np.array(english, np.bool_) & np.array(of_kind, np.bool_)
+        chosen = np.array(english) & [row["kind"] in C4_LINES.kinds for row in rows]
         cleaned = replace_rows(cleaned, chosen, prose_lines(cleaned.filter(pa.array(chosen))))
     return {
         document: (_cut(before, max_characters), _cut(after, max_characters))
@@ -168,12 +167,10 @@ def describe_document(
 ) -> str:
     """Tell where a document came from, what happened to it, and which training steps read it.
 
-    Args:
-        token: of the document; training is asked about this token only.
+    With `token`, training is asked about this token of the document only.
     """
-    drops = [
-        row for batch in matching(_drop_lists(root), "id", [document]) for row in batch.to_pylist()
-    ]
+    batches = matching(_drop_lists(root), "id", [document])
+    drops = [row for batch in batches for row in batch.to_pylist()]
     columns = ("id", "source", "origin", "record", "kind", "group", "license")
     collected = find_documents(_tables(root, "collect/documents"), [document], columns)
     if not collected and not drops:
@@ -198,10 +195,8 @@ def describe_document(
         lines.append(f"  tokens {begin:,} to {end:,} of {shard}")
         if entry["split"] == "validation":
             lines.append("  held out: training does not read it")
-    training = describe_trace(root, document, token)
-    if not training:
-        forgotten = [entry for entry in Forgotten.load(root).documents if entry.id == document]
-        training = [entry.words(root) for entry in forgotten]
+    forgotten = [entry for entry in Forgotten.load(root).documents if entry.id == document]
+    training = describe_trace(root, document, token) or [entry.words(root) for entry in forgotten]
     lines += [f"  {line}" for line in training]
     texts = raw_and_cleaned(root, [document], ALONE).get(document)
     return "\n".join([*lines, *text_lines(texts, width)])
@@ -212,21 +207,19 @@ def describe_duplicates(root: Path, document: str, width: int = WIDTH) -> str:
     cluster = find_cluster(root, document)
     # A later list may have dropped what deduplication kept.
     drops = matching(_tables(root, "refine/dropped"), "id", [cluster.kept])
-    reason = next((batch.column("reason")[0].as_py() for batch in drops), None)
-    fate = "kept" if reason is None else f"dropped for {reason}"
+    fate = next((f"dropped for {batch.column('reason')[0]}" for batch in drops), "kept")
     lines = [f"{cluster.kept} is {fate}; dropped as its duplicates: {cluster.count:,}"]
     for member in cluster.members:
         row, (direct, with_kept) = member.row, member.similarity
-        head = (
-            f"{_name(row)}  {row['reason']}, similarity {direct:.3f}"
-            f" ({row['score']:.3f} when it was dropped)"
-        )
+        then = f"({row['score']:.3f} when it was dropped)"
+        head = f"{_name(row)}  {row['reason']}, similarity {direct:.3f} {then}"
         if row["duplicate_of"] != cluster.kept:
             head += f" of {row['duplicate_of']}, with the kept one {with_kept:.3f}"
         differences = word_diff(cluster.text, member.text, width - 2, ("kept", "dropped"))
         lines += ["", head, *(f"  {line}" for line in differences)]
-    hidden = cluster.count - len(cluster.members)
-    return "\n".join([*lines, *(["", f"and {hidden:,} more"] if hidden else [])])
+    if hidden := cluster.count - len(cluster.members):
+        lines += ["", f"and {hidden:,} more"]
+    return "\n".join(lines)
 
 
 def describe_token(root: Path, token: int, width: int = WIDTH) -> str:
@@ -244,15 +237,14 @@ def describe_token(root: Path, token: int, width: int = WIDTH) -> str:
     ends = np.cumsum([length for _, length in shards])
     total = int(ends[-1]) if shards else 0
     if token >= total:
-        raise GroundupError(
-            f"{root}: there are {total:,} training tokens; {token:,} is beyond them"
-        )
+        there = f"there are {total:,} training tokens"
+        raise GroundupError(f"{root}: {there}; {token:,} is beyond them")
     n = int(np.searchsorted(ends, token, side="right"))
     shard, length = shards[n]
     place = token - (int(ends[n]) - length)
     for batch in matching([index], "shard", [shard], ["id", "shard", "split", "offset", "length"]):
         within = place - batch.column("offset").to_numpy()
-        train = pc.equal(batch.column("split"), "train").to_numpy(zero_copy_only=False)
+        train = mask(pc.equal(batch.column("split"), "train"))
         rows = np.flatnonzero(train & (within >= 0) & (within < batch.column("length").to_numpy()))
         if len(rows):
             document, within_document = batch.column("id")[rows[0]].as_py(), int(within[rows[0]])
@@ -351,7 +343,7 @@ def word_diff(left: str, right: str, width: int, titles: tuple[str, str] = ("", 
             rows.append(("…", " ", "…"))
         for operation, a, b, c, d in group:
             mark = {"equal": " ", "replace": "|", "delete": "<", "insert": ">"}[operation]
-            sides = (wrap_words(first[a:b], column), wrap_words(second[c:d], column))
+            sides = wrap_words(first[a:b], column), wrap_words(second[c:d], column)
             cells = [(a, mark, b) for a, b in zip_longest(*sides, fillvalue="")]
             rows += cells[:MAX_ROWS]
             if len(cells) > MAX_ROWS:
@@ -404,8 +396,5 @@ def display_width(text: str) -> int:
     """Return how many places of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    width = 0
-    for character in text:
-        if unicodedata.category(character) not in ("Mn", "Me", "Cf"):
-            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-    return width
+    shown = [c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf")]
+    return len(shown) + sum(unicodedata.east_asian_width(c) in "WF" for c in shown)

@@ -29,14 +29,11 @@ def show_status(root: Path, watch: bool, as_json: bool) -> None:
 
 
 def run_status(root: Path) -> dict[str, Any]:
-    """Return the state of each stage, and the newest figures of training.
+    """Return run, stages and training: the state of each stage, and the newest training figures.
 
-    Returns:
-        run, stages (by name: state, seconds, peak_bytes, and the artifacts that the last run built
-        and reused, None if it did not come to that stage), training. A stage that began and did not
-        end is "running" if a process works in the run, else "killed".
-
-    Raises StoreError if there is no run in `root`.
+    Of a stage: state, seconds, peak_bytes, and the artifacts that the last run built and reused,
+    None if it did not come to that stage. A stage that began and did not end is "running" if a
+    process works in the run, else "killed". Raises StoreError if there is no run in `root`.
     """
     require_run(root)
     events = Ledger(root / "ledger.jsonl").events()
@@ -50,23 +47,19 @@ def run_status(root: Path) -> dict[str, Any]:
     for stage in STAGES:
         of_stage = [(n, event) for n, event in enumerate(events) if event.get("stage") == stage]
         last = of_stage[-1][1] if of_stage else {"event": "not begun"}
-        costs: dict[str, Any] = {}
-        counts: dict[str, int | None] = {"built": None, "reused": None}
+        state = {"state": words.get(last["event"], last["event"])}
+        state |= dict.fromkeys(("seconds", "peak_bytes", "built", "reused"))
         for n, event in of_stage:
             if event["event"] == "finished":
-                costs = event
+                state |= {name: event.get(name) for name in ("seconds", "peak_bytes")}
             if n > last_run and event["event"] in ("finished", "fresh"):
-                counts = {name: (counts[name] or 0) + event.get(name, 0) for name in counts}
-        stages[stage] = {
-            "state": words.get(last["event"], last["event"]),
-            "seconds": costs.get("seconds"),
-            "peak_bytes": costs.get("peak_bytes"),
-            **counts,
-        }
+                for name in ("built", "reused"):
+                    state[name] = (state[name] or 0) + event.get(name, 0)
         if last["event"] == "began" and running and [stage] == newest:
-            stages[stage]["state"] = "running"
+            state["state"] = "running"
         if last["event"] == "failed":
-            stages[stage]["error"] = last["error"]
+            state["error"] = last["error"]
+        stages[stage] = state
     return {"run": str(root), "stages": stages, "training": newest_metrics(root)}
 
 
@@ -89,16 +82,14 @@ def newest_metrics(root: Path) -> dict[str, Any]:
 
 def status_text(status: dict[str, Any]) -> str:
     """Return the status of a run as a table."""
-    lines = [
-        status["run"],
-        f"{'stage':10} {'state':20} {'seconds':>9} {'peak memory':>12} {'last run: built':>16}"
-        f" {'reused':>7}",
-    ]
+    row = "{:10} {:20} {:>9} {:>12} {:>16} {:>7}"
+    heads = ("stage", "state", "seconds", "peak memory", "last run: built", "reused")
+    lines = [status["run"], row.format(*heads)]
     for stage, state in status["stages"].items():
         seconds = "" if state["seconds"] is None else f"{state['seconds']:,.1f}"
         peak = "" if state["peak_bytes"] is None else f"{state['peak_bytes'] / 1e6:,.0f} MB"
         built, reused = ("" if state[n] is None else f"{state[n]:,}" for n in ("built", "reused"))
-        columns = f"{stage:10} {state['state']:20} {seconds:>9} {peak:>12} {built:>16} {reused:>7}"
+        columns = row.format(stage, state["state"], seconds, peak, built, reused)
         lines.append(f"{columns}  {state.get('error', '')}".rstrip())
     metrics = status["training"]
     if metrics:

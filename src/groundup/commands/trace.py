@@ -47,16 +47,13 @@ class Seen:
         """Return it as a sentence."""
         if not self.steps:
             skipped = f"; {self.passed_over:,} of its windows were skipped"
-            return f"training has not read it in its {self.until:,} steps" + (
-                skipped if self.passed_over else ""
-            )
-        shown, refused = (
-            ", ".join(map(str, steps[:MAX_STEPS])) for steps in (self.steps, self.refused)
-        )
+            unread = f"training has not read it in its {self.until:,} steps"
+            return unread + (skipped if self.passed_over else "")
+        shown, refused = (", ".join(map(str, n[:MAX_STEPS])) for n in (self.steps, self.refused))
         hidden = len(self.steps) - MAX_STEPS
         more = f" and {hidden:,} more" if hidden > 0 else ""
         text = f"training read it in {len(self.steps):,} of its {self.until:,} steps: {shown}{more}"
-        if self.refused:
+        if refused:
             text += f"; not applied by the guard: {refused}"
         if self.passed_over:
             text += f"; windows skipped: {self.passed_over:,}"
@@ -89,9 +86,8 @@ class TrainingTrace:
             # A training of an earlier groundup has no index of its own.
             tokens = Store(root).view("tokenize")
             if tokens is None:
-                raise GroundupError(
-                    f"{root / 'tokenize'}: missing or damaged; `groundup run` builds it"
-                )
+                lost = f"{root / 'tokenize'}: missing or damaged"
+                raise GroundupError(f"{lost}; `groundup run` builds it")
             trained_on(root, tokens)
             index = tokens.path / "index.parquet"
         spans = [(step, first, sequences) for step, first, sequences in state["spans"]]
@@ -143,7 +139,7 @@ class TrainingTrace:
 def trace_document(root: Path, document: str, token: int | None = None) -> Seen | None:
     """Return what training did with a document (or a token of it), None if it is not trained on.
 
-    Raises GroundupError if it is not known where documents were in the tokens of this training.
+    Raises GroundupError as `TrainingTrace.open` does.
     """
     trace = TrainingTrace.open(root)
     return trace.of_documents([document], token).get(document) if trace is not None else None

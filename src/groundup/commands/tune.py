@@ -36,14 +36,11 @@ def tuning_recipe(
 
     Raises GroundupError if there is no run, or a setting is impossible.
     """
-    recipe = load_lock(root)
-    view = Store(root).view("tune")
-    tune = settings(recipe.tune)
-    if view is not None and view.facts["by_hand"]:
-        tune = dict(view.facts["settings"])
-    tune["method"] = method or tune["method"]
-    if tune["method"] == "none":
-        tune["method"] = "sft"
+    recipe, view = load_lock(root), Store(root).view("tune")
+    by_hand = view is not None and view.facts["by_hand"]
+    tune = dict(view.facts["settings"]) if view is not None and by_hand else settings(recipe.tune)
+    if method or tune["method"] == "none":
+        tune["method"] = method or "sft"
     if data is not None:
         # "" goes back from a file to the conversations of the run.
         if data and not data.startswith(_REMOTE):
@@ -78,20 +75,17 @@ def describe_tuning(root: Path) -> str:
     """
     figures = read_json(root / "tune" / "tuning.json")
     if not isinstance(figures, dict):
-        raise GroundupError(
-            f"{root / 'tune'}: there is no tuned model; `groundup tune {root} --data FILE` makes"
-            " one"
-        )
+        command = f"`groundup tune {root} --data FILE`"
+        raise GroundupError(f"{root / 'tune'}: there is no tuned model; {command} makes one")
     before, after, rows = figures["before"], figures["after"], figures["rows"]
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
-    lines = [
-        f"tuned {figures['base']} on {figures['data']}: {rows['train']:,} rows,"
-        f" {figures['tokens_learnt']:,} tokens learnt",
-        f"{'on ' + format(rows['held_out'], ',') + ' held-out rows':34} before    after",
-    ]
+    learnt = f"{rows['train']:,} rows, {figures['tokens_learnt']:,} tokens learnt"
+    held_out = f"on {rows['held_out']:,} held-out rows"
+    lines = [f"tuned {figures['base']} on {figures['data']}: {learnt}"]
+    lines.append(f"{held_out:34} before    after")
     for name, title in _TITLES.items():
         if name in after:
             lines.append(f"{title:34} {number(before.get(name)):>6}   {number(after[name]):>6}")

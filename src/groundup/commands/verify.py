@@ -139,26 +139,14 @@ def check_stages(root: Path) -> Iterator[str]:
             yield f"{root / stage}: belongs to a run that did not end; `groundup run` completes it"
         for entry in view.manifest["artefacts"]:
             if Store(root).artifact(entry) is None:
-                yield (
-                    f"{stage}: the store lost {entry['step']} {entry['name']}; `groundup run`"
-                    " builds it again"
-                )
+                lost = f"the store lost {entry['step']} {entry['name']}"
+                yield f"{stage}: {lost}; `groundup run` builds it again"
 
 
 @check("Every file has the bytes that were written")
 def check_bytes(root: Path) -> Iterator[str]:
     """Hash every file of the run directory."""
-    damaged, unchecked = check_integrity(root)
-    yield from damaged
-    if unchecked:
-        names = [path.relative_to(root).as_posix() for path in unchecked]
-        more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-        yield Note(f"without a hash, not checked: {', '.join(names[:MAX_SHOWN])}{more}")
-
-
-def check_integrity(root: Path) -> tuple[list[str], list[Path]]:
-    """Return a line for each file that is missing or changed, and the files without a hash."""
-    damaged, unchecked, digests = list[str](), list[Path](), dict[tuple[int, int], str]()
+    unchecked, digests = list[str](), dict[tuple[int, int], str]()
     files, recorded = list(_walk(root)), dict[Path, str]()
     for path in (file for file in files if file.name == MANIFEST and is_intact(file) is not False):
         # A damaged manifest vouches for no file.
@@ -166,35 +154,33 @@ def check_integrity(root: Path) -> tuple[list[str], list[Path]]:
         entries = table.get("files") if isinstance(table, dict) else None
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             recorded[path.parent / name] = entry["sha256"]
-    for file, digest in recorded.items():
-        if not file.is_file():
-            damaged.append(f"{file}: missing")
+    folders = [file.parent for file in files if file.name == "train.json"]
+    folders += [root / "train"] if (root / "train").exists() else []
+    expected = dict.fromkeys([*recorded, *(root / name for name in RUN_FILES)])
+    expected |= {folder / name: None for folder in folders for name in TRAIN_FILES}
+    for file in expected | dict.fromkeys(files):
+        intact: bool | None = None
+        if file in expected and not file.is_file():
+            yield f"{file}: missing"
             continue
-        # Each inode is hashed once.
-        inode = (file.stat().st_dev, file.stat().st_ino)
-        if inode not in digests:
-            digests[inode] = file_digest(file)
-        if digests[inode] != digest:
-            damaged.append(f"{file}: {CHANGED}")
-    for file in files:
         if file in recorded:
-            continue
-        intact = None
-        if file.name == "index.parquet":
+            # Each inode is hashed once.
+            inode = (file.stat().st_dev, file.stat().st_ino)
+            digests[inode] = digests.get(inode) or file_digest(file)
+            intact = digests[inode] == recorded[file]
+        elif file.name == "index.parquet":
             events = Ledger(file.parent / "ledger.jsonl").events("index")
             intact = file_digest(file) in [event["sha256"] for event in events] if events else None
         elif file.suffix in (".json", ".jsonl", ".toml"):
             intact = is_intact(file)
         if intact is None:
-            unchecked.append(file)
+            unchecked.append(file.relative_to(root).as_posix())
         elif not intact:
-            damaged.append(f"{file}: {CHANGED}")
-    folders = [file.parent for file in files if file.name == "train.json"]
-    folders += [root / "train"] if (root / "train").exists() else []
-    expected = [root / name for name in RUN_FILES]
-    expected += [folder / name for folder in folders for name in TRAIN_FILES]
-    missing = dict.fromkeys(file for file in expected if not file.exists())
-    return damaged + [f"{file}: missing" for file in missing], unchecked
+            yield f"{file}: {CHANGED}"
+    if unchecked:
+        hidden = len(unchecked) - MAX_SHOWN
+        more = f" and {hidden} more" if hidden > 0 else ""
+        yield Note(f"without a hash, not checked: {', '.join(unchecked[:MAX_SHOWN])}{more}")
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -243,13 +229,11 @@ def check_accounted(root: Path) -> Iterator[str]:
         if shard.name not in refined:
             yield f"{shard.name}: was never refined"
             continue
-        folder = refined[shard.name].path
-        after = _ids(folder / "documents.parquet") + _ids(folder / "dropped.parquet")
+        names = ("documents.parquet", "dropped.parquet")
+        after = [name for file in names for name in _ids(refined[shard.name].path / file)]
         if sorted(after) != sorted(ids):
-            yield (
-                f"{shard.name}: {len(ids)} documents were collected, {len(after)} are kept or"
-                " dropped"
-            )
+            counts = f"{len(ids)} documents were collected, {len(after)} are kept or dropped"
+            yield f"{shard.name}: {counts}"
 
 
 def _ids(path: Path) -> list[str]:
@@ -300,10 +284,8 @@ def check_overlap(root: Path) -> Iterator[str]:
     for pair in close:
         similarity = float(jaccard(sets[pair.validation], sets[pair.train]))
         if similarity >= CLUSTER_JACCARD:
-            yield (
-                f"{pair.validation} in validation and {pair.train} in train have Jaccard"
-                f" {similarity:.2f}"
-            )
+            names = f"{pair.validation} in validation and {pair.train} in train"
+            yield f"{names} have Jaccard {similarity:.2f}"
 
 
 @check("No kept document holds a line that was cut elsewhere in its source")
@@ -323,10 +305,8 @@ def check_lines(root: Path) -> Iterator[str]:
         for batch in refined.batches(["id", "text"]) if len(listed) else ():
             lines = find_lines(text_buffers(batch.column("text")), listed)
             for row, *_ in lines[:MAX_SHOWN].tolist():
-                yield (
-                    f"{batch.column('id')[row]} is kept and holds a line that `groundup inspect"
-                    f" {root} --lines` shows"
-                )
+                shown = f"a line that `groundup inspect {root} --lines` shows"
+                yield f"{batch.column('id')[row]} is kept and holds {shown}"
 
 
 @check("No kept document holds an evaluation item (all n-grams, from the texts)")
@@ -367,10 +347,9 @@ def check_tokens(root: Path) -> Iterator[str]:
             tokens = open_shard(root / "tokenize" / "shards" / f"{name}.npy", vocab_size)
             documents, total = int((split == verdict).sum()), int(pc.sum(lengths).as_py() or 0)
             if len(lengths) != documents or total != len(tokens):
-                yield (
-                    f"{name}: the index lists {len(lengths)} documents with {total} tokens;"
-                    f" {documents} documents are kept, and the shard holds {len(tokens)} tokens"
-                )
+                listed = f"the index lists {len(lengths)} documents with {total} tokens"
+                held = f"{documents} documents are kept, and the shard holds {len(tokens)} tokens"
+                yield f"{name}: {listed}; {held}"
 
 
 @check(f"Tokens decode to the text that they were made from ({ROUND_TRIPS} random documents)")
@@ -399,10 +378,8 @@ def check_forgotten(root: Path) -> Iterator[str]:
     """Look for the ids of forgotten.json in all tables."""
     forgotten = Forgotten.load(root)
     if forgotten.pending:
-        yield (
-            f"{root / FILE}: not everything on it is deleted yet; `groundup run` or `groundup"
-            " forget` completes it"
-        )
+        finish = "`groundup run` or `groundup forget` completes it"
+        yield f"{root / FILE}: not everything on it is deleted yet; {finish}"
     if not forgotten.documents:
         return
     paths = [*tables(root, "collect/documents"), *tables(root, "refine/documents")]
