@@ -45,16 +45,13 @@ if TYPE_CHECKING:
     from groundup.evaluate.loglikelihood import TokenScore
     from groundup.model.transformer import Transformer
 
+Turn = Mapping[str, str]
 # Samples to locate at a time: 8 MB of numbers.
 _SAMPLES = 1 << 20
 
 
 def open_run(directory: str | Path) -> OpenRun:
-    """Open a run directory for reading.
-
-    Raises:
-        StoreError: there is no run in it.
-    """
+    """Open a run directory for reading; StoreError if there is no run in it."""
     load_lock(Path(directory))
     return OpenRun(Path(directory))
 
@@ -83,8 +80,7 @@ class OpenRun:
     def dropped(self, stage: Literal["collect", "refine"] | None = None) -> pa.RecordBatchReader:
         """Read what was dropped: id, source, origin, record, reason, score, duplicate_of, detail.
 
-        Args:
-            stage: only what `collect` could not read, or what `refine` filtered or deduplicated.
+        By `stage`: only what `collect` could not read, or what `refine` filtered or deduplicated.
         """
         stages = [name for name in ("collect", "refine") if stage in (None, name)]
         paths = [path for name in stages for path in tables(self._view(name), "dropped")]
@@ -99,8 +95,7 @@ class OpenRun:
     def duplicates(self, document: str, most: int = 20) -> Cluster:
         """Return a cluster of duplicates: rows, cleaned texts, and similarities computed again.
 
-        Raises:
-            GroundupError: the document has no duplicates.
+        Raises GroundupError if the document has none.
         """
         from groundup.commands.duplicates import find_cluster
 
@@ -109,17 +104,14 @@ class OpenRun:
     def seen(self, document: str, token: int | None = None) -> Seen | None:
         """Return which training steps read a document, or one of its tokens; None if none can.
 
-        Raises:
-            GroundupError: it is no longer known where documents were in the tokens of the training.
+        Raises GroundupError if it is not known where documents were in the tokens of the training.
         """
         from groundup.commands.trace import trace_document
 
         return trace_document(self.root, document, token)
 
     def difference(self, other: str | Path) -> dict[str, Any]:
-        """Return what differs between this run and another: settings, counts by source, documents
-        with examples.
-        """
+        """Return what differs from another run: settings, counts by source, documents, examples."""
         from groundup.commands.diff import compare_runs
 
         return compare_runs(self.root, Path(other))
@@ -148,8 +140,7 @@ class OpenRun:
     def tokens_seen(self) -> dict[str, int]:
         """Return the tokens of each source that training has read, repeats counted.
 
-        Raises:
-            GroundupError: there is no training, or it reads other tokens than those on disk.
+        Raises GroundupError if there is no training, or it reads other tokens than those on disk.
         """
         from groundup.train.setup import TrainSetup
 
@@ -177,9 +168,8 @@ class OpenRun:
             if (checkpoint := load_artifact(path)) is not None:
                 row = {"step": step, "path": path, "tokens": read_json(path / STATE)["tokens"]}
                 size = sum(entry["size"] for entry in checkpoint.manifest["files"].values())
-                rows.append(
-                    row | {"seconds": checkpoint.seconds, "bytes": size, "best": step == best}
-                )
+                row |= {"seconds": checkpoint.seconds, "bytes": size, "best": step == best}
+                rows.append(row)
         return rows
 
     def model(self, which: str = "", device: str = "cpu") -> Transformer:
@@ -195,25 +185,20 @@ class OpenRun:
         return "".join(continue_prompt(self.root, prompt, tokens, seed=seed, which=which))
 
     def chat(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        tokens: int = 200,
-        seed: int = 1,
-        which: str = "",
+        self, messages: Sequence[Turn], tokens: int = 200, seed: int = 1, which: str = ""
     ) -> str:
         """Return the assistant's answer to `messages`, dictionaries with `role` and `content`.
 
-        Raises:
-            GroundupError: a message has another role than system, user or assistant, or no content.
+        Raises GroundupError if a message has another role than system, user or assistant, or no
+        content.
         """
         from groundup.artifacts.chat import ROLES, encode_prompt
         from groundup.model.generate import generate
 
         for number, message in enumerate(messages, 1):
             if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
-                raise GroundupError(
-                    f'message {number}: expected a "role" ({", ".join(ROLES)}) and "content" (text)'
-                )
+                expected = f'expected a "role" ({", ".join(ROLES)}) and "content" (text)'
+                raise GroundupError(f"message {number}: {expected}")
         model, tokenizer = _load_model(find_model(self.root, which))
         ids, stop = encode_prompt(tokenizer, messages), {tokenizer.end_id, tokenizer.stop_id}
         return tokenizer.decode(generate(model, ids, tokens, top_p=0.95, seed=seed, stop=stop))
@@ -255,10 +240,8 @@ class OpenRun:
         return view.path
 
     def _absent(self, stage: str) -> GroundupError:
-        return GroundupError(
-            f"{self.root}: the stage {stage} has written nothing yet, or it is damaged; `groundup"
-            " run` makes it"
-        )
+        absent = f"{self.root}: the stage {stage} has written nothing yet, or it is damaged"
+        return GroundupError(f"{absent}; `groundup run` makes it")
 
 
 # A notebook asks the same model again and again. A model of other bytes is another key.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -26,10 +28,27 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 PATH = click.Path(path_type=Path)
+# Help texts and types that would not fit beside their options.
 SET_HELP = "Override a setting: train.steps=100."
 MODEL_HELP = "tuned, best, last or step-N.  [default: tuned if there is one, else best]"
 WORKERS_HELP = "Processes for data stages.  [default: cores]"
+RAY_HELP = "Run data stages on a Ray cluster: auto, or host:port."
+TOKEN_HELP = "The document of training token N, and the steps that read it."
+LINES_HELP = "The lines that were cut because SOURCE repeats them."
+TUNE_HELP = "A setting of [tune]: epochs=5."
+DATA_HELP = "File, folder or glob to learn from.  [default: the run's own conversations]"
+TYPE_HELP = "Number format of a GGUF file.  [default: f16]"
+COMPARE_HELP = "Comparison of several runs."
+HOST_HELP = "Address to listen on; others than loopback need a key."
+KEY_HELP = "Its first line is the key; or set GROUNDUP_API_KEY."
+SLOTS_HELP = "Completions at once.  [default: as many as fit, up to 32]"
 COUNT = click.IntRange(1, 1024)
+PORT = click.IntRange(0, 65535)
+SLOTS = click.IntRange(0, 1024)
+QUEUE = click.IntRange(0, 100_000)
+METHODS = click.Choice(["sft", "lora"])
+EXPORTS = click.Choice(list(FORMATS))
+GGUF_TYPES = click.Choice(["f32", "f16", "bf16", "q8_0"])
 
 # Arguments and options that several commands have.
 RUN_DIRECTORY = click.argument("directory", metavar="DIR", type=PATH)
@@ -100,34 +119,21 @@ def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) 
 @click.option("--redo", metavar="STAGE", multiple=True, help="Build a stage again.")
 @SET
 @WORKERS
-@click.option(
-    "--ray",
-    default="",
-    metavar="ADDRESS",
-    help="Run data stages on a Ray cluster: auto, or host:port.",
-)
-def run(
-    recipe: Path,
-    out: Path | None,
-    until: str,
-    redo: tuple[str, ...],
-    overrides: tuple[str, ...],
-    workers: int | None,
-    ray: str,
-) -> None:
+@click.option("--ray", default="", metavar="ADDRESS", help=RAY_HELP)
+def run(recipe: Path, out: Path | None, overrides: tuple[str, ...], **options: Any) -> None:
     """Run a recipe from raw text to the report; only what changed is done again."""
     from groundup.flow import check_stages, run_flow
 
-    if workers and ray:
+    if options["workers"] and options["ray"]:
         raise click.UsageError("--workers and --ray exclude each other")
     loaded = _load(recipe, overrides)
-    check_stages(until, *redo)
+    check_stages(options["until"], *options["redo"])
     root = out or Path("runs") / loaded.name
     beside = recipe.parent / "runs" / loaded.name
     if out is None and not root.exists() and beside.exists() and recipe.parent != Path():
         echo(f"{beside} is a run of this name; --out {beside} goes on with it", error=True)
-    done = run_flow(loaded, root, until, redo, workers, ray)
-    if until == "report":
+    done = run_flow(loaded, root, **options)
+    if options["until"] == "report":
         _echo_summary(done.root)
     echo(f"run:   {done.root.absolute()}")
 
@@ -148,23 +154,10 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 @click.option("--dropped", metavar="REASON", help="Twenty random documents dropped for REASON.")
 @click.option("--document", metavar="ID", help="Where a document came from, and where it went.")
 @click.option("--duplicates", metavar="ID", help="The duplicates of a document, kept and dropped.")
-@click.option(
-    "--token",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="The document of training token N, and the steps that read it.",
-)
-@click.option(
-    "--lines",
-    metavar="[SOURCE]",
-    is_flag=False,
-    flag_value="",
-    help="The lines that were cut because SOURCE repeats them.",
-)
+@click.option("--token", metavar="N", type=click.IntRange(min=0), help=TOKEN_HELP)
+@click.option("--lines", metavar="[SOURCE]", is_flag=False, flag_value="", help=LINES_HELP)
 def inspect(directory: Path, **options: Any) -> None:
     """Look into the data of a run: what was kept, what was dropped and why."""
-    import shutil
-
     from groundup.commands import inspect as lineage
 
     asked = {name: value for name, value in options.items() if value is not None}
@@ -204,16 +197,10 @@ def forget(directory: Path, ids: tuple[str, ...], workers: int | None) -> None:
 @JSON
 def diff(one: Path, other: Path, as_json: bool) -> None:
     """Show in which settings, documents and tokens two runs differ."""
-    import json
-    import shutil
-
     from groundup.commands.diff import compare_runs, format_comparison
 
-    difference = compare_runs(one, other)
-    if as_json:
-        echo(json.dumps(difference, indent=1))
-    else:
-        echo(format_comparison(difference, shutil.get_terminal_size().columns))
+    table, width = compare_runs(one, other), shutil.get_terminal_size().columns
+    echo(json.dumps(table, indent=1) if as_json else format_comparison(table, width))
 
 
 @cli.command()
@@ -229,28 +216,18 @@ def evaluate(directory: Path) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@click.option(
-    "--data",
-    metavar="FILE",
-    help="File, folder or glob to learn from.  [default: the run's own conversations]",
-)
-@click.option(
-    "--method", type=click.Choice(["sft", "lora"]), help="Train all weights, or low-rank adapters."
-)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of [tune]: epochs=5."
-)
+@click.option("--data", metavar="FILE", help=DATA_HELP)
+@click.option("--method", type=METHODS, help="Train all weights, or low-rank adapters.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=TUNE_HELP)
 @click.option("--redo", is_flag=True, help="Tune again.")
-def tune(
-    directory: Path, data: str | None, method: str | None, overrides: tuple[str, ...], redo: bool
-) -> None:
+def tune(directory: Path, redo: bool, **options: Any) -> None:
     """Teach the best model of a run to answer, or to do a task, from conversations or a table of
     text and label.
     """
     from groundup.commands.tune import describe_tuning, tune_by_hand, tuning_recipe
     from groundup.flow import run_one
 
-    tune_by_hand(directory, tuning_recipe(directory, data, method, overrides), redo)
+    tune_by_hand(directory, tuning_recipe(directory, **options), redo)
     if (directory / "report").exists():
         run_one(directory, "report")
     echo(describe_tuning(directory))
@@ -276,20 +253,9 @@ def sample(directory: Path, **options: Any) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@_option(
-    "--format",
-    "form",
-    type=click.Choice(list(FORMATS)),
-    default="hf",
-    help="gguf is for llama.cpp.",
-)
+@_option("--format", "form", type=EXPORTS, default="hf", help="gguf is for llama.cpp.")
 @MODEL
-@click.option(
-    "--type",
-    "kind",
-    type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
-    help="Number format of a GGUF file.  [default: f16]",
-)
+@click.option("--type", "kind", type=GGUF_TYPES, help=TYPE_HELP)
 def export(directory: Path, form: str, which: str, kind: str | None) -> None:
     """Export a model of a run, in addition to what the recipe exports.
 
@@ -308,13 +274,7 @@ def export(directory: Path, form: str, which: str, kind: str | None) -> None:
 
 @cli.command()
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=PATH,
-    default=Path("compare.html"),
-    help="Comparison of several runs.",
-)
+@click.option("--out", metavar="FILE", type=PATH, default="compare.html", help=COMPARE_HELP)
 def report(directories: tuple[Path, ...], out: Path) -> None:
     """Compute the report of a run again and print its summary; compare several."""
     from groundup.flow import run_one
@@ -332,37 +292,12 @@ def report(directories: tuple[Path, ...], out: Path) -> None:
 
 @cli.command()
 @RUN_DIRECTORY
-@_option(
-    "--host",
-    default="127.0.0.1",
-    metavar="H",
-    help="Address to listen on; others than loopback need a key.",
-)
-@_option(
-    "--port", type=click.IntRange(0, 65535), default=8000, metavar="P", help="0 takes a free one."
-)
-@click.option(
-    "--api-key-file",
-    "key_file",
-    type=PATH,
-    metavar="F",
-    help="Its first line is the key; or set GROUNDUP_API_KEY.",
-)
+@_option("--host", default="127.0.0.1", metavar="H", help=HOST_HELP)
+@_option("--port", type=PORT, default=8000, metavar="P", help="0 takes a free one.")
+@click.option("--api-key-file", "key_file", type=PATH, metavar="F", help=KEY_HELP)
 @MODEL
-@click.option(
-    "--slots",
-    type=click.IntRange(0, 1024),
-    default=0,
-    metavar="N",
-    help="Completions at once.  [default: as many as fit, up to 32]",
-)
-@_option(
-    "--queue",
-    type=click.IntRange(0, 100_000),
-    default=64,
-    metavar="N",
-    help="Completions that may wait.",
-)
+@click.option("--slots", type=SLOTS, default=0, metavar="N", help=SLOTS_HELP)
+@_option("--queue", type=QUEUE, default=64, metavar="N", help="Completions that may wait.")
 @_option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @_option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto")
 def serve(directory: Path, **options: Any) -> None:

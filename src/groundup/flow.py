@@ -61,12 +61,9 @@ def run_flow(
 ) -> Run:
     """Bring the run at `root` to stage `until` for `recipe`, doing only what is not fresh.
 
-    Args:
-        redo: stages to build again even if they are fresh.
-        workers: processes for data stages; by default the number of cores.
-        ray: address of a Ray cluster whose nodes do the data stages instead: `auto` or `host:port`.
-
-    Raises GroundupError, in one line, when something the user can mend is in the way.
+    Stages in `redo` are built again even if they are fresh. Data stages run in `workers` processes
+    (by default one for each core), or on the Ray cluster at the address `ray` (`auto` or
+    `host:port`). Raises GroundupError when something the user can mend is in the way.
     """
     from groundup.collect.sources import shared_paths
 
@@ -95,11 +92,7 @@ def run_flow(
 
 
 def run_one(root: Path, name: str, recipe: Recipe | None = None, redo: Sequence[str] = ()) -> Run:
-    """Run a single stage of an existing run.
-
-    Args:
-        recipe: instead of the recipe that the run was made by.
-    """
+    """Run a single stage of an existing run, by `recipe` instead of its own if there is one."""
     with Run.open(recipe or load_lock(root), root, redo, workers=1) as run:
         run_stage(run, name)
     return run

@@ -141,7 +141,8 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     # Found after the training, these would cost it.
     formats = map(find_format, dict.fromkeys(recipe.export.formats))
     lacking = [problem for form in formats if (problem := form.obstacle(base))]
-    problems, too_little = (*_too_large(figures, device, root), *lacking), ()
+    problems = (*_too_large(figures, device, root), *lacking)
+    too_little: tuple[str, ...] = ()
     if config.context >= TOKENS_MARGIN * tokens:
         needs = f"a context of {config.context:,} tokens needs more text than about {tokens:,.0f}"
         too_little = (f"{needs} tokens; add text, or set a smaller [model] context",)

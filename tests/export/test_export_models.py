@@ -244,6 +244,7 @@ def test_a_plan_finds_the_missing_package_before_the_training(
 ) -> None:
     for source in run.recipe.source:
         (run.recipe.root / source.path).mkdir(parents=True)
+        (run.recipe.root / source.path / "book.txt").write_text("A book.")
     assert make_plan(run.recipe, root=run.root).problems == ()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (problem,) = make_plan(run.recipe, root=run.root).problems

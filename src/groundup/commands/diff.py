@@ -361,5 +361,5 @@ def _category_lines(table: Table, category: str, title: str, width: int) -> list
             paths = tables(Path(root), f"{table['compared']}/documents", row["source"])
             documents = find_documents(paths, [row["id"]], ("id", "text"))
             texts.append(documents.get(row["id"], {}).get("text", ""))
-        lines += [f"    {line}" for line in word_diff(*texts, width - 4, ("A", "B"))]
+        lines += [f"    {line}" for line in word_diff(texts[0], texts[1], width - 4, ("A", "B"))]
     return lines

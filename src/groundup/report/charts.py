@@ -58,17 +58,15 @@ STYLE: dict[Any, Any] = {
 MAX_POINTS = 500
 # A shorter curve marks its points: one point is no line.
 FEW_POINTS = 10
+Bounds = Sequence[float | None]
 # Inches.
 WIDE, NARROW, SMALL = (7.4, 3.1), (3.5, 2.6), (2.55, 1.75)
 
 
 def series(lines: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
     """Return the steps and values of a metric, averaged in buckets if there are many."""
-    points = [
-        (float(line["step"]), float(line[metric]))
-        for line in lines
-        if number(line.get(metric)) is not None
-    ]
+    measured = [line for line in lines if number(line.get(metric)) is not None]
+    points = [(float(line["step"]), float(line[metric])) for line in measured]
     size = max(1, math.ceil(len(points) / MAX_POINTS))
     buckets = [points[n : n + size] for n in range(0, len(points), size)]
     steps = [bucket[-1][0] for bucket in buckets]
@@ -100,11 +98,8 @@ def chart(name: str, size: tuple[float, float], title: str, draw: Callable[[Axes
     svg = re.sub(r"font: (?:\w+ )*?([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     # Coordinates with two digits behind the point.
-    svg = re.sub(
-        r'(?<=[ "])(?:d|x|y|transform)="[^"]*"',
-        lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]),
-        svg,
-    )
+    coordinates = r'(?<=[ "])(?:d|x|y|transform)="[^"]*"'
+    svg = re.sub(coordinates, lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
     for placeholder, color in PLACEHOLDERS.items():
         svg = svg.replace(placeholder, color)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
@@ -135,11 +130,11 @@ def loss_chart(lines: Sequence[Row], checkpoints: Sequence[int], best: int | Non
             axes.set_ylim(bottom=low)
         axes.legend(loc="upper right", labelcolor=MUTED)
         _mark_best(axes, lines, best)
-        _step_axis(axes)
+        _x_axis(axes, "step")
         if rate := _tokens_per_step(lines):
             functions = (lambda step: step * rate, lambda tokens: tokens / rate)
             above = axes.secondary_xaxis("top", functions=functions)
-            _token_axis(above)
+            _x_axis(above, "tokens seen")
             above.tick_params(length=2)
             above.grid(visible=False)
 
@@ -159,7 +154,7 @@ def small_chart(lines: Sequence[Row], metric: str, title: str, log: bool = False
             axes.set_ylim(0, 1.06 * max(values, default=1.0) or 1.0)
             axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        _step_axis(axes)
+        _x_axis(axes, "step")
 
     return chart(f"{metric.replace('_', '')}-small", SMALL, title, draw)
 
@@ -177,30 +172,26 @@ def overlaid_losses(runs: Mapping[str, Sequence[Row]]) -> str:
             axes.plot(tokens, losses, style, color=color, marker="o", markersize=2.5, label=name)
         axes.set_ylabel("nats a token")
         axes.legend(loc="upper right", labelcolor=INK)
-        _token_axis(axes)
+        _x_axis(axes, "tokens seen")
 
     return wide_and_narrow("runs", "Loss of each run over the tokens that it had seen", draw)
 
 
-def _step_axis(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xlabel("step")
-    axes.margins(x=0.015)
-
-
-def _token_axis(axes: Any) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.set_xlabel("tokens seen")
+def _x_axis(axes: Any, label: str) -> None:
+    """Give steps whole numbers, and tokens short ones."""
+    steps = label == "step"
+    form: Callable[[float], str] = "{:,.0f}".format if steps else short
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
+    axes.set_xlabel(label)
+    if steps:
+        axes.margins(x=0.015)
 
 
 def _tokens_per_step(lines: Sequence[Row]) -> float | None:
     """Return the mean tokens of a step, None if no line tells."""
-    for line in reversed(lines):
-        if number(line.get("tokens")) and line["step"]:
-            return float(line["tokens"] / line["step"])
-    return None
+    told = [line for line in lines if number(line.get("tokens")) and line["step"]]
+    return float(told[-1]["tokens"] / told[-1]["step"]) if told else None
 
 
 def _mark_best(axes: Axes, lines: Sequence[Row], best: int | None) -> None:
@@ -235,24 +226,19 @@ TICK_DISTANCE = 38
 def drawings(table: Row) -> dict[str, Any]:
     """Return the histograms of the page: by source, and an overview of lengths on one scale."""
     sources, edges = table.get("sources", {}), table.get("edges", [])
-    by_source = {
-        name: {
-            "measures": {
-                measure: histogram(edges, source["measures"][measure], f"{measure} of {name}")
-                for measure in MEASURES
-            },
-            "scores": {
-                score: histogram(edges, steps, f"{score} of {name}", steps["bounds"])
-                for score, steps in source["scores"].items()
-            },
-        }
-        for name, source in sources.items()
-    }
+    by_source: dict[str, dict[str, dict[str, Markup]]] = {}
+    for name, source in sources.items():
+        drawn = by_source[name] = {"measures": {}, "scores": {}}
+        for measure in MEASURES:
+            steps, title = source["measures"][measure], f"{measure} of {name}"
+            drawn["measures"][measure] = histogram(edges, steps, title)
+        for score, steps in source["scores"].items():
+            title, bounds = f"{score} of {name}", steps["bounds"]
+            drawn["scores"][score] = histogram(edges, steps, title, bounds)
     lengths = {name: source["measures"]["bytes"] for name, source in sources.items()}
     axis = Axis.over([steps[step] for steps in lengths.values() for step in STEPS], edges)
-    overview = {
-        n: svg(_bars(steps, axis), f"lengths of {n}", HEIGHT) for n, steps in lengths.items()
-    }
+    titles = [(name, f"lengths of {name}") for name in lengths]
+    overview = {name: svg(_bars(lengths[name], axis), title, HEIGHT) for name, title in titles}
     scale = svg(list(_ticks(edges, axis, 0)), "bytes", FOOT)
     return {"sources": by_source, "overview": overview, "scale": scale}
 
@@ -291,10 +277,7 @@ class Axis:
 
 
 def histogram(
-    edges: Sequence[float],
-    steps: Mapping[str, Row],
-    title: str,
-    bounds: Sequence[float | None] = (),
+    edges: Sequence[float], steps: Mapping[str, Row], title: str, bounds: Bounds = ()
 ) -> Markup:
     """Return a small histogram: one outline for each step, dashed lines at a filter's bounds."""
     axis = Axis.over([steps[step] for step in STEPS if step in steps], edges)
@@ -305,10 +288,8 @@ def histogram(
 
 def svg(parts: Sequence[str], title: str, height: int) -> Markup:
     """Return a drawing of these parts; screen readers read `title`."""
-    head = (
-        f'<svg class="hist" viewBox="0 0 {WIDTH} {height}" role="img"'
-        f' aria-label="{escape(spelled(title))}">'
-    )
+    box, label = f"0 0 {WIDTH} {height}", escape(spelled(title))
+    head = f'<svg class="hist" viewBox="{box}" role="img" aria-label="{label}">'
     return Markup(head + "".join(parts) + "</svg>")
 
 
@@ -348,9 +329,8 @@ def _ticks(edges: Sequence[float], axis: Axis, top: int) -> Iterator[str]:
         if not 0 <= x <= WIDTH or any(abs(x - other) <= TICK_DISTANCE for other in taken):
             continue
         taken.append(x)
-        anchor = "middle"
-        if x < 14 or x > WIDTH - 14:
-            anchor = "start" if x < 14 else "end"
+        anchor = "start" if x < 14 else "middle"
+        anchor = "end" if x > WIDTH - 14 else anchor
         words = re.sub(r"\.0+(?= |$)", "", short(value))
         yield f'<path class="t" d="M{x:.1f} {top}v3"/>'
         yield f'<text x="{x:.1f}" y="{top + FOOT - 1}" text-anchor="{anchor}">{words}</text>'

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from groundup.errors import GroundupError
 from groundup.report.charts import overlaid_losses
-from groundup.report.figures import Row, json_file, metric_lines, number
+from groundup.report.figures import Row, json_file, leaves, metric_lines, number
 from groundup.report.formatting import formatted
 from groundup.report.gather import plain
 from groundup.report.page import page_template
@@ -40,18 +39,13 @@ BY_SOURCE = "evaluate.model.bits_per_byte."
 
 
 def compare_reports(roots: Sequence[Path]) -> str:
-    """Return a page that compares runs with the first of them.
-
-    Raises:
-        GroundupError: a run has no report.
-    """
+    """Return a page that compares runs with the first; GroundupError if a run has no report."""
     reports = []
     for root in roots:
         report = json_file(root, "report/report.json")
         if not isinstance(report, dict) or "figures" not in report:
-            raise GroundupError(
-                f"{root}: there is no report to compare; `groundup report {root}` makes one"
-            )
+            command = f"`groundup report {root}`"
+            raise GroundupError(f"{root}: there is no report to compare; {command} makes one")
         reports.append(report)
     names = labels(roots)
     metrics = {name: metric_lines(root) for name, root in zip(names, roots, strict=True)}
@@ -67,24 +61,17 @@ def compare_reports(roots: Sequence[Path]) -> str:
 def labels(roots: Sequence[Path]) -> list[str]:
     """Return a short name for each run: its folder, or the whole path if two are the same."""
     names = [root.resolve().name for root in roots]
-    return [
-        str(plain(name if names.count(name) == 1 else str(root)))
-        for name, root in zip(names, roots, strict=True)
-    ]
+    pairs = zip(names, roots, strict=True)
+    return [str(plain(name if names.count(name) == 1 else str(root))) for name, root in pairs]
 
 
-def flat_settings(table: Any, path: str = "") -> dict[str, str]:
-    """Return the settings in nested tables by dotted path; sources go by their name."""
-    if isinstance(table, Mapping):
-        entries = [(f"{path}.{key}" if path else str(key), value) for key, value in table.items()]
-    elif isinstance(table, list) and table and all(isinstance(row, Mapping) for row in table):
-        entries = [(f"{path}.{row.get('name', n)}", row) for n, row in enumerate(table)]
-    else:
-        return {path: "" if table is None else str(table)}
-    settings: dict[str, str] = {}
-    for inner, value in entries:
-        settings |= flat_settings(value, inner)
-    return settings
+def flat_settings(recipe: Row) -> dict[str, str]:
+    """Return the settings of a recipe by dotted path; sources go by their name."""
+    sources = {
+        source.get("name", str(n)): source for n, source in enumerate(recipe.get("source", []))
+    }
+    table = dict(leaves(recipe | {"source": sources}))
+    return {path: "" if value is None else str(value) for path, value in table.items()}
 
 
 def differing_settings(reports: Sequence[Row]) -> list[tuple[str, list[str | None]]]:
@@ -109,8 +96,9 @@ def figure_rows(reports: Sequence[Row]) -> list[Row]:
         if all(value is None for value in values):
             continue
         cells, first = [], values[0]
-        for n, value in enumerate(values):
-            change = value / first - 1 if n and value is not None and first else None
+        for value in values:
+            # That of the first run itself is 0, which is not shown.
+            change = value / first - 1 if value is not None and first else 0
             signed = formatted(change, "signed") if change else ""
             cells.append({"text": formatted(value, form), "change": signed})
         rows.append({"name": name, "words": words, "cells": cells})

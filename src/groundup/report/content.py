@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,32 +61,28 @@ def examples(root: Path, seed: int) -> dict[str, list[Row]]:
 def sample_ids(ids: pa.Array | pa.ChunkedArray, seed: int, count: int) -> list[str]:
     """Return the first `count` ids at or after the seed's place, going round at the end."""
 
-    def smallest(part: pa.Array | pa.ChunkedArray, count: int) -> list[str]:
-        if not len(part) or not count:
-            return []
-        return list(part.take(pc.select_k_unstable(part, count, [("", "ascending")])).to_pylist())
-
     place = hashlib.blake2b(str(seed).encode(), digest_size=16).hexdigest()
-    after = smallest(ids.filter(pc.greater_equal(ids, place)), count)
-    if len(after) == count:
-        return after
-    return after + smallest(ids.filter(pc.less(ids, place)), count - len(after))
+    chosen: list[str] = []
+    for compare in (pc.greater_equal, pc.less):
+        part, missing = ids.filter(compare(ids, place)), count - len(chosen)
+        if len(part) and missing:
+            order = pc.select_k_unstable(part, missing, [("", "ascending")])
+            chosen += part.take(order).to_pylist()
+    return chosen
 
 
 def kept_examples(root: Path, seed: int) -> list[Row]:
     """Return documents of each source that became tokens."""
-    chosen: dict[str, list[tuple[str, Path]]] = {}
+    chosen: dict[str, dict[str, Path]] = {}
     for shard in _refined_shards(root):
         columns = [batch.column("id") for batch in shard.batches(["id"])]
         ids = sample_ids(pa.chunked_array(columns, pa.string()), seed, KEPT)
-        chosen.setdefault(shard.source, []).extend((name, shard.documents) for name in ids)
+        chosen.setdefault(shard.source, {}).update(dict.fromkeys(ids, shard.documents))
     rows: list[Row] = []
-    for pairs in list(chosen.values())[:MAX_SOURCES]:
-        ids = pa.array([document for document, _ in pairs], pa.string())
-        best = set(sample_ids(ids, seed, KEPT))
-        for document, path in pairs:
-            if document in best:
-                rows += map(_kept_row, find_documents([path], {document}).values())
+    for paths in list(chosen.values())[:MAX_SOURCES]:
+        best = set(sample_ids(pa.array(list(paths), pa.string()), seed, KEPT))
+        for document in [name for name in paths if name in best]:
+            rows += map(_kept_row, find_documents([paths[document]], {document}).values())
     return rows
 
 
@@ -130,16 +125,16 @@ def _choose_dropped(
 
 def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
     """Return dropped rows with the beginning of their text, if one was read."""
-    names = ("id", "source", "origin", "record", "reason", "detail")
     sources = {row["source"] for row in rows}
     paths = [path for name in sorted(sources) for path in tables(root, "collect/documents", name)]
     documents = find_documents(paths, {row["id"] for row in rows})
-    return [
-        {name: row[name] for name in names}
-        | {"score": number(row["score"])}
-        | {"text": cut(documents.get(row["id"], {}).get("text") or "")}
-        for row in rows
-    ]
+    shown = []
+    for row in rows:
+        names = ("id", "source", "origin", "record", "reason", "detail")
+        text = cut(documents.get(row["id"], {}).get("text") or "")
+        score = number(row["score"])
+        shown.append({name: row[name] for name in names} | {"score": score, "text": text})
+    return shown
 
 
 def _kept_row(row: Row) -> Row:
@@ -185,7 +180,7 @@ def vocabulary(root: Path, seed: int) -> Row:
         "longest": [entry(token, "bytes", sizes[token]) for token in longest],
         "frequent": [entry(token, "count", counts[token]) for token in frequent],
         "counted": int(counts.sum()),
-        "paragraph": token_pieces(tokenizer, validation_tokens(root, tokenizer, seed)),
+        "paragraph": paragraph(root, tokenizer, seed),
     }
 
 
@@ -204,10 +199,11 @@ def vocabulary_figures(table: Row) -> Iterator[Figure]:
         yield Figure(name, token["bytes"], "bytes", "tokenize/tokenizer.json")
 
 
-def validation_tokens(root: Path, tokenizer: Tokenizer, seed: int) -> list[int]:
-    """Return the first tokens of a held-out document: the first of a shard that is long enough.
+def paragraph(root: Path, tokenizer: Tokenizer, seed: int) -> list[Row]:
+    """Return the beginning of a held-out document as pieces of text with the ids of their tokens.
 
-    The search begins at the shard that the seed chooses; if none is long enough, the longest wins.
+    It is the first document of a shard that is long enough, from the shard on that the seed
+    chooses, else the longest. Tokens that share a character are one piece.
     """
     paths = sorted((root / "tokenize" / "shards").glob("*.validation.npy"))
     start = int(np.random.default_rng(seed).integers(max(1, len(paths))))
@@ -219,14 +215,8 @@ def validation_tokens(root: Path, tokenizer: Tokenizer, seed: int) -> list[int]:
         longest = max(longest, tokens, key=len)
         if len(longest) == PARAGRAPH_TOKENS:
             break
-    return longest
-
-
-def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the pieces of a text with their ids; tokens that share a character are one piece."""
-    pieces: list[dict[str, Any]] = []
-    pending: list[int] = []
-    for token in tokens:
+    pieces, pending = list[Row](), list[int]()
+    for token in longest:
         pending.append(token)
         text = tokenizer.decode(pending)
         # A character has up to four bytes, so after four tokens no byte is missing.
@@ -239,8 +229,7 @@ def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[dict[str, 
 def distributions(root: Path) -> Row:
     """Return what report.json holds: histograms of all measures, and of the scores drawn.
 
-    Raises:
-        DamagedRunFileError: refine/quality.json is not what refine writes.
+    Raises DamagedRunFileError if refine/quality.json is not what refine writes.
     """
     quality = json_file(root, QUALITY)
     if quality is None:

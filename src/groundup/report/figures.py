@@ -179,73 +179,75 @@ def source_weights(root: Path) -> Iterator[Figure]:
             yield Figure(name, source["weight"], "", "recipe.lock.toml")
 
 
+@dataclass
+class StageCounts:
+    """What a data stage counted, by source, and what it dropped, by reason and source."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, shard: Artifact, *names: str) -> None:
+        """Count these facts of a shard, and what it dropped."""
+        source = shard.name.rpartition(".")[0]
+        counter = self.counts.setdefault(source, Counter())
+        counter.update({name: shard.facts[name] for name in names})
+        for reason, count in shard.facts["dropped"].items():
+            self.drop(reason, {source: count})
+
+    def drop(self, reason: str, by_source: Mapping[str, int]) -> None:
+        """Count what was dropped for one reason."""
+        if by_source:
+            self.dropped.setdefault(reason, Counter()).update(by_source)
+
+    def figures(self, stage: str, dropped_unit: str) -> Iterator[Figure]:
+        """Yield all counts by source and in total."""
+        origin = f"{stage}/manifest.json"
+        by_source = {f".{source}": table for source, table in self.counts.items()}
+        total: Counter[str] = Counter()
+        for table in self.counts.values():
+            total.update(table)
+        for suffix, table in (by_source | {"": total}).items():
+            for name, value in table.items():
+                unit = "bytes" if name.startswith("bytes") else name.replace("_", " ")
+                yield Figure(f"{stage}.{name}{suffix}", value, unit, origin)
+        for reason, counter in self.dropped.items():
+            yield Figure(f"{stage}.dropped.{reason}", counter.total(), dropped_unit, origin)
+            for source, count in counter.items():
+                # No source has an @ in its name.
+                name = f"{stage}.dropped_by.{source}@{reason}"
+                yield Figure(name, count, dropped_unit, origin)
+
+
 @part("collect")
 def collected(root: Path) -> Iterator[Figure]:
     """Yield documents and bytes of raw text, in total and by source, and what could not be read."""
-    counts: dict[str, Counter[str]] = {}
-    dropped: Counter[tuple[str, str]] = Counter()
+    counts = StageCounts()
     view(root, "collect")
     for shard in Store(root).artifacts("collect", "collect/shard"):
-        facts, source = shard.facts, shard.facts["source"]
-        if facts["kind"] == TUNING:
-            continue
-        names = ("documents", "bytes_in", "bytes_out", "files")
-        counts.setdefault(source, Counter()).update({name: facts[name] for name in names})
-        dropped.update({(source, reason): n for reason, n in facts["dropped"].items()})
-    yield from _by_source("collect", counts, dropped, "records")
+        if shard.facts["kind"] != TUNING:
+            counts.add(shard, "documents", "bytes_in", "bytes_out", "files")
+    yield from counts.figures("collect", "records")
 
 
 @part("refine")
 def refined(root: Path) -> Iterator[Figure]:
     """Yield documents and bytes after refine, lines cut, and what each reason dropped."""
-    counts: dict[str, Counter[str]] = {}
-    dropped: Counter[tuple[str, str]] = Counter()
+    counts, store = StageCounts(), Store(root)
     view(root, "refine")
-    store = Store(root)
     for shard in store.artifacts("refine", "refine/shard"):
-        facts, source = shard.facts, shard.name.rpartition(".")[0]
-        names = ("documents", "bytes_in", "bytes_out")
-        counts.setdefault(source, Counter()).update({name: facts[name] for name in names})
-        dropped.update({(source, reason): n for reason, n in facts["dropped"].items()})
+        counts.add(shard, "documents", "bytes_in", "bytes_out")
     for duplicates in store.artifacts("refine", "refine/duplicates"):
         for reason in ("exact_duplicate", "near_duplicate"):
-            by_source = duplicates.facts[reason]["by_source"]
-            dropped.update({(source, reason): n for source, n in by_source.items()})
+            counts.drop(reason, duplicates.facts[reason]["by_source"])
     for contaminated in store.artifacts("refine", "refine/contaminated"):
-        by_source = contaminated.facts["by_source"]
-        dropped.update({(source, "contaminated"): n for source, n in by_source.items()})
+        counts.drop("contaminated", contaminated.facts["by_source"])
     for lines in store.artifacts("refine", "refine/lines"):
         for source, facts in lines.facts["sources"].items():
-            counts[source].update({"repeated_lines": facts["lines"], "bytes_cut": facts["bytes"]})
+            cut = {"repeated_lines": facts["lines"], "bytes_cut": facts["bytes"]}
+            counts.counts[source].update(cut)
             if facts["dropped"]:
-                dropped[source, "boilerplate"] += facts["dropped"]
-    yield from _by_source("refine", counts, dropped, "documents")
-
-
-def _by_source(
-    stage: str,
-    counts: Mapping[str, Counter[str]],
-    dropped: Mapping[tuple[str, str], int],
-    dropped_unit: str,
-) -> Iterator[Figure]:
-    """Yield what a data stage counted, by source and in total, and what each reason dropped."""
-    origin = f"{stage}/manifest.json"
-    total: Counter[str] = Counter()
-    for table in counts.values():
-        total.update(table)
-    by_source = {f".{source}": table for source, table in counts.items()}
-    for suffix, table in (by_source | {"": total}).items():
-        for name, value in table.items():
-            unit = "bytes" if name.startswith("bytes") else name.replace("_", " ")
-            yield Figure(f"{stage}.{name}{suffix}", value, unit, origin)
-    by_reason: Counter[str] = Counter()
-    for (source, reason), count in dropped.items():
-        by_reason[reason] += count
-        # No source has an @ in its name.
-        name = f"{stage}.dropped_by.{source}@{reason}"
-        yield Figure(name, count, dropped_unit, origin)
-    for reason, count in by_reason.items():
-        yield Figure(f"{stage}.dropped.{reason}", count, dropped_unit, origin)
+                counts.drop("boilerplate", {source: facts["dropped"]})
+    yield from counts.figures("refine", "documents")
 
 
 @part("tokenize")
@@ -259,15 +261,12 @@ def tokenized(root: Path) -> Iterator[Figure]:
     all_tokens = sum(counts["tokens"] for counts in facts["total"].values())
     tables = {f".{source}": splits for source, splits in facts["sources"].items()}
     for suffix, splits in ({"": facts["total"]} | tables).items():
-        for split, counts in splits.items():
+        kept = dict.fromkeys(("documents", "tokens", "bytes"), 0)
+        for counts in splits.values():
+            kept = {name: count + counts[name] for name, count in kept.items()}
+        for split, counts in (splits | {"kept": kept}).items():
             for name, value in counts.items():
                 yield Figure(f"tokens.{split}.{name}{suffix}", value, name, origin)
-        kept = {
-            name: sum(counts[name] for counts in splits.values())
-            for name in ("documents", "tokens", "bytes")
-        }
-        for name, value in kept.items():
-            yield Figure(f"tokens.kept.{name}{suffix}", value, name, origin)
         share = kept["tokens"] / all_tokens if all_tokens else None
         yield Figure(f"tokens.kept.share{suffix}", share, "share", origin)
         per_token = round(kept["bytes"] / kept["tokens"], 4) if kept["tokens"] else None
@@ -402,14 +401,14 @@ def stage_costs(root: Path) -> Iterator[Figure]:
     last = {event["stage"]: event for event in events if event.get("event") == "finished"}
     if not last:
         return
-    total = sum(event["seconds"] for event in last.values())
+    total, peak = sum(event["seconds"] for event in last.values()), 0
     for stage, event in last.items():
         yield Figure(f"stage.{stage}.seconds", event["seconds"], "s", LEDGER)
         share = event["seconds"] / total if total else None
         yield Figure(f"stage.{stage}.share", share, "share", LEDGER)
         yield Figure(f"stage.{stage}.peak_bytes", event["peak_bytes"], "bytes", LEDGER)
+        peak = max(peak, event["peak_bytes"])
     yield Figure("run.seconds", round(total, 3), "s", LEDGER)
-    peak = max(event["peak_bytes"] for event in last.values())
     yield Figure("run.peak_bytes", peak, "bytes", LEDGER)
     ended = max(event["time"] for event in last.values())
     for name, time in (("run.began", events[0]["time"]), ("run.ended", ended)):

@@ -123,9 +123,9 @@ def visible(text: object) -> Markup:
 def _picture(character: str) -> str:
     """Return what stands for a hidden character: the picture of a C0 character, or its code."""
     code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return chr(0x2421) if code == 0x7F else f"U+{code:04X}"
+    if code == 0x7F:
+        return "\N{SYMBOL FOR DELETE}"
+    return chr(0x2400 + code) if code < 0x20 else f"U+{code:04X}"
 
 
 def cut(text: str, max_characters: int = PREVIEW_CHARACTERS) -> str:
@@ -157,8 +157,7 @@ class FigureHtml:
         if not self.has(name):
             return Markup('<span class="none">{}</span>').format(MISSING)
         entry = self.figures[name]
-        text = visible(formatted(entry["value"], form))
-        origin = spelled(entry["from"])
+        text, origin = visible(formatted(entry["value"], form)), spelled(entry["from"])
         shown = _FIGURE.format(name=spelled(name), form=form, origin=origin, text=text)
         return shown + self.origin(entry["from"]) if note else shown
 
@@ -182,11 +181,8 @@ class FigureHtml:
 
     def tasks(self) -> list[str]:
         """Return the benchmarks that were asked, and `passages`, in the order of report.json."""
-        tasks = [
-            name.removesuffix(".accuracy")
-            for name in self.names_after("evaluate.")
-            if name.endswith(".accuracy") and ".raw." not in name
-        ]
+        names = [n for n in self.names_after("evaluate.") if n.endswith(".accuracy")]
+        tasks = [name.removesuffix(".accuracy") for name in names if ".raw." not in name]
         return [task for task in tasks if self.value(f"evaluate.{task}.n")]
 
     def names_after(self, prefix: str) -> list[str]:

@@ -63,29 +63,18 @@ def gather_facts(root: Path, name: str) -> Report:
 
 def gather_content(root: Path, seed: int) -> Report:
     """Return examples, distributions, the vocabulary, and figures that need a scan of documents."""
-    from groundup.report.content import (
-        distribution_figures,
-        distributions,
-        document_labels,
-        examples,
-        vocabulary,
-        vocabulary_figures,
-    )
+    from groundup.report import content
 
     problems = Problems(root)
     read = problems.guarded
-    shown = read("examples of text", lambda: examples(root, seed), NO_EXAMPLES)
-    histograms = read("distributions", lambda: distributions(root), {})
-    tokens = read("tokenizer", lambda: vocabulary(root, seed), {})
-    figures = problems.collected("languages", document_labels(root))
-    figures += [*vocabulary_figures(tokens), *distribution_figures(histograms)]
-    report = {
-        "figures": figure_table(figures),
-        "examples": shown,
-        "distributions": histograms,
-        "vocabulary": tokens,
-    }
-    return dict(plain(report | {"problems": problems.lines}))
+    shown = read("examples of text", lambda: content.examples(root, seed), NO_EXAMPLES)
+    histograms = read("distributions", lambda: content.distributions(root), {})
+    tokens = read("tokenizer", lambda: content.vocabulary(root, seed), {})
+    figures = problems.collected("languages", content.document_labels(root))
+    figures += content.vocabulary_figures(tokens)
+    figures += content.distribution_figures(histograms)
+    report = {"figures": figure_table(figures), "examples": shown, "distributions": histograms}
+    return dict(plain(report | {"vocabulary": tokens, "problems": problems.lines}))
 
 
 def merge(facts: Report, content: Report) -> Report:
@@ -103,8 +92,7 @@ def figure_table(figures: Iterable[Figure]) -> dict[str, Row]:
 
 def environment(root: Path) -> Row:
     """Return the versions that the run's work was last done with, and the machine's settings."""
-    latest: dict[str, str] = {}
-    used: dict[str, str] = {}
+    latest, used = dict[str, str](), dict[str, str]()
     for event in Ledger(root / LEDGER).events():
         if event.get("event") == "run" and isinstance(event.get("versions"), dict):
             latest = event["versions"]
@@ -132,9 +120,7 @@ def training(root: Path) -> Row:
             fields = {name: value for name, value in event.items() if name not in EVENT_FIELDS}
             words = in_words(fields.get(kind, fields))
         elif before:
-            pairs = [
-                (name, before.get(name), settings.get(name)) for name in {**before, **settings}
-            ]
+            pairs = [(name, before.get(name), settings.get(name)) for name in before | settings]
             changes = [(spaced(name), in_words(a), in_words(b)) for name, a, b in pairs if a != b]
             words = "; ".join(f"{name} was {old}, is {new}" for name, old, new in changes)
             before = settings
@@ -142,11 +128,8 @@ def training(root: Path) -> Row:
             words, before = "began with the settings of the recipe", settings
         events.append({"step": event.get("step"), "kind": kind, "words": words[:1000]})
     best = json_file(root, "train/best.json")
-    return {
-        "events": events,
-        "checkpoints": list(list_checkpoints(root)),
-        "best": best.get("step") if isinstance(best, dict) else None,
-    }
+    step = best.get("step") if isinstance(best, dict) else None
+    return {"events": events, "checkpoints": list(list_checkpoints(root)), "best": step}
 
 
 def samples(root: Path) -> list[Row]:

@@ -62,18 +62,18 @@ class Live:
 
     def start(self) -> None:
         """Start the process, unless the run has ended."""
+        command = [sys.executable, "-m", "groundup.report.live", str(self.root.resolve())]
+        pipes: dict[str, Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.DEVNULL,
+            "bufsize": 0,
+        }
+        if not os.environ.get("GROUNDUP_TRACEBACK"):
+            pipes["stderr"] = subprocess.DEVNULL
         with self._lock, contextlib.suppress(OSError):
             if not self._ended:
-                errors = None if os.environ.get("GROUNDUP_TRACEBACK") else subprocess.DEVNULL
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "groundup.report.live", str(self.root.resolve())],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    bufsize=0,
-                    # A kill of the run's process group leaves somebody to say so.
-                    start_new_session=True,
-                )
+                # In its own session: a kill of the run's process group leaves somebody to say so.
+                self.process = subprocess.Popen(command, start_new_session=True, **pipes)
 
     def tell(self, word: bytes = STAGE) -> None:
         """Write to the process; it does not matter if the process is gone."""
@@ -94,11 +94,9 @@ class Live:
             return
         self.tell(word)
         process, self.process = self.process, None
-        if process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
         try:
-            process.wait(LAST_PAGE_SECONDS)
+            # It closes the pipe, too.
+            process.communicate(timeout=LAST_PAGE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -227,30 +225,24 @@ def status(
     events = [event for event in events[started:] if "stage" in event]
     last: Row = events[-1] if events else {"stage": "collect", "event": "began"}
     stage, event = last["stage"], last["event"]
-    progress: dict[str, Any] = {"words": ""}
-    title = f"Stopped in {stage}."
+    title, words = f"Stopped in {stage}.", ""
+    step = of = 0
     if refresh and event == "began":
         title = f"Running: {stage}."
         if stage == "train":
-            progress = training_progress(report, lines)
+            words, step, of = training_progress(report, lines)
     elif refresh:
-        title, progress["words"] = f"Running: {stage} is done.", "The next stage begins."
+        title, words = f"Running: {stage} is done.", "The next stage begins."
     elif event == "failed":
-        progress["words"] = re.sub(OWN_ERRORS, "", str(last.get("error", "")))
-    elif event == "interrupted":
-        progress["words"] = "The run was interrupted; run the same command to resume."
-    elif event == "began":
-        progress["words"] = "The run was killed; run the same command to resume."
+        words = re.sub(OWN_ERRORS, "", str(last.get("error", "")))
+    elif event in ("interrupted", "began"):
+        how = "killed" if event == "began" else event
+        words = f"The run was {how}; run the same command to resume."
     else:
-        title, progress["words"] = f"Stopped after {stage}.", "No later stage began."
+        title, words = f"Stopped after {stage}.", "No later stage began."
     ended = "" if refresh or event == "began" else f"{event.capitalize()} {moment(last['time'])}."
-    return LiveStatus(
-        title,
-        heartbeat=moment(heartbeat) if heartbeat else "unknown",
-        ended=ended,
-        refresh=EVERY_SECONDS if refresh else 0,
-        **progress,
-    )
+    alive = moment(heartbeat) if heartbeat else "unknown"
+    return LiveStatus(title, words, alive, ended, EVERY_SECONDS if refresh else 0, step, of)
 
 
 def moment(seconds: float) -> str:
@@ -258,19 +250,19 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
 
 
-def training_progress(report: Report, lines: Sequence[Row]) -> dict[str, Any]:
+def training_progress(report: Report, lines: Sequence[Row]) -> tuple[str, int, int]:
     """Return words, step and last step, with the time left at the pace of the last ten steps."""
     from groundup.report.formatting import seconds
 
     steps = [line for line in lines if "seconds" in line]
     last = int(report["figures"].get("train.steps_planned", {}).get("value") or 0)
     if not steps or not last:
-        return {"words": "The first steps are running."}
+        return "The first steps are running.", 0, 0
     step, now = int(steps[-1]["step"]), steps[-1]["seconds"]
     earlier = steps[-11:][0] if len(steps) > 1 else {"step": 0, "seconds": 0.0}
     pace = (now - earlier["seconds"]) / max(1, step - earlier["step"])
     left = f", about {seconds(pace * (last - step))} left" if step < last else ""
-    return {"step": min(step, last), "of": last, "words": f"Step {step:,} of {last:,}{left}."}
+    return f"Step {step:,} of {last:,}{left}.", min(step, last), last
 
 
 if __name__ == "__main__":

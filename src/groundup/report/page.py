@@ -57,20 +57,14 @@ UNTIED_PARTS = PARTS | {"embedding": "embedding", "head": "output head"}
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """What the top of a live page says about a run that is still on, or that stopped.
-
-    Attributes:
-        heartbeat: when the page process of the run last wrote its figures.
-        ended: how and when the run ended, "" if it did not or left no event.
-        refresh: seconds after which the browser loads the page again, 0 for never.
-        step, of: the step of training and the last one; 0 outside training.
-    """
+    """What the top of a live page says about a run that is still on, or that stopped."""
 
     title: str
     words: str
-    heartbeat: str
-    ended: str = ""
-    refresh: int = 0
+    heartbeat: str  # when the page process of the run last wrote its figures
+    ended: str = ""  # how and when the run ended, "" if it did not or left no event
+    refresh: int = 0  # seconds after which the browser loads the page again, 0 for never
+    # The step of training and the last one; 0 outside training.
     step: int = 0
     of: int = 0
 
@@ -99,17 +93,17 @@ def section(function: SectionMaker) -> SectionMaker:
 def render_page(report: Report, lines: Sequence[Row], live: LiveStatus | None = None) -> str:
     """Return the page of a report as HTML; `lines` are the metrics of training."""
     figures, problems = FigureHtml(report["figures"]), Problems(Path())
-    page = PageInput(report, figures, lines)
-    made = {
-        name: problems.guarded(name, partial(make, page), None) for name, make in SECTIONS.items()
-    }
-    sources = [source["name"] for source in report["sources"]]
-    sources = [name for name in sources if figures.value(f"tokens.kept.share.{name}")]
+    page, sections = PageInput(report, figures, lines), {}
+    for name, make in SECTIONS.items():
+        made = problems.guarded(name, partial(make, page), None)
+        if made is not None:
+            sections[name] = made
+    shares = {s["name"]: figures.value(f"tokens.kept.share.{s['name']}") for s in report["sources"]}
     return page_template("page.html").render(
         report=report,
-        sections={name: section for name, section in made.items() if section is not None},
+        sections=sections,
         problems=[*report["problems"], *problems.lines],
-        largest=sorted(sources, key=lambda name: -figures.value(f"tokens.kept.share.{name}")),
+        largest=sorted(filter(shares.get, shares), key=lambda name: -shares[name]),
         drops=drop_reasons(figures),
         troubles=troubles(report, figures),
         nothing_held_out=NOTHING_HELD_OUT if unmeasured(figures) else "",
@@ -164,7 +158,7 @@ def empty_sources(figures: FigureHtml) -> dict[str, str]:
         }
         words = [f"{n:,.0f} {reason}" for reason, n in reasons.items()]
         if len(words) == 1:
-            words = [f"all {next(iter(reasons))}"]
+            words = [f"all {reason}" for reason in reasons]
         total = f"{what}: {count:,.0f} {unit}{'s' if count != 1 else ''}"
         notes[name] = ", ".join([total, *words])
     return notes
@@ -208,8 +202,7 @@ def source_table(report: Report, figures: FigureHtml) -> Section | None:
     for entry in figures.names_after("documents.license."):
         license, _, source = entry.rpartition("@")
         licenses.setdefault(source, []).append(license)
-    order = [name for name in entries if name in names]
-    order += [name for name in names if name not in entries]
+    order = [name for name in dict.fromkeys([*entries, *names]) if name in names]
     return {"sources": order, "entries": entries, "licenses": licenses}
 
 
@@ -220,25 +213,22 @@ def data(page: PageInput) -> Section | None:
     table = source_table(report, figures)
     if table is None:
         return None
-    names, examples = largest_first(figures, table["sources"]), report["examples"]
-    languages = sorted(
-        figures.names_after("documents.language."),
-        key=lambda code: (-figures.value(f"documents.language.{code}"), code),
-    )
-    by_source = {
-        name: {
-            list_name: [row for row in examples[list_name] if row["source"] == name]
-            for list_name in ("kept", "left_out")
-        }
-        for name in names
-    }
+    names = largest_first(figures, table["sources"])
+    prefix = "documents.language."
+    languages = sorted(figures.names_after(prefix))
+    languages.sort(key=lambda code: -figures.value(prefix + code))
+    examples: Section = {name: {"kept": [], "left_out": []} for name in names}
+    for kind in ("kept", "left_out"):
+        for row in report["examples"][kind]:
+            if row["source"] in examples:
+                examples[row["source"]][kind].append(row)
     return table | {
         "sources": names,
         "empty": empty_sources(figures),
         "most": max((figures.value(f"tokens.kept.share.{name}") for name in names), default=0.0),
         "languages": languages,
         "drawn": drawings(report["distributions"]),
-        "examples": by_source,
+        "examples": examples,
     }
 
 
@@ -270,8 +260,8 @@ def tokenizer(page: PageInput) -> Section | None:
     prefix = "tokens.kept.bytes_per_token."
     names = [name for name in figures.names_after(prefix) if figures.has(prefix + name)]
     names.sort(key=lambda name: -figures.value(prefix + name))
-    names = largest_first(figures, names)
     most = max((figures.value(prefix + name) for name in names), default=0.0)
+    names = largest_first(figures, names)
     return {"sources": names, "most": most} | page.report["vocabulary"]
 
 
@@ -284,10 +274,7 @@ def architecture(page: PageInput) -> Section | None:
     sizes = {name: int(figures.value(f"model.{name}")) for name in MODEL_SIZES}
     layout: Layout = "llama" if figures.figures["model.layout"]["value"] == "llama" else "qwen3"
     config = ModelConfig(**sizes, layout=layout, tied=not figures.has("model.parameters.head"))
-    return {
-        "parts": PARTS if config.tied else UNTIED_PARTS,
-        "config": config,
-    }
+    return {"parts": PARTS if config.tied else UNTIED_PARTS, "config": config}
 
 
 @section
@@ -295,20 +282,13 @@ def training(page: PageInput) -> Section | None:
     """Return the curves and events of training."""
     if not page.figures.has("train.steps"):
         return None
-    record = page.report["training"]
+    record, lines = page.report["training"], page.lines
     best = record["best"] if isinstance(record["best"], int) else None
-    small = [
-        (title, Markup(small_chart(page.lines, metric, title, log)))
-        for metric, title, log in SMALL_CHARTS
-        if has_curve(page.lines, metric)
-    ]
-    drawn = has_curve(page.lines, "loss") or has_curve(page.lines, "validation_loss")
-    return {
-        "loss": Markup(loss_chart(page.lines, record["checkpoints"], best)) if drawn else "",
-        "small": small,
-        "events": record["events"],
-        "best": best,
-    }
+    charts = [chart for chart in SMALL_CHARTS if has_curve(lines, chart[0])]
+    small = [(title, Markup(small_chart(lines, name, title, log))) for name, title, log in charts]
+    drawn = has_curve(lines, "loss") or has_curve(lines, "validation_loss")
+    loss = Markup(loss_chart(lines, record["checkpoints"], best)) if drawn else ""
+    return {"loss": loss, "small": small, "events": record["events"], "best": best}
 
 
 @section
@@ -344,11 +324,8 @@ def tuning(page: PageInput) -> Section | None:
     if not table:
         return None
     names = page.figures.names_after("tune.")
-    pairs = [
-        name.removeprefix("before.")
-        for name in names
-        if name.split(".")[0] == "before" and f"after{name[6:]}" in names
-    ]
+    pairs = [name.removeprefix("before.") for name in names if name.startswith("before.")]
+    pairs = [name for name in pairs if f"after.{name}" in names]
     paired = {f"{side}.{name}" for name in pairs for side in ("before", "after")}
     examples = table.get("examples")
     rows = [row for row in examples if isinstance(row, dict)] if isinstance(examples, list) else []
@@ -373,9 +350,8 @@ def dialogue(example: Row) -> Iterator[tuple[str, str]]:
     """Yield the parts of an example of tuning: the turns of its prompt, and each answer."""
     for name, part in example.items():
         if isinstance(part, list):
-            turns = [turn for turn in part if isinstance(turn, dict)]
-            lines = [f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in turns]
-            yield name, "\n".join(lines)
+            turns = [(t.get("role", ""), t.get("content", "")) for t in part if isinstance(t, dict)]
+            yield name, "\n".join(f"{role}: {content}" for role, content in turns)
         elif isinstance(part, dict):
             title = name if part.get("ended", True) else f"{name}, not ended by itself"
             yield title, str(part.get("text", ""))
@@ -416,12 +392,8 @@ def cost(page: PageInput) -> Section | None:
         share = figures.value(f"stage.{stage}.share")
         rows.append({"name": stage, "left": bar_width(before, 1), "width": bar_width(share, 1)})
         before += share
-    planned = [
-        (name, measured)
-        for name, (measured, _) in PLANNED.items()
-        if figures.has(f"plan.{name}") and figures.has(f"compare.{name}")
-    ]
-    return {"stages": rows, "planned": planned}
+    both = [n for n in PLANNED if figures.has(f"plan.{n}") and figures.has(f"compare.{n}")]
+    return {"stages": rows, "planned": [(name, PLANNED[name][0]) for name in both]}
 
 
 @section
@@ -430,7 +402,4 @@ def origins(page: PageInput) -> Section | None:
     by_file: dict[str, list[str]] = {file: [] for file in page.figures.origins}
     for name, entry in page.report["figures"].items():
         by_file[entry["from"]].append(name)
-    return {
-        "by": by_file,
-        "recipe": tomli_w.dumps(page.report["recipe"]) if page.report["recipe"] else "",
-    }
+    return {"by": by_file, "recipe": tomli_w.dumps(page.report["recipe"])}
