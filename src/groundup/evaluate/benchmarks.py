@@ -72,10 +72,8 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
         path = recipe.root / sources.get(name, name)
         # Path.glob takes no absolute pattern.
         names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-        matches = [Path(match) for match in names]
-        if path.is_dir():
-            matches = sorted(path.rglob(_PATTERN))
-        matches = [match for match in matches if match.is_file()]
+        paths = sorted(path.rglob(_PATTERN)) if path.is_dir() else map(Path, names)
+        matches = [match for match in paths if match.is_file()]
         if not matches:
             known = f"; sources of kind evaluation: {', '.join(sources)}" if sources else ""
             raise GroundupError(f'[evaluate] benchmarks: "{name}": there is no file {path}{known}')

@@ -2,8 +2,7 @@
 
 A text longer than the context is read in the windows of perplexity.py.
 
-Shape suffixes: B rows or windows, T positions, N scored positions of all rows, V vocabulary,
-D width.
+Shape suffixes: B rows, T positions, N scored positions of all rows, V vocabulary, D width.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +21,13 @@ from torch.nn.utils.rnn import pad_sequence
 from groundup.artifacts.questions import ContinuationScore
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
+from groundup.evaluate.perplexity import BATCH_TOKENS, sliding_windows
+from groundup.evaluate.validation_data import Ids, Stream
 from groundup.model.cross_entropy import chunks
 from groundup.model.transformer import Transformer, evaluating
 
-# Tokens in one forward pass, and logits that are computed at a time: 256 MB in float32.
-BATCH_TOKENS = 8_192
-MAX_LOGITS = 1 << 26
+# Ids, and the number of them at the end that are scored.
+Row = tuple[Sequence[int] | Ids, int]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def score(model: Transformer, continuations: Sequence[Continuation]) -> list[Con
     """Score continuations in batches of about equal length.
 
     A context that is too long loses its beginning; a target longer than the model's context loses
-    its end. Only the positions of the targets go through the output head.
+    its end.
     """
-    rows: list[tuple[list[int], int]] = []
+    rows: list[Row] = []
     for item in continuations:
         target = list(item.target)[: model.config.context]
         # One id more than the context: the last id is predicted, not read.
@@ -53,7 +53,17 @@ def score(model: Transformer, continuations: Sequence[Continuation]) -> list[Con
         rows.append((context + target, len(target)))
     scores: dict[int, ContinuationScore] = {}
     for batch in _batches([len(ids) for ids, _ in rows]):
-        scores |= zip(batch, _score_batch(model, [rows[i] for i in batch]), strict=True)
+        nats: list[float] = []
+        greedy: list[bool] = []
+        for logits_NV, targets_N in _logits(model, [rows[i] for i in batch]):
+            target_logits_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1)
+            nats += (target_logits_N - logits_NV.logsumexp(1)).tolist()
+            greedy += (logits_NV.argmax(1) == targets_N).tolist()
+        start = 0
+        for i in batch:
+            part = slice(start, start + rows[i][1])
+            scores[i] = ContinuationScore(math.fsum(nats[part]), all(greedy[part]))
+            start = part.stop
     return [scores[i] for i in range(len(rows))]
 
 
@@ -70,31 +80,20 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _score_batch(
-    model: Transformer, rows: Sequence[tuple[list[int], int]]
-) -> Iterator[ContinuationScore]:
-    """Score rows of (ids, number of ids at the end that are the target)."""
-    width = max(len(ids) for ids, _ in rows)
-    padded = [ids + [0] * (width - len(ids)) for ids, _ in rows]
-    tokens_BT = torch.tensor(padded, device=model.device)
-    x_BTD = model.hidden(tokens_BT[:, :-1])
+def _logits(model: Transformer, rows: Sequence[Row]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the logits [N, V] of the scored ids of all rows and these ids, some at a time.
+
+    Only their positions go through the output head.
+    """
+    tokens = [torch.as_tensor(ids, device=model.device) for ids, _ in rows]
+    # No scored position attends to the padding, which is on the right.
+    x_BTD = model.hidden(pad_sequence([row_T[:-1] for row_T in tokens], batch_first=True))
     # Position t predicts token t + 1.
-    spans = [slice(len(ids) - 1 - length, len(ids) - 1) for ids, length in rows]
-    x_ND = torch.cat([x_BTD[row, span] for row, span in enumerate(spans)])
-    targets_N = torch.cat([tokens_BT[row, 1:][span] for row, span in enumerate(spans)])
-    scores: list[float] = []
-    greedy: list[bool] = []
-    positions = max(1, MAX_LOGITS // len(model.head_weight))
-    for x, targets in zip(x_ND.split(positions), targets_N.split(positions), strict=True):
-        logits = (x @ model.head_weight.T).float()
-        target_logits = logits.gather(1, targets[:, None]).squeeze(1)
-        scores += (target_logits - logits.logsumexp(1)).tolist()
-        greedy += (logits.argmax(1) == targets).tolist()
-    start = 0
-    for _, length in rows:
-        part = slice(start, start + length)
-        yield ContinuationScore(math.fsum(scores[part]), all(greedy[part]))
-        start += length
+    spans = [slice(len(ids) - 1 - count, len(ids) - 1) for ids, count in rows]
+    x_ND = torch.cat([x_TD[span] for x_TD, span in zip(x_BTD, spans, strict=True)])
+    targets_N = torch.cat([row_T[1:][span] for row_T, span in zip(tokens, spans, strict=True)])
+    for part in chunks(len(x_ND), len(model.head_weight), model.device.type):
+        yield (x_ND[part] @ model.head_weight.T).float(), targets_N[part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +128,21 @@ def score_text(
     text = tokenizer.normalized(text)
     ids = tokenizer.encode(text)
     pieces = token_texts(text, tokenizer.token_bytes()[ids])
-    stream_T = torch.tensor([tokenizer.end_id, *ids], device=model.device)
-    best = min(alternatives, tokenizer.vocab_size)
+    stream, context = Stream("", np.array(ids, np.uint32), tokenizer.end_id), model.config.context
+    windows = sliding_windows([stream], max(1, context // 2))
+    rows = [(window.row(context), window.high - window.low) for window in windows]
+    per_batch, best = max(1, BATCH_TOKENS // context), min(alternatives, tokenizer.vocab_size)
     scores: list[TokenScore] = []
     with evaluating(model):
-        for logits_NV, targets_N in _logits(model, stream_T):
+        batches = (rows[i : i + per_batch] for i in range(0, len(rows), per_batch))
+        for logits_NV, targets_N in chain.from_iterable(_logits(model, batch) for batch in batches):
             log_probs_NV = torch.log_softmax(logits_NV, dim=1)
             target_N1 = log_probs_NV.gather(1, targets_N[:, None])
             ranks_N = (log_probs_NV > target_N1).sum(dim=1)
             top = log_probs_NV.topk(best, dim=1)
             columns = (target_N1[:, 0], ranks_N, top.indices, top.values)
-            rows = zip(*(column.tolist() for column in columns), strict=True)
-            for value, rank, tokens, values in rows:
-                names = [tokenizer.decode([token]) for token in tokens]
-                n = len(scores)
+            for value, rank, tokens, values in zip(*map(Tensor.tolist, columns), strict=True):
+                n, names = len(scores), [tokenizer.decode([token]) for token in tokens]
                 others = tuple(zip(names, values, strict=True))
                 scores.append(TokenScore(ids[n], pieces[n], value, rank, others))
     return scores
@@ -184,22 +184,3 @@ def token_texts(text: str, sizes: npt.NDArray[np.int64]) -> list[str]:
     before = np.concatenate([[0], np.cumsum(starts)])
     edges = before[np.concatenate([[0], np.cumsum(sizes)])].tolist()
     return [text[start:end] for start, end in pairwise(edges)]
-
-
-def _logits(model: Transformer, stream_T: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits [N, V] of some positions at a time, and the tokens that follow them."""
-    context, length = model.config.context, len(stream_T)
-    stride, per_batch = max(1, context // 2), max(1, BATCH_TOKENS // context)
-    spans = [(low, min(low + stride, length)) for low in range(1, length, stride)]
-    # First position read, first one scored, end: each window reads the context before its end.
-    windows = [(max(0, high - context - 1), low, high) for low, high in spans]
-    for first in range(0, len(windows), per_batch):
-        batch = windows[first : first + per_batch]
-        # No scored position attends to the padding, which is on the right.
-        rows = [stream_T[start : high - 1] for start, _, high in batch]
-        x_BTD = model.hidden(pad_sequence(rows, batch_first=True))
-        scored = zip(x_BTD, batch, strict=True)
-        x_ND = torch.cat([x_TD[low - 1 - i : high - 1 - i] for x_TD, (i, low, high) in scored])
-        targets_N = stream_T[batch[0][1] : batch[-1][2]]
-        for part in chunks(len(x_ND), model.config.vocab_size, model.device.type):
-            yield (x_ND[part] @ model.head_weight.T).float(), targets_N[part]

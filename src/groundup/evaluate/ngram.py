@@ -8,7 +8,6 @@ and the scored tokens are the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ from groundup.evaluate.validation_data import Ids, Stream
 CAP = 1 << 24
 
 
-@dataclass(frozen=True)
 class Level:
     """Counts of one order, with absolute discounting interpolated with the order below.
 
@@ -29,24 +27,17 @@ class Level:
     the last word is `key % vocab_size`, and the context is `key // vocab_size`.
     """
 
-    keys: Ids  # the distinct n-grams, sorted
-    counts: Ids  # how often each occurs
-    contexts: Ids  # the distinct contexts, sorted
-    totals: Ids  # occurrences of each context
-    types: Ids  # number of different words after each context
-    discount: float
-
-    @classmethod
-    def of(cls, keys: Ids, counts: Ids, vocab_size: int) -> Level:
-        """Return the level of sorted distinct `keys`."""
-        contexts, starts = np.unique(keys // vocab_size, return_index=True)
-        types = np.diff(np.append(starts, len(keys)))
-        totals = np.add.reduceat(counts, starts) if len(keys) else counts
+    def __init__(self, keys: Ids, counts: Ids, vocab_size: int) -> None:
+        # The distinct n-grams, sorted, and how often each occurs.
+        self.keys, self.counts = keys, counts
+        # The distinct contexts, sorted; the occurrences of each, and the different words after it.
+        self.contexts, starts = np.unique(keys // vocab_size, return_index=True)
+        self.totals = np.add.reduceat(counts, starts) if len(keys) else counts
+        self.types = np.diff(np.append(starts, len(keys)))
         # n1 / (n1 + 2 n2), where n1 and n2 n-grams occur once and twice (Ney et al. 1994). Without
         # n1 there is nothing to estimate from, but unseen n-grams must keep some probability.
         once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-        discount = once / (once + 2 * twice) if once else 0.5
-        return cls(keys, counts, contexts, totals, types, discount)
+        self.discount = once / (once + 2 * twice) if once else 0.5
 
 
 class NGram:
@@ -72,12 +63,13 @@ class NGram:
         parts = [np.empty(0, np.int64)]
         for stream, size in zip(streams, sizes, strict=True):
             parts.append(ngram_keys(stream, 1, 1 + size, order, vocab_size))
-        keys, counts = np.unique(np.concatenate(parts), return_counts=True)
-        levels = [Level.of(keys, counts, vocab_size)]
-        for below in range(order - 1, 0, -1):
-            # The different words that precede each shorter n-gram.
-            keys, counts = np.unique(levels[0].keys % vocab_size**below, return_counts=True)
-            levels.insert(0, Level.of(keys, counts, vocab_size))
+        keys = np.concatenate(parts)
+        levels: list[Level] = []
+        for length in range(order, 0, -1):
+            keys, counts = np.unique(keys, return_counts=True)
+            levels.insert(0, Level(keys, counts, vocab_size))
+            # The order below counts the different words that precede each shorter n-gram.
+            keys = keys % vocab_size ** (length - 1)
         return cls(levels, vocab_size, sum(sizes))
 
     def probabilities(self, keys: Ids) -> Floats:

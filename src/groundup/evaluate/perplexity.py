@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from groundup.evaluate.validation_data import Stream
+from groundup.evaluate.validation_data import Ids, Stream
 from groundup.model.transformer import Transformer, token_log_probabilities
 
 Floats = npt.NDArray[np.float64]
@@ -44,18 +44,22 @@ class Window:
     low: int
     high: int
 
+    def row(self, context: int) -> Ids:
+        """Return the ids to read: the window, and the text before it that fits."""
+        return self.stream.slice(max(0, self.high - context - 1), self.high)
+
 
 # Yields the log-probabilities (nats) of the tokens of each window.
 Scorer = Callable[[Sequence[Window]], Iterator[Floats]]
 
 
 def model_scores(model: Transformer, windows: Sequence[Window]) -> Iterator[Floats]:
-    """Yield log-probabilities; each window is read with the text before it that fits."""
+    """Yield the log-probabilities (nats) of the tokens of each window."""
     context = model.config.context
     count = max(1, BATCH_TOKENS // context)
     for start in range(0, len(windows), count):
         batch = windows[start : start + count]
-        rows = [w.stream.slice(max(0, w.high - context - 1), w.high) for w in batch]
+        rows = [window.row(context) for window in batch]
         width = max(map(len, rows))
         padded = np.stack([np.pad(row, (0, width - len(row))) for row in rows])
         scores_BT = token_log_probabilities(model, torch.from_numpy(padded))

@@ -80,19 +80,15 @@ def _sample(
 ) -> dict[str, Any]:
     """Generate a sample; describe it and the longest run that it shares with the training text."""
     tokenizer = data.tokenizer
-    start = [tokenizer.end_id, *prompt.ids.tolist()]
-    stop = {tokenizer.end_id}
-    ids = list(generate(model, start, tokens, stop=stop, **SAMPLING))  # type: ignore[arg-type]
+    end, prompt_ids = tokenizer.end_id, prompt.ids.tolist()
+    options: dict[str, Any] = {"stop": {end}, **SAMPLING}
+    ids = list(generate(model, [end, *prompt_ids], tokens, **options))
     run = longest_shared_run(ids, train, model.config.vocab_size)
-    overlap = {"tokens": 0, "text": "", "document": "", "shard": ""}
+    overlap = {"tokens": run.length, "text": "", "document": "", "shard": run.shard}
     if run.length:
         shared = data.stream(run.shard, "train").tokens[run.start : run.start + run.length]
-        overlap = {
-            "tokens": run.length,
-            "text": tokenizer.decode(shared),
-            "document": document_at(data, run.shard, run.start),
-            "shard": run.shard,
-        }
+        overlap["text"] = tokenizer.decode(shared)
+        overlap["document"] = document_at(data, run.shard, run.start)
     return {
         "source": prompt.source,
         "document": prompt.document,

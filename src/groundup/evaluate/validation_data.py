@@ -74,9 +74,9 @@ class ValidationData:
 
 def open_validation_data(folder: Path) -> ValidationData:
     """Open the view `tokenize`; GroundupError if it has no token shards."""
-    names = {path.name.rsplit(".", 2)[0] for path in (folder / "shards").glob("*.npy")}
+    path = folder / "shards"
+    names = {file.name.rsplit(".", 2)[0] for file in path.glob("*.npy")}
     if not names:
-        path = folder / "shards"
         raise GroundupError(f"{path}: there are no token shards; run with --redo tokenize")
     shards: dict[str, tuple[str, ...]] = {}
     for name in sorted(names, key=lambda name: name.rpartition(".")[::2]):
