@@ -25,7 +25,7 @@ from groundup.runtime.files import read_json
 from groundup.runtime.run import Run
 
 needs_transformers = pytest.mark.skipif(
-    not parity.transformers_version(), reason="needs transformers"
+    not parity.package_version("transformers"), reason="needs transformers"
 )
 
 
@@ -64,7 +64,7 @@ def test_the_export_is_compared_and_published(run: Run) -> None:
     """The folder is whole, compared with transformers, and not made again."""
     export(run)
     found = read_json(run.root / "export/parity.json")["hf"]
-    assert found["transformers"] == parity.transformers_version()
+    assert found["transformers"] == parity.package_version("transformers")
     assert found["own_max_difference"] == 0
     assert found["max_difference"] < 1e-3 and found["ids"] > 1000
     names = {path.name for path in (run.root / "export/hf").iterdir()}
@@ -154,7 +154,7 @@ def test_without_transformers_it_says_so(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The export still works, and does not claim a comparison that was not made."""
-    monkeypatch.setattr(parity, "transformers_version", lambda: "")
+    monkeypatch.setattr(parity, "package_version", lambda name: "")
     found = check(run, folder)
     assert found["transformers"] is None and "not installed" in str(found["note"])
     assert found["own_max_difference"] == 0

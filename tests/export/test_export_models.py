@@ -18,7 +18,7 @@ from groundup.cli import cli
 from groundup.commands.verify import check_exports
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file
-from groundup.export import llamacpp, parity
+from groundup.export import parity
 from groundup.export.formats import differences
 from groundup.export.gguf import fields
 from groundup.export.stage import ExportTarget, by_hand, place
@@ -52,8 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A copy of it; llama.cpp and transformers have their own tests."""
     shutil.copytree(trained, tmp_path / "run")
-    monkeypatch.setattr(llamacpp, "version", lambda: "")
-    monkeypatch.setattr(parity, "transformers_version", lambda: "")
+    monkeypatch.setattr(parity, "package_version", lambda name: "")
     return opened(tmp_path / "run")
 
 
@@ -193,7 +192,7 @@ def test_a_tuned_model_is_the_runs_model(run: Run) -> None:
     assert (hf / "model.safetensors").read_bytes() != before
 
 
-@pytest.mark.skipif(not parity.transformers_version(), reason="needs transformers")
+@pytest.mark.skipif(not parity.package_version("transformers"), reason="needs transformers")
 @needs_llama
 def test_a_tuned_model_chats_everywhere(trained: Path, tmp_path: Path) -> None:
     """Both programs write a conversation as we do and stop where an answer ends; without a template

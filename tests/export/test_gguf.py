@@ -28,8 +28,9 @@ from tests.helpers.exporting import (
 from groundup.artifacts.tokenizer import FILE, Tokenizer
 from groundup.errors import GroundupError
 from groundup.export import gguf as gguf_file
-from groundup.export import llamacpp
+from groundup.export import llamacpp, parity
 from groundup.export.source_model import SourceModel, read_source_model
+from groundup.model.hf_io import load_model
 
 KINDS = ("f32", "f16", "bf16", "q8_0")
 
@@ -201,7 +202,8 @@ def test_another_splitter_is_found(
 def test_an_end_that_does_not_end_is_found(source: SourceModel, tmp_path: Path) -> None:
     """A chat that never stops: the id that should end a text is an ordinary one."""
     with llamacpp.opened(export(source, tmp_path / "x.gguf"), 64) as llama:
-        assert llamacpp.compare_ends(llama, source) == 1
+        model = load_model(source.path)
+        assert llamacpp.compare_continuations(llama, source, model, [], 0)["ends"] == 1
         plain = SourceModel(
             source.path,
             "x",
@@ -210,7 +212,7 @@ def test_an_end_that_does_not_end_is_found(source: SourceModel, tmp_path: Path) 
             {"eos_token_id": source.tokenizer.encode("a")[0]},
         )
         with pytest.raises(GroundupError, match="goes on after id"):
-            llamacpp.compare_ends(llama, plain)
+            llamacpp.compare_continuations(llama, plain, model, [], 0)
 
 
 def test_names_are_those_of_the_library(source: SourceModel) -> None:
@@ -305,10 +307,11 @@ def test_rounding_is_bounded_and_tight() -> None:
     )
     found = torch.from_numpy(stored)
     gguf_file.compare_weight("x", "q8_0", weight, found)
-    share = (weight - found).abs() / gguf_file.q8_0_bound(weight)
-    assert share.max() > 0.8
+    with pytest.raises(GroundupError, match="are not those of the checkpoint"):
+        gguf_file.compare_weight("x", "q8_0", weight, weight + (found - weight) / 0.8)
     wrong = found.clone()
-    wrong[63, 100] += 2.2 * gguf_file.q8_0_bound(weight)[63, 100]
+    # From any place within the bound, of a little more than half a step, to outside of it.
+    wrong[63, 100] += 1.24 * weight[63, 96:].abs().max() / 127
     with pytest.raises(GroundupError, match="1 of 8192 weights of x"):
         gguf_file.compare_weight("x", "q8_0", weight, wrong)
     for kind, rounded in (("f16", torch.float16), ("bf16", torch.bfloat16)):
@@ -430,7 +433,7 @@ def test_a_child_that_dies_while_asked_is_told(source: SourceModel, tmp_path: Pa
 def test_without_llama_cpp_it_says_so(
     source: SourceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llamacpp, "version", lambda: "")
+    monkeypatch.setattr(parity, "package_version", lambda name: "")
     found = gate(export(source, tmp_path / "x.gguf"), source, "f32")
     assert found["llama_cpp"] is None and "not installed" in str(found["note"])
 

@@ -15,7 +15,7 @@ import torch
 
 from groundup.artifacts.tokenizer import FILE, PROBES, write_config
 from groundup.export import llamacpp
-from groundup.export.parity import probe_rows
+from groundup.export.parity import package_version, probe_rows
 from groundup.export.source_model import SourceModel, read_source_model
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import save_model
@@ -41,7 +41,7 @@ needs_gguf = pytest.mark.skipif(
     not __import__("importlib").util.find_spec("gguf"), reason="the package gguf is not installed"
 )
 needs_llama = pytest.mark.skipif(
-    not llamacpp.version(), reason="llama.cpp's wheel (xllamacpp) is not installed"
+    not package_version(llamacpp.PACKAGE), reason="llama.cpp's wheel (xllamacpp) is not installed"
 )
 
 

@@ -16,12 +16,10 @@ its query and key matrices are written in that order:
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +45,7 @@ FILE = "model.gguf"
 BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 # Values in a block of q8_0, and steps between 0 and the largest of them; the step is kept as f16.
 BLOCK, LEVELS = 32, 127
+INSTALL = "`pip install 'groundup[export]'` brings it"
 # Token types in a GGUF file.
 CONTROL, USER_DEFINED = 3, 4
 
@@ -88,16 +87,14 @@ class GgufFile(Format):
                 f" tokenizer in {base.path}; leave gguf out"
             )
         if importlib.util.find_spec("gguf") is None:
-            return (
-                "[export] formats name gguf, which needs the package gguf; `pip install"
-                " 'groundup[export]'` brings it"
-            )
+            return f"[export] formats name gguf, which needs the package gguf; {INSTALL}"
         return ""
 
     def key(self, sources: Sequence[str]) -> dict[str, Any]:
         """Return the versions of both packages, and the sources, which the file names."""
         package()
-        versions = {"gguf": importlib.metadata.version("gguf"), "llama_cpp": llamacpp.version()}
+        version = parity.package_version
+        versions = {"gguf": version("gguf"), "llama_cpp": version(llamacpp.PACKAGE)}
         return versions | {"sources": sources}
 
     def write(self, folder: Path, source: SourceModel, options: ExportOptions) -> Written:
@@ -116,16 +113,13 @@ class GgufFile(Format):
         yield from ()
 
 
-def package() -> ModuleType:
+def package() -> Any:
     """Return the package `gguf`, or raise GroundupError if it is not installed."""
     try:
         import gguf
     except ImportError:
-        raise GroundupError(
-            "export: GGUF needs the package gguf; `pip install 'groundup[export]'` brings it"
-        ) from None
-    module: ModuleType = gguf
-    return module
+        raise GroundupError(f"export: GGUF needs the package gguf; {INSTALL}") from None
+    return gguf
 
 
 def tensor_names(config: ModelConfig) -> dict[str, str]:
@@ -156,15 +150,12 @@ def write_file(
 ) -> None:
     """Write a model with weights of type `gguf_type`; `facts` are those of `ExportOptions`.
 
-    Raises:
-        GroundupError: the package gguf is missing, a weight does not fit the type, or llama.cpp
-            lacks the pre-tokenizer.
+    Raises GroundupError if the package gguf is missing, a weight does not fit the type, or
+    llama.cpp lacks the pre-tokenizer.
     """
     if not source.tokenizer.splitter:
-        raise GroundupError(
-            f"export: {source.path}: llama.cpp has no splitter like that of its tokenizer, so there"
-            " is no GGUF of it"
-        )
+        lacks = "llama.cpp has no splitter like that of its tokenizer, so there is no GGUF of it"
+        raise GroundupError(f"export: {source.path}: {lacks}")
     writer = package().GGUFWriter(path, source.config.layout)
     try:
         _write_metadata(writer, source, gguf_type, facts)
@@ -253,10 +244,8 @@ def _write_weights(writer: Any, source: SourceModel, gguf_type: str) -> None:
         for name in names:
             weight = file.get_tensor(name).float().numpy()
             if not np.isfinite(weight).all():
-                raise GroundupError(
-                    f"export: {names[name]} holds a weight that is no finite number; the training"
-                    " diverged"
-                )
+                wrong = "that is no finite number; the training diverged"
+                raise GroundupError(f"export: {names[name]} holds a weight {wrong}")
             if heads := interleaved_heads(config, name):
                 # The rows i and i + E/2 of each head come side by side.
                 halves = weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2)
@@ -264,10 +253,8 @@ def _write_weights(writer: Any, source: SourceModel, gguf_type: str) -> None:
             with np.errstate(over="ignore"):
                 stored = gguf.quantize(weight, types[name])
             if stored.dtype == np.float16 and not np.isfinite(stored).all():
-                raise GroundupError(
-                    f"export: {names[name]} holds a weight beyond 65,504, too large for f16; take"
-                    " bf16 or f32"
-                )
+                wrong = "beyond 65,504, too large for f16; take bf16 or f32"
+                raise GroundupError(f"export: {names[name]} holds a weight {wrong}")
             writer.write_tensor_data(stored)
 
 
@@ -319,10 +306,8 @@ def check_file(
     with safe_open(source.path / WEIGHTS, "pt") as file, torch.no_grad():
         for name, stored, values in tensors(path):
             if name not in missing:
-                raise GroundupError(
-                    f"export: the GGUF file holds {name}, a tensor that the model lacks or one that"
-                    " is there twice"
-                )
+                what = "a tensor that the model lacks or one that is there twice"
+                raise GroundupError(f"export: the GGUF file holds {name}, {what}")
             ours = missing.pop(name)
             weight = file.get_tensor(ours).float()
             expected = stored_type(gguf_type, weight.shape)
@@ -380,9 +365,9 @@ def compare_metadata(path: Path, source: SourceModel) -> None:
         expected["tokenizer.ggml.eot_token_id"] = tokenizer.stop_id
     for name, value in expected.items():
         if table.get(name) != value:
+            says, expects = str(table.get(name))[:80], str(value)[:80]
             raise GroundupError(
-                f"export: the GGUF file says {name} = {str(table.get(name))[:80]!r}, the model"
-                f" {str(value)[:80]!r}"
+                f"export: the GGUF file says {name} = {says!r}, the model {expects!r}"
             )
     stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
     # An unused id has a made-up name in the file.
@@ -405,40 +390,29 @@ def _compare_lists(name: str, found: Sequence[str], expected: Sequence[str]) -> 
         pairs = enumerate(zip(found, expected, strict=False))
         shorter = min(len(found), len(expected))
         first = next((n for n, (one, other) in pairs if one != other), shorter)
-        raise GroundupError(
-            f"export: the GGUF file holds other {name} than the tokenizer; the first that differs"
-            f" is number {first}"
-        )
+        other = f"other {name} than the tokenizer; the first that differs is number {first}"
+        raise GroundupError(f"export: the GGUF file holds {other}")
 
 
 def compare_weight(name: str, gguf_type: str, weight: Tensor, found: Tensor) -> None:
     """Compare one tensor with the checkpoint's: exactly, after rounding if the type rounds.
 
-    f16 and bf16 are compared with PyTorch's rounding, not with that which wrote them.
+    f16 and bf16 are compared with PyTorch's rounding, not with that which wrote them. q8_0 may move
+    a weight by half a step, plus the rounding of the step to f16 times 127 steps. The step of a
+    block is its largest weight over 127; f16 keeps it to 2^-11 of itself, or 2^-25 if it is
+    subnormal.
     """
-    if weight.shape != found.shape:
-        raise GroundupError(
-            f"export: {name} has the shape {tuple(found.shape)}, not {tuple(weight.shape)}"
-        )
+    shape, expected = tuple(found.shape), tuple(weight.shape)
+    if shape != expected:
+        raise GroundupError(f"export: {name} has the shape {shape}, not {expected}")
     if gguf_type == "q8_0":
-        wrong = (weight - found).abs() > q8_0_bound(weight)
+        blocks = weight.reshape(-1, BLOCK).abs()
+        step = blocks.amax(dim=1, keepdim=True) / LEVELS
+        bound = 1.001 * (step * (0.5 + LEVELS * 2.0**-11) + LEVELS * 2.0**-25)
+        wrong = (weight - found).abs() > bound.expand_as(blocks).reshape(expected)
     else:
         dtypes = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
         wrong = weight.to(dtypes[gguf_type]).float() != found
     if bool(wrong.any()) or not bool(found.isfinite().all()):
-        raise GroundupError(
-            f"export: {int(wrong.sum())} of {wrong.numel()} weights of {name} are not those of the"
-            " checkpoint"
-        )
-
-
-def q8_0_bound(weight: Tensor) -> Tensor:
-    """Return how far q8_0 may move each weight.
-
-    That is half a step, plus the rounding of the step to f16 times 127 steps. The step of a block
-    is its largest weight over 127; f16 keeps it to 2^-11 of itself, or 2^-25 if it is subnormal.
-    """
-    blocks = weight.reshape(-1, BLOCK).abs()
-    step = blocks.max(dim=1, keepdim=True).values / LEVELS
-    bound = step * (0.5 + LEVELS * 2.0**-11) + LEVELS * 2.0**-25
-    return (bound * 1.001).expand_as(blocks).reshape(weight.shape)
+        count = f"{int(wrong.sum())} of {wrong.numel()} weights of {name}"
+        raise GroundupError(f"export: {count} are not those of the checkpoint")

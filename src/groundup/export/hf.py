@@ -35,7 +35,7 @@ class HuggingFaceFolder(Format):
 
     def key(self, sources: Sequence[str]) -> dict[str, Any]:
         """Return the version of transformers."""
-        return {"transformers": parity.transformers_version()}
+        return {"transformers": parity.package_version("transformers")}
 
     def write(self, folder: Path, source: SourceModel, options: ExportOptions) -> Written:
         """Write `hf/`, and compare its logits and token ids with the model's."""

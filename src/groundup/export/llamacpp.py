@@ -8,12 +8,10 @@ are the logits up to a constant per position. The first difference is a Groundup
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import math
 import secrets
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import IO, Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from torch import Tensor
 from groundup.artifacts.chat import encode_prompt
 from groundup.artifacts.tokenizer import PROBES
 from groundup.errors import GroundupError
+from groundup.export import parity
 from groundup.export.parity import CHATS, compared_text, encode_with_specials, log_probabilities
 from groundup.export.source_model import SourceModel
 from groundup.model.transformer import Transformer
@@ -57,14 +57,6 @@ class UnavailableError(Exception):
     """llama.cpp cannot run on this machine, whatever the file."""
 
 
-def version() -> str:
-    """Return the version of the wheel that holds llama.cpp, or "" if it is not installed."""
-    try:
-        return importlib.metadata.version(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
 def check(
     path: Path,
     source: SourceModel,
@@ -80,19 +72,17 @@ def check(
     Raises GroundupError if something differs, or llama.cpp cannot load the file.
     """
     note = f"{PACKAGE} is not installed: the file was read back, and not loaded in llama.cpp"
-    if version():
+    version = parity.package_version(PACKAGE)
+    if version:
         try:
             with opened(path, min(CONTEXT, source.config.context)) as llama:
                 found = compare_ids(llama, source, [*PROBES, *texts])
                 found |= _compare_probabilities(llama, source, model, rows, TOLERANCE[gguf_type])
-                found |= _compare_continuations(llama, source, model, rows, found["allowed"])
-                found["ends"] = compare_ends(llama, source)
-            return {"llama_cpp": f"{PACKAGE} {version()}"} | found
+                found |= compare_continuations(llama, source, model, rows, found["allowed"])
+            return {"llama_cpp": f"{PACKAGE} {version}"} | found
         except UnavailableError as error:
-            note = (
-                f"{PACKAGE} {version()} does not run on this machine ({error}); the file was read"
-                " back only"
-            )
+            failed = f"{PACKAGE} {version} does not run on this machine ({error})"
+            note = f"{failed}; the file was read back only"
     return {"llama_cpp": None, "note": note}
 
 
@@ -112,8 +102,9 @@ class Llama:
             with self._opener.open(request, timeout=SECONDS) as response:
                 answer: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
+            said = error.read(300)
             raise GroundupError(
-                f"export: llama.cpp answers {route} with an error: {error.read(300)!r}"
+                f"export: llama.cpp answers {route} with an error: {said!r}"
             ) from None
         except (OSError, ValueError) as error:
             raise GroundupError(f"export: llama.cpp went away at {route}: {error}") from None
@@ -135,9 +126,7 @@ class Llama:
 def opened(path: Path, context: int) -> Iterator[Llama]:
     """Load a file in a worker, and end the worker afterwards.
 
-    Raises:
-        UnavailableError: the library cannot run here.
-        GroundupError: it cannot load this file.
+    Raises UnavailableError if the library cannot run here, GroundupError if it cannot load this.
     """
     key = secrets.token_hex(16)
     # For a step of a millisecond, waiting for other threads costs more than they bring.
@@ -146,12 +135,12 @@ def opened(path: Path, context: int) -> Iterator[Llama]:
     # Unbuffered: closing stdin would write again what a dead worker did not read. New session:
     # Ctrl-C is for this process, which then ends the worker.
     options: dict[str, Any] = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
+        "stdin": PIPE,
+        "stdout": PIPE,
         "bufsize": 0,
         "start_new_session": True,
     }
-    with tempfile.TemporaryFile() as log, subprocess.Popen(WORKER, stderr=log, **options) as worker:
+    with tempfile.TemporaryFile() as log, Popen(WORKER, stderr=log, **options) as worker:
         try:
             yield Llama(_load(worker, job, log), key)
         except GroundupError:
@@ -163,7 +152,7 @@ def opened(path: Path, context: int) -> Iterator[Llama]:
             worker.kill()
 
 
-def _load(worker: subprocess.Popen[bytes], job: str, log: IO[bytes]) -> str:
+def _load(worker: Popen[bytes], job: str, log: IO[bytes]) -> str:
     """Let the worker load the file of `job`; return the address that it listens on."""
     # A worker that hangs is killed, and then reported like one that crashed.
     timer = threading.Timer(LOADING_SECONDS, worker.kill)
@@ -187,16 +176,15 @@ def _load(worker: subprocess.Popen[bytes], job: str, log: IO[bytes]) -> str:
     if not system:
         raise UnavailableError(why)
     errors = [line.split(" E ", 1)[1].strip() for line in lines if " E " in line][:2]
-    raise GroundupError(
-        f"export: llama.cpp cannot load the GGUF file: {'; '.join([why, *errors])[:500]}"
-    )
+    reasons = "; ".join([why, *errors])[:500]
+    raise GroundupError(f"export: llama.cpp cannot load the GGUF file: {reasons}")
 
 
-def _exit_code(worker: subprocess.Popen[bytes]) -> int:
+def _exit_code(worker: Popen[bytes]) -> int:
     """Return the exit code of a worker that has ended or is about to, 0 for one that runs."""
     try:
         return worker.wait(2)
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         return 0
 
 
@@ -212,20 +200,18 @@ def compare_ids(llama: Llama, source: SourceModel, texts: Sequence[str]) -> dict
         text = compared_text(whole)
         left_out += len(whole) - len(text)
         ids, with_specials = tokenizer.encode(text), encode_with_specials(tokenizer, text)
+        start = text[:40]
         if llama.ids(text) != ids or llama.ids(text, special=True) != with_specials:
-            raise GroundupError(f"export: llama.cpp tokenizes {text[:40]!r} differently")
+            raise GroundupError(f"export: llama.cpp tokenizes {start!r} differently")
         if llama.ask("/detokenize", tokens=ids)["content"] != text:
-            raise GroundupError(
-                f"export: llama.cpp writes the ids of {text[:40]!r} as another text"
-            )
+            raise GroundupError(f"export: llama.cpp writes the ids of {start!r} as another text")
         count += len(ids)
     chats = CHATS if source.template else ()
     for turns in chats:
         written = llama.ask("/apply-template", messages=turns)["prompt"]
         if llama.ids(written, special=True) != encode_prompt(tokenizer, turns):
-            raise GroundupError(
-                f"export: llama.cpp writes the conversation {str(turns)[:80]} differently"
-            )
+            said = str(turns)[:80]
+            raise GroundupError(f"export: llama.cpp writes the conversation {said} differently")
     return {"texts": len(texts), "ids": count, "characters_left_out": left_out, "chats": len(chats)}
 
 
@@ -254,17 +240,18 @@ def _compare_probabilities(
             positions += 1
     limit = tolerance * largest
     if not difference <= limit:
-        raise GroundupError(
-            f"export: log-probabilities in llama.cpp differ by {difference:.2g}, more than"
-            f" {limit:.2g}"
-        )
+        differ = f"differ by {difference:.2g}, more than {limit:.2g}"
+        raise GroundupError(f"export: log-probabilities in llama.cpp {differ}")
     return {"positions": positions, "allowed": limit, "max_difference": difference}
 
 
-def _compare_continuations(
+def compare_continuations(
     llama: Llama, source: SourceModel, model: Transformer, rows: Sequence[Tensor], limit: float
 ) -> dict[str, Any]:
-    """Compare greedy continuations: each token is our best one, or as good within both errors."""
+    """Compare greedy continuations, and check that llama.cpp stops after each id that ends a text.
+
+    Each token must be our best one, or as good within both errors.
+    """
     same = written = 0
     context = source.config.context
     for row in rows:
@@ -273,19 +260,12 @@ def _compare_continuations(
         ours_TV = log_probabilities(model, torch.tensor([*prompt, *tokens]))[len(prompt) - 1 : -1]
         best, chosen = ours_TV.max(-1).values, ours_TV[range(len(tokens)), tokens]
         if bool((best - chosen > 2 * limit).any()):
-            raise GroundupError(
-                f"export: llama.cpp continues {prompt[-3:]} with {tokens[:8]}, which our model"
-                " would not write"
-            )
+            continues = f"continues {prompt[-3:]} with {tokens[:8]}"
+            raise GroundupError(f"export: llama.cpp {continues}, which our model would not write")
         written += len(tokens)
         same += int((best == chosen).sum())
-    return {"written": written, "written_same": same}
-
-
-def compare_ends(llama: Llama, source: SourceModel) -> int:
-    """Check that llama.cpp stops after each id that ends a text; return their number."""
     for end in source.ends:
         answer = llama.complete([source.tokenizer.end_id], 2, logit_bias=[[end, 1_000.0]])
         if answer["stop_type"] != "eos" or answer["tokens_predicted"] > 1:
             raise GroundupError(f"export: llama.cpp goes on after id {end}, which ends a text")
-    return len(source.ends)
+    return {"written": written, "written_same": same, "ends": len(source.ends)}

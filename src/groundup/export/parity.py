@@ -93,10 +93,10 @@ def encode_with_specials(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def transformers_version() -> str:
-    """Return the version of transformers, or "" if it is not installed."""
+def package_version(name: str) -> str:
+    """Return the version of an installed package, or "" if it is not installed."""
     try:
-        return importlib.metadata.version("transformers")
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
@@ -151,6 +151,7 @@ def rounding_effect(
     }
 
 
+@torch.no_grad()
 def check(
     folder: Path, source: SourceModel, model: Transformer, texts: Sequence[str], seed: int
 ) -> dict[str, Any]:
@@ -161,14 +162,13 @@ def check(
     Raises GroundupError if something differs; the export must not be used.
     """
     rows = probe_rows(source.tokenizer, texts, model.config.context, seed)
-    expected = _logits(model, rows)
-    own = compare_logits(expected, _logits(load_model(folder), rows), "read back by groundup")
+    expected, own = ([m(row[None])[0] for row in rows] for m in (model, load_model(folder)))
     found: dict[str, Any] = {
         "positions": sum(map(len, rows)),
         "tolerance": TOLERANCE,
-        "own_max_difference": own,
+        "own_max_difference": compare_logits(expected, own, "read back by groundup"),
     }
-    version = transformers_version()
+    version = package_version("transformers")
     if not version:
         note = "transformers is not installed: compared with groundup's own reading only"
         return found | {"transformers": None, "note": note}
@@ -180,24 +180,18 @@ def check(
 
 
 @torch.no_grad()
-def _logits(model: Transformer, rows: Sequence[Tensor]) -> list[Tensor]:
-    return [model(row[None])[0] for row in rows]
-
-
-@torch.no_grad()
 def _transformers_logits(folder: Path, rows: Sequence[Tensor]) -> list[Tensor]:
     from transformers import AutoModelForCausalLM
 
     _silence_transformers()
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True
-    )
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     model, info = loaded
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
     if wrong:
+        names = ", ".join(map(str, wrong))[:300]
         raise GroundupError(
-            "export: transformers does not find every weight in its place:"
-            f" {', '.join(map(str, wrong))[:300]}"
+            f"export: transformers does not find every weight in its place: {names}"
         )
     return [model.eval()(row[None]).logits[0] for row in rows]
 
@@ -219,9 +213,9 @@ def compare_logits(ours: Sequence[Tensor], theirs: Sequence[Tensor], what: str) 
     difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
     # Written so that NaN fails.
     if not difference <= TOLERANCE * max(1.0, largest):
+        allowed = f"{TOLERANCE:g} of the largest ({largest:.2g})"
         raise GroundupError(
-            f"export: logits {what} differ by {difference:.2g}, more than {TOLERANCE:g} of the"
-            f" largest ({largest:.2g})"
+            f"export: logits {what} differ by {difference:.2g}, more than {allowed}"
         )
     return difference
 
@@ -240,17 +234,15 @@ def compare_ids(folder: Path, source: SourceModel, texts: Sequence[str]) -> dict
         if ids != tokenizer.encode(text) or theirs.decode(ids) != tokenizer.normalized(text):
             raise GroundupError(f"export: transformers tokenizes {text[:40]!r} differently")
         count += len(ids)
-    if theirs.eos_token_id != source.eos:
-        raise GroundupError(
-            f"export: transformers ends texts with id {theirs.eos_token_id}, not {source.eos}"
-        )
+    end = theirs.eos_token_id
+    if end != source.eos:
+        raise GroundupError(f"export: transformers ends texts with id {end}, not {source.eos}")
     chats = CHATS if source.template else ()
     for turns in chats:
         ids = theirs.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         if ids != encode_prompt(tokenizer, turns):
-            raise GroundupError(
-                f"export: transformers writes the conversation {str(turns)[:80]} differently"
-            )
+            said = str(turns)[:80]
+            raise GroundupError(f"export: transformers writes the conversation {said} differently")
     return {"ids": count, "chats": len(chats)}
 
 
