@@ -163,13 +163,14 @@ def test_a_position_leads_to_its_document(run: Run) -> None:
             == row["id"]
             == document_at(held_out, "web.1", row["offset"] + row["length"] - 1)
         )
-    prompt = choose_prompt(held_out, ["web"], 1)
-    assert prompt is not None
-    (row,) = [r for r in rows if r["id"] == prompt.document]
+    chosen = choose_prompt(held_out, ["web"], 1)
+    assert chosen is not None
+    _, document, prompt = chosen
+    (row,) = [r for r in rows if r["id"] == document]
     tokens = held_out.stream("web.1", "validation").tokens[
         row["offset"] : row["offset"] + row["length"] - 1
     ]
-    text, line = held_out.tokenizer.decode(tokens), held_out.tokenizer.decode(prompt.ids)
+    text, line = held_out.tokenizer.decode(tokens), held_out.tokenizer.decode(prompt)
     assert row["split"] == "validation"
     assert text.startswith(line) or "\n" + line in text
 

@@ -35,9 +35,9 @@ def test_equal_to_brute_force(
     not cross shards.
     """
     streams = [Stream(str(n), np.array(t, kind), 0) for n, t in enumerate(train)]
-    found = longest_shared_run(sample, streams, VOCAB)
-    assert found.length == plain(sample, train)
-    if found.length:
-        run = train[int(found.shard)][found.start : found.start + found.length]
-        assert any(sample[i : i + found.length] == run for i in range(len(sample)))
-        assert len(run) == found.length
+    length, shard, start = longest_shared_run(sample, streams, VOCAB)
+    assert length == plain(sample, train)
+    if length:
+        run = train[int(shard)][start : start + length]
+        assert any(sample[i : i + length] == run for i in range(len(sample)))
+        assert len(run) == length

@@ -105,9 +105,8 @@ def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:
         raise GroundupError(f"{path}: cannot be read: {error}") from None
     if not questions:
         reason = f" ({left_out.most_common(1)[0][0]})" if left_out else ""
-        raise GroundupError(
-            f"{path}: no line holds a question{reason}; expected JSON lines with {known_keys()}"
-        )
+        expected = f"expected JSON lines with {known_keys()}"
+        raise GroundupError(f"{path}: no line holds a question{reason}; {expected}")
     same = [question for question in questions if question.layout == questions[0].layout]
     if len(same) < len(questions):
         left_out["another layout than the first question"] += len(questions) - len(same)

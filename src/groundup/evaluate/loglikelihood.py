@@ -169,9 +169,8 @@ def _check_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise GroundupError(
-            "the text is no valid Unicode: it holds half a surrogate pair; mend it first"
-        ) from None
+        wrong = "it holds half a surrogate pair; mend it first"
+        raise GroundupError(f"the text is no valid Unicode: {wrong}") from None
 
 
 def token_texts(text: str, sizes: npt.NDArray[np.int64]) -> list[str]:

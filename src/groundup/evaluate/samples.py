@@ -13,7 +13,6 @@ length of the match, and needs no index of the training text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -30,15 +29,6 @@ SAMPLING = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "seed": 1}
 _Table = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """Tokens of a held-out document, from the beginning of one of its lines."""
-
-    document: str
-    source: str
-    ids: Ids
-
-
 def samples(
     model: Transformer, data: ValidationData, kinds: Mapping[str, str], tokens: int, seed: int
 ) -> list[dict[str, Any]]:
@@ -49,13 +39,21 @@ def samples(
     train = data.all_streams("train")
     drawn = []
     for kind in sorted(by_kind):
-        if prompt := choose_prompt(data, by_kind[kind], seed):
-            drawn.append({"kind": kind, **_sample(model, data, prompt, tokens, train)})
+        if chosen := choose_prompt(data, by_kind[kind], seed):
+            source, document, prompt = chosen
+            where = {"kind": kind, "source": source, "document": document}
+            drawn.append(where | _sample(model, data, prompt, tokens, train))
     return drawn
 
 
-def choose_prompt(data: ValidationData, sources: list[str], seed: int) -> Prompt | None:
-    """Draw a held-out document of these sources and one of its lines; None if all are too short."""
+def choose_prompt(
+    data: ValidationData, sources: list[str], seed: int
+) -> tuple[str, str, Ids] | None:
+    """Draw a held-out document of these sources and one of its lines.
+
+    Returns source, document and the tokens from the beginning of the line; None if all are too
+    short.
+    """
     filters = ("source", "in", sources), ("length", ">", PROMPT_TOKENS)
     columns = ["shard", "id", "source", "offset", "length"]
     rows = data.documents("validation", columns, *filters)
@@ -72,27 +70,25 @@ def choose_prompt(data: ValidationData, sources: list[str], seed: int) -> Prompt
     breaks = np.array([text.endswith("\n") for text in texts], np.bool_)[inverse]
     starts = np.append(0, np.flatnonzero(breaks[:-1]) + 1)
     line = int(starts[random.integers(len(starts))])
-    return Prompt(row["id"], row["source"], tokens[line : line + PROMPT_TOKENS])
+    return row["source"], row["id"], tokens[line : line + PROMPT_TOKENS]
 
 
 def _sample(
-    model: Transformer, data: ValidationData, prompt: Prompt, tokens: int, train: Sequence[Stream]
+    model: Transformer, data: ValidationData, prompt: Ids, tokens: int, train: Sequence[Stream]
 ) -> dict[str, Any]:
     """Generate a sample; describe it and the longest run that it shares with the training text."""
     tokenizer = data.tokenizer
-    end, prompt_ids = tokenizer.end_id, prompt.ids.tolist()
-    options: dict[str, Any] = {"stop": {end}, **SAMPLING}
-    ids = list(generate(model, [end, *prompt_ids], tokens, **options))
-    run = longest_shared_run(ids, train, model.config.vocab_size)
-    overlap = {"tokens": run.length, "text": "", "document": "", "shard": run.shard}
-    if run.length:
-        shared = data.stream(run.shard, "train").tokens[run.start : run.start + run.length]
+    start = [tokenizer.end_id, *prompt.tolist()]
+    options: dict[str, Any] = {"stop": {tokenizer.end_id}, **SAMPLING}
+    ids = list(generate(model, start, tokens, **options))
+    length, shard, begin = longest_shared_run(ids, train, model.config.vocab_size)
+    overlap = {"tokens": length, "text": "", "document": "", "shard": shard}
+    if length:
+        shared = data.stream(shard, "train").tokens[begin : begin + length]
         overlap["text"] = tokenizer.decode(shared)
-        overlap["document"] = document_at(data, run.shard, run.start)
+        overlap["document"] = document_at(data, shard, begin)
     return {
-        "source": prompt.source,
-        "document": prompt.document,
-        "prompt": tokenizer.decode(prompt.ids),
+        "prompt": tokenizer.decode(prompt),
         "text": tokenizer.decode(ids),
         "tokens": len(ids),
         "ended": len(ids) < tokens,
@@ -106,15 +102,6 @@ def document_at(data: ValidationData, shard: str, position: int) -> str:
     filters = ("shard", "=", shard), ("offset", "<=", position)
     rows = data.documents("train", ["id", "offset"], *filters)
     return str(rows.sort_by("offset")["id"][-1].as_py())
-
-
-@dataclass(frozen=True)
-class SharedRun:
-    """The longest shared run: `length` tokens from token `start` of shard `shard`."""
-
-    length: int
-    shard: str = ""
-    start: int = 0
 
 
 def suffix_automaton(sample: Sequence[int]) -> tuple[_Table, _Table, _Table]:
@@ -178,17 +165,20 @@ def _longest(
 
 def longest_shared_run(
     sample: Sequence[int], streams: Sequence[Stream], vocab_size: int
-) -> SharedRun:
-    """Return the longest run that a sample shares with the streams, the first of equals."""
+) -> tuple[int, str, int]:
+    """Return the longest run that a sample shares with the streams, the first of equals.
+
+    It has (length, shard, position of its first token in the shard); length 0 if there is none.
+    """
     distinct, run = np.unique(np.array(sample, np.int64), return_inverse=True)
     nexts, link, length = suffix_automaton(run.tolist())
     # [vocab_size] the symbol of a token, -1 for a token that the sample does not hold.
     symbols = np.full(vocab_size, -1, np.int32)
     symbols[distinct] = np.arange(len(distinct))
-    longest = SharedRun(0)
+    longest = (0, "", 0)
     for stream in streams:
         # numba does not accept memory maps, but a memory map reads as a plain array.
         size, end = _longest(np.asarray(stream.tokens), symbols, nexts, link, length)
-        if size > longest.length:
-            longest = SharedRun(size, stream.name, end - size)
+        if size > longest[0]:
+            longest = (size, stream.name, end - size)
     return longest

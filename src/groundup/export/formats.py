@@ -135,9 +135,8 @@ def differences(root: Path, artifact: Artifact) -> Iterator[str]:
     try:
         model = find_model(root, artifact.name)
         if artifact.manifest["inputs"]["model"] != model.content:
-            yield (
-                f"is of an earlier {model.name}; `groundup run` or `groundup export` makes it again"
-            )
+            remedy = "`groundup run` or `groundup export` makes it again"
+            yield f"is of an earlier {model.name}; {remedy}"
         else:
             source = read_source_model(model.path, model.name)
             yield from find_format(format_name).differences(artifact.path, source)

@@ -201,9 +201,8 @@ def _write_vocabulary(writer: Any, source: SourceModel) -> None:
     writer.add_token_list([token or f"[PAD{n}]" for n, token in enumerate(padded)])
     token_types = dict.fromkeys(tokenizer.whole_words, types.USER_DEFINED)
     token_types |= dict.fromkeys(tokenizer.specials, types.CONTROL)
-    writer.add_token_types(
-        [token_types.get(token, types.NORMAL) if token else types.UNUSED for token in padded]
-    )
+    token_types[""] = types.UNUSED
+    writer.add_token_types([token_types.get(token, types.NORMAL) for token in padded])
     writer.add_token_merges(written_merges(merges, tokenizer.end))
     # llama.cpp would take id 11 if there were no name, but the token is never added: see
     # `hf.write_folder`.
@@ -230,14 +229,12 @@ def _write_weights(writer: Any, source: SourceModel, gguf_type: str) -> None:
     gguf, config = package(), source.config
     names = tensor_names(config)
     with safe_open(source.path / WEIGHTS, "pt") as file:
-        types = {}
+        types, float32 = {}, np.dtype(np.float32)
         for name in names:
             shape = tuple(file.get_slice(name).get_shape())
             types[name] = gguf.GGMLQuantizationType[stored_type(gguf_type, shape).upper()]
             size = int(np.prod(gguf.quant_shape_to_byte_shape(shape, types[name])))
-            writer.add_tensor_info(
-                names[name], shape, np.dtype(np.float32), size, raw_dtype=types[name]
-            )
+            writer.add_tensor_info(names[name], shape, float32, size, raw_dtype=types[name])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -350,9 +347,9 @@ def compare_metadata(path: Path, source: SourceModel) -> None:
     """Compare sizes, tokens, merges, special ids, pre-tokenizer and chat template of a file."""
     table, layout, tokenizer = fields(path), source.config.layout, source.tokenizer
     tokens, merges = source.vocabulary
-    expected: dict[str, Any] = {"general.architecture": layout}
-    expected |= {f"{layout}.{name}": value for name, value in sizes(source.config).items()}
-    expected |= {
+    expected: dict[str, Any] = {
+        "general.architecture": layout,
+        **{f"{layout}.{name}": value for name, value in sizes(source.config).items()},
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": tokenizer.splitter,
         "tokenizer.ggml.bos_token_id": tokenizer.end_id,

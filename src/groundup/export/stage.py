@@ -47,17 +47,15 @@ class ExportTarget:
 def run(run: Run) -> None:
     """Export what the recipe asks for, and what was asked for by hand, and publish the view.
 
-    Raises:
-        GroundupError: there is no checkpoint, a package is missing, or an export disagrees with the
-            model.
+    Raises GroundupError if there is no checkpoint, a package is missing, or an export disagrees
+    with the model.
     """
     from groundup.export.parity import PARITY, join_parity
 
     tokens = run.store.view("tokenize")
     if tokens is None:
-        raise GroundupError(
-            f"{run.root / 'tokenize'}: there is no tokenizer; run with --redo tokenize"
-        )
+        missing = run.root / "tokenize"
+        raise GroundupError(f"{missing}: there is no tokenizer; run with --redo tokenize")
     trained_on(run.root, tokens)
     targets = dict(_targets(run))
     jobs = {
@@ -135,12 +133,9 @@ def _job(run: Run, target: ExportTarget, model: RunModel, tokens: Artifact) -> J
 
     export = find_format(target.format)
     files = tokens.manifest["files"]
-    inputs = {
-        "model": model.content,
-        "tokenizer": files[FILE]["sha256"],
-        "tokenizer_config": files[CONFIG]["sha256"],
-    }
-    inputs |= {name: files[name]["sha256"] for name in held_out_files(tokens.path)}
+    read = {"tokenizer": FILE, "tokenizer_config": CONFIG}
+    read |= {name: name for name in held_out_files(tokens.path)}
+    inputs = {"model": model.content} | {name: files[f]["sha256"] for name, f in read.items()}
     base = init_from(run.root)
     sources = [source.name for source in run.recipe.source if is_training(source.kind)]
     return BuildStep(target.step, export.version, export.build).job(

@@ -12,7 +12,5 @@ def check_extra() -> None:
     libraries = ("fastapi", "prometheus_client", "uvicorn")
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
-        raise GroundupError(
-            f"groundup serve: {', '.join(missing)} is not installed; `pip install"
-            " 'groundup[serve]'` brings it"
-        )
+        remedy = "`pip install 'groundup[serve]'` brings it"
+        raise GroundupError(f"groundup serve: {', '.join(missing)} is not installed; {remedy}")

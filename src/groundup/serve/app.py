@@ -47,11 +47,8 @@ from groundup.serve.requests import ServedModel
 from groundup.serve.responses import JSONResponse, error_response
 
 PAGE = Path(__file__).parent / "page"
-MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-}
+# Starlette adds the charset, UTF-8.
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 # Advice for the page, as `groundup sample` samples; OpenAI's defaults (1 and 1) are too random for
 # a small model.
 ADVISED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "max_tokens": 256}

@@ -104,10 +104,8 @@ def _check_local(headers: list[tuple[bytes, bytes]]) -> ApiError | None:
     """Return the error for a request that does not come from a program of this machine."""
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     if len(hosts) != 1 or not is_loopback(hostname(hosts[0])):
-        message = (
-            "Without a key this server answers to loopback names only: http://127.0.0.1 or"
-            " http://localhost."
-        )
+        names = "http://127.0.0.1 or http://localhost"
+        message = f"Without a key this server answers to loopback names only: {names}."
         return ApiError(403, message, "bad_host")
     origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]
     if any(origin != f"http://{hosts[0]}" for origin in origins):

@@ -101,16 +101,10 @@ class Connection(H11Protocol):
         """Answer what is not HTTP, unless a response has begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = ApiError(400, "This is not a valid HTTP request.").body()
-            headers = [
-                ("content-type", "application/json"),
-                ("content-length", str(len(body))),
-                ("connection", "close"),
-            ]
-            events = (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            )
+            kind, size = ("content-type", "application/json"), ("content-length", str(len(body)))
+            headers = [kind, size, ("connection", "close")]
+            start = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            events = (start, h11.Data(data=body), h11.EndOfMessage())
             self.transport.write(b"".join(self.conn.send(event) for event in events))
         self.transport.close()
 

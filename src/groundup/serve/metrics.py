@@ -24,14 +24,11 @@ class ServerMetrics:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.registry = registry = CollectorRegistry()
-        labels = ["route", "status"]
-        self.requests = Counter(
-            "groundup_requests", "Requests answered.", labels, registry=registry
-        )
-        words = "Requests refused with 429, since the queue was full."
-        self.refused = Counter("groundup_refused", words, registry=registry)
-        name, words = "time_to_first_token_seconds", "From taking a completion to its first token."
         options: dict[str, Any] = {"namespace": "groundup", "registry": registry}
+        self.requests = Counter("requests", "Requests answered.", ["route", "status"], **options)
+        words = "Requests refused with 429, since the queue was full."
+        self.refused = Counter("refused", words, **options)
+        name, words = "time_to_first_token_seconds", "From taking a completion to its first token."
         self.time_to_first_token = Histogram(name, words, buckets=FIRST_TOKEN_SECONDS, **options)
         name, words = "time_per_token_seconds", "Between tokens of a completion."
         self.time_per_token = Histogram(name, words, buckets=TOKEN_SECONDS, **options)
@@ -51,9 +48,8 @@ class ServerMetrics:
             (counter, "engine_steps", "Steps of the engine.", stats.steps),
         ):
             yield family(f"groundup_{name}", documentation, value=value)
-        finished = CounterMetricFamily(
-            "groundup_completions", "Completions that ended, by reason.", labels=["reason"]
-        )
+        words = "Completions that ended, by reason."
+        finished = CounterMetricFamily("groundup_completions", words, labels=["reason"])
         for reason, count in stats.finished.items():
             finished.add_metric([reason], count)
         yield finished

@@ -90,17 +90,22 @@ class BoundedRequest(Request):
         if not hasattr(self, "_body"):
             served: ServedModel = self.app.state.served
             limits = served.limits
+            # The connection stays open and discards the rest, until `idle_seconds` ends it: closing
+            # it while the client sends would reset it, and the client would not read the response.
+            message = f"The body is larger than {limits.body_bytes} bytes."
+            too_large = ApiError(413, message, "body_too_large")
             media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+            wrong = ""
             if media_type != "application/json":
-                message = "Send the body as Content-Type: application/json."
-                raise ApiError(415, message, "wrong_content_type")
-            if self.headers.get("content-encoding", "identity").lower() != "identity":
-                message = "Send the body as it is, without Content-Encoding."
-                raise ApiError(415, message, "wrong_content_type")
+                wrong = "Send the body as Content-Type: application/json."
+            elif self.headers.get("content-encoding", "identity").lower() != "identity":
+                wrong = "Send the body as it is, without Content-Encoding."
+            if wrong:
+                raise ApiError(415, wrong, "wrong_content_type")
             # The declared length saves the upload; what arrives is counted all the same.
             declared = self.headers.get("content-length", "0")
             if declared.isdigit() and int(declared) > limits.body_bytes:
-                raise _body_too_large(limits.body_bytes)
+                raise too_large
             served.check_open()
             if served.bodies >= limits.bodies:
                 raise served.busy()
@@ -111,7 +116,7 @@ class BoundedRequest(Request):
                     async for chunk in self.stream():
                         body += chunk
                         if len(body) > limits.body_bytes:
-                            raise _body_too_large(limits.body_bytes)
+                            raise too_large
             except TimeoutError:
                 message = f"The body did not arrive within {limits.body_seconds:g} s."
                 raise ApiError(408, message, "slow_body") from None
@@ -133,12 +138,6 @@ class BoundedRequest(Request):
             message = f"The body must be a JSON object with at most {MAX_NAMES} names."
             raise ApiError(400, message, "invalid_json")
         return content
-
-
-def _body_too_large(max_bytes: int) -> ApiError:
-    # The connection stays open and discards the rest, until `idle_seconds` ends it: closing it
-    # while the client sends would reset it, and the client would never read the response.
-    return ApiError(413, f"The body is larger than {max_bytes} bytes.", "body_too_large")
 
 
 class BoundedRoute(APIRoute):
@@ -193,7 +192,7 @@ def prepare_completion(served: ServedModel, body: protocol.CompletionRequest) ->
         message = "max_tokens: 0 gives nothing, unless echo is true"
         raise ApiError(400, message, "invalid_value", "max_tokens")
     limits = [_limit_tokens(served, prompt, max_tokens, "prompt") for prompt in encoded]
-    requests = _engine_requests(served, body, encoded, limits, n, body.logprobs, bool(body.echo))
+    requests = _engine_requests(served, body, encoded, limits, body.logprobs, bool(body.echo))
     echoes = [""] * len(requests)
     if body.echo:
         texts = [text if isinstance(text, str) else tokenizer.decode(text) for text in prompts]
@@ -215,7 +214,7 @@ def prepare_chat(served: ServedModel, body: protocol.ChatRequest) -> PreparedReq
     limit = _limit_tokens(served, prompt, max_tokens, "messages")
     n = _check_choices(served, body, 1)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    requests = _engine_requests(served, body, [prompt], [limit], n, logprobs)
+    requests = _engine_requests(served, body, [prompt], [limit], logprobs)
     return PreparedRequest(requests, len(prompt), ("",) * n)
 
 
@@ -257,7 +256,6 @@ def _engine_requests(
     body: protocol.GenerationRequest,
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
-    n: int,
     logprobs: int | None,
     score_prompts: bool = False,
 ) -> tuple[EngineRequest, ...]:
@@ -277,18 +275,16 @@ def _engine_requests(
         logprobs=logprobs,
         prompt_logprobs=logprobs if score_prompts else None,
     )
-    seed = first_seed = secrets.randbits(63) if body.seed is None else body.seed
-    requests, scores = [], 0
+    n, first_seed = body.n or 1, secrets.randbits(63) if body.seed is None else body.seed
+    requests = []
     for i in range(n * len(prompts)):
-        if i:
-            # Hashed, not seed + i: the second choice of seed 1 must not be the first of seed 2.
-            digest = hashlib.blake2b(f"{first_seed}/{i}".encode(), digest_size=8).digest()
-            seed = int.from_bytes(digest) >> 1
-        prompt, limit = prompts[i // n], limits[i // n]
-        params = replace(params, max_tokens=limit, seed=seed)
-        requests.append(EngineRequest(tuple(prompt), params))
-        if logprobs is not None:
-            scores += (logprobs + 1) * (limit + (len(prompt) if score_prompts else 0))
+        # Hashed, not seed + i: the second choice of seed 1 must not be the first of seed 2.
+        digest = hashlib.blake2b(f"{first_seed}/{i}".encode(), digest_size=8).digest()
+        seed = int.from_bytes(digest) >> 1 if i else first_seed
+        params = replace(params, max_tokens=limits[i // n], seed=seed)
+        requests.append(EngineRequest(tuple(prompts[i // n]), params))
+    scored = n * (sum(limits) + (sum(map(len, prompts)) if score_prompts else 0))
+    scores = 0 if logprobs is None else scored * (logprobs + 1)
     max_scores = served.limits.scores
     if scores > max_scores:
         message = f"logprobs: {scores} log-probabilities in one request; at most {max_scores}"

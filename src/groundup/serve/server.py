@@ -135,14 +135,11 @@ def open_model(
     dtype: str = "auto",
     limits: Limits | None = None,
 ) -> ServedModel:
-    """Load a model of a run; its engine is not started yet.
+    """Load the model that `find_model` calls `which`; its engine is not started yet.
 
-    Args:
-        which: `tuned`, `best`, `last` or `step-N`; "" is the tuned model if any, else the best.
-        slots: completions that run at once; 0 takes what fits into memory, up to 32.
-        queue: completions that may wait.
-        device: auto, cpu or cuda; auto takes a GPU if there is one.
-        dtype: auto, float32 or bfloat16; auto is bfloat16 on a GPU.
+    `slots` completions run at once (0: what fits into memory, up to 32), and `queue` may wait.
+    `device` is auto, cpu or cuda, and `dtype` auto, float32 or bfloat16: auto takes a GPU if there
+    is one, and bfloat16 there.
 
     Raises GroundupError if there is no such model or device, or the slots do not fit into memory.
     """
@@ -154,10 +151,8 @@ def open_model(
     tokenizer, config = Tokenizer.load(checkpoint.path), model.config
     fitting = fitting_slots(config, model.head_weight.dtype, model.device, slots or MAX_SLOTS)
     if fitting < slots:
-        raise GroundupError(
-            f"--slots {slots}: the memory that is free holds the keys and values of {fitting}; ask"
-            " for fewer"
-        )
+        held = f"the memory that is free holds the keys and values of {fitting}"
+        raise GroundupError(f"--slots {slots}: {held}; ask for fewer")
     engine, prompts = Engine(model, tokenizer, fitting, queue), suggest_prompts(root)
     names = (recipe.name, checkpoint.name, checkpoint.content)
     return ServedModel(*names, config.context, tokenizer, engine, prompts, limits or Limits())
@@ -176,32 +171,25 @@ def read_key(path: Path | None) -> str | None:
         raise GroundupError(f"{path}: cannot be read as a key file: {error.strerror}") from None
     key = (data.decode("ascii", "replace").splitlines() or [""])[0].strip()
     if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-        raise GroundupError(
-            f"{path or KEY_VARIABLE}: a key has at least {MIN_KEY_LENGTH} printable ASCII"
-            " characters and no space; `openssl rand -hex 32` makes one"
-        )
+        rule = f"a key has at least {MIN_KEY_LENGTH} printable ASCII characters and no space"
+        raise GroundupError(f"{path or KEY_VARIABLE}: {rule}; `openssl rand -hex 32` makes one")
     return key
 
 
 def listen(host: str, port: int, key: str | None) -> socket.socket:
     """Return a listening socket; GroundupError if the address cannot be used or needs a key."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=flags)[0]
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
-        raise GroundupError(
-            f"{host}:{port}: cannot listen there: {reason}; choose another --host or --port (--port"
-            " 0 takes a free one)"
-        ) from None
+        remedy = "choose another --host or --port (--port 0 takes a free one)"
+        raise GroundupError(f"{host}:{port}: cannot listen there: {reason}; {remedy}") from None
     if key is None and not is_loopback(listener.getsockname()[0]):
         listener.close()
-        raise GroundupError(
-            f"{host}: others can reach this address, so it needs a key; name its file by"
-            f" --api-key-file, or set {KEY_VARIABLE}"
-        )
+        remedy = f"name its file by --api-key-file, or set {KEY_VARIABLE}"
+        raise GroundupError(f"{host}: others can reach this address, so it needs a key; {remedy}")
     # Accepted connections inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     listener.setblocking(False)
