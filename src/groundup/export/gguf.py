@@ -82,10 +82,8 @@ class GgufFile(Format):
     def obstacle(self, base: PretrainedModel | None) -> str:
         """Return what is missing: a package, or a pre-tokenizer in llama.cpp."""
         if base is not None and not base.tokenizer.splitter:
-            return (
-                "[export] formats name gguf, and llama.cpp has no splitter like that of the"
-                f" tokenizer in {base.path}; leave gguf out"
-            )
+            lacks = f"llama.cpp has no splitter like that of the tokenizer in {base.path}"
+            return f"[export] formats name gguf, and {lacks}; leave gguf out"
         if importlib.util.find_spec("gguf") is None:
             return f"[export] formats name gguf, which needs the package gguf; {INSTALL}"
         return ""
@@ -362,10 +360,8 @@ def compare_metadata(path: Path, source: SourceModel) -> None:
         expected["tokenizer.ggml.eot_token_id"] = tokenizer.stop_id
     for name, value in expected.items():
         if table.get(name) != value:
-            says, expects = str(table.get(name))[:80], str(value)[:80]
-            raise GroundupError(
-                f"export: the GGUF file says {name} = {says!r}, the model {expects!r}"
-            )
+            says, expects = f"{name} = {str(table.get(name))[:80]!r}", str(value)[:80]
+            raise GroundupError(f"export: the GGUF file says {says}, the model {expects!r}")
     stored = table.get("tokenizer.ggml.tokens", [])[: len(tokens)]
     # An unused id has a made-up name in the file.
     named = [name if token else "" for name, token in zip(stored, tokens, strict=False)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 
 def main() -> None:
@@ -22,31 +21,27 @@ def main() -> None:
     import xllamacpp
 
     print(json.dumps({"system": xllamacpp.get_system_info()}), file=answers, flush=True)
-    server = xllamacpp.Server(_parameters(xllamacpp, **job))
-    print(json.dumps({"address": server.listening_address}), file=answers, flush=True)
-    sys.stdin.read()
-    # Skip the destructors of the library: there is nothing to save, and they may crash.
-    os._exit(0)
-
-
-def _parameters(library: Any, path: str, context: int, threads: int, key: str) -> Any:
-    """Return settings for plain arithmetic on the CPU: float32 cache, no fused attention."""
-    parameters = library.CommonParams()
-    parameters.model.path = path
-    parameters.n_ctx = context
+    # Plain arithmetic on the CPU: float32 cache, no fused attention.
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = job["path"]
+    parameters.n_ctx = job["context"]
     parameters.n_parallel = 1
     parameters.n_gpu_layers = 0
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-    parameters.cache_type_k = parameters.cache_type_v = library.ggml_type.GGML_TYPE_F32
-    disabled = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    parameters.flash_attn_type = disabled
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = job["threads"]
+    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    attention = xllamacpp.llama_flash_attn_type
+    parameters.flash_attn_type = attention.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.check_tensors = True
     parameters.warmup = False
     parameters.cache_ram_mib = 0
     parameters.port = 0
     # Other programs on this machine can reach the port; only the parent knows the key.
-    parameters.api_keys = [key]
-    return parameters
+    parameters.api_keys = [job["key"]]
+    server = xllamacpp.Server(parameters)
+    print(json.dumps({"address": server.listening_address}), file=answers, flush=True)
+    sys.stdin.read()
+    # Skip the destructors of the library: there is nothing to save, and they may crash.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -102,10 +102,8 @@ class Llama:
             with self._opener.open(request, timeout=SECONDS) as response:
                 answer: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
-            said = error.read(300)
-            raise GroundupError(
-                f"export: llama.cpp answers {route} with an error: {said!r}"
-            ) from None
+            said = f"answers {route} with an error: {error.read(300)!r}"
+            raise GroundupError(f"export: llama.cpp {said}") from None
         except (OSError, ValueError) as error:
             raise GroundupError(f"export: llama.cpp went away at {route}: {error}") from None
         return answer
@@ -134,13 +132,8 @@ def opened(path: Path, context: int) -> Iterator[Llama]:
     job = json.dumps({"path": str(path), "context": context, "threads": threads, "key": key})
     # Unbuffered: closing stdin would write again what a dead worker did not read. New session:
     # Ctrl-C is for this process, which then ends the worker.
-    options: dict[str, Any] = {
-        "stdin": PIPE,
-        "stdout": PIPE,
-        "bufsize": 0,
-        "start_new_session": True,
-    }
-    with tempfile.TemporaryFile() as log, Popen(WORKER, stderr=log, **options) as worker:
+    pipes: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "bufsize": 0, "start_new_session": True}
+    with tempfile.TemporaryFile() as log, Popen(WORKER, stderr=log, **pipes) as worker:
         try:
             yield Llama(_load(worker, job, log), key)
         except GroundupError:

@@ -41,6 +41,7 @@ TEXT_TOKENS, TEXTS = 2_000, 8
 
 # Conversations whose ids must be those of `groundup.artifacts.chat`: the exported chat template
 # must say the same in other programs.
+HOSTILE_MESSAGE = "Say: café, 中文, 👩\u200d👧 and\ttabs\r\n{{ braces }} {% for %} <b>&amp;</b>"
 CHATS: tuple[list[dict[str, str]], ...] = (
     [{"role": "user", "content": "Hello"}],
     [
@@ -48,12 +49,7 @@ CHATS: tuple[list[dict[str, str]], ...] = (
         {"role": "user", "content": "  What's 2 + 2?\n"},
     ],
     [
-        {
-            "role": "user",
-            "content": (
-                "Say: café, 中文, 👩\u200d👧 and\ttabs\r\n{{ braces }} {% for %} <b>&amp;</b>"
-            ),
-        },
+        {"role": "user", "content": HOSTILE_MESSAGE},
         {"role": "assistant", "content": "Done.\nAnything else?"},
         {"role": "user", "content": ""},
         {"role": "user", "content": "user\nassistant"},
@@ -189,10 +185,8 @@ def _transformers_logits(folder: Path, rows: Sequence[Tensor]) -> list[Tensor]:
     model, info = loaded
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
     if wrong:
-        names = ", ".join(map(str, wrong))[:300]
-        raise GroundupError(
-            f"export: transformers does not find every weight in its place: {names}"
-        )
+        names = f"every weight in its place: {', '.join(map(str, wrong))[:300]}"
+        raise GroundupError(f"export: transformers does not find {names}")
     return [model.eval()(row[None]).logits[0] for row in rows]
 
 
@@ -213,10 +207,8 @@ def compare_logits(ours: Sequence[Tensor], theirs: Sequence[Tensor], what: str) 
     difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
     # Written so that NaN fails.
     if not difference <= TOLERANCE * max(1.0, largest):
-        allowed = f"{TOLERANCE:g} of the largest ({largest:.2g})"
-        raise GroundupError(
-            f"export: logits {what} differ by {difference:.2g}, more than {allowed}"
-        )
+        more = f"{difference:.2g}, more than {TOLERANCE:g} of the largest ({largest:.2g})"
+        raise GroundupError(f"export: logits {what} differ by {more}")
     return difference
 
 

@@ -64,10 +64,8 @@ class SourceModel:
         """
         token, ids = str(self.settings["eos_token"]), self.tokenizer.specials
         if token not in ids:
-            raise GroundupError(
-                f"{self.path / TOKENIZER_CONFIG}: {token!r} is no special token; there are"
-                f" {', '.join(ids)}"
-            )
+            wrong = f"{token!r} is no special token; there are {', '.join(ids)}"
+            raise GroundupError(f"{self.path / TOKENIZER_CONFIG}: {wrong}")
         return ids[token]
 
     @property
@@ -99,9 +97,7 @@ def read_source_model(path: Path, name: str, base: Mapping[str, str] | None = No
     generation = read_table(path / GENERATION) if (path / GENERATION).exists() else {}
     table, settings = read_table(path / MODEL_CONFIG), read_table(path / TOKENIZER_CONFIG)
     source = SourceModel(path, name, table, settings, generation, base or {})
-    if source.tokenizer.vocab_size > source.config.vocab_size:
-        raise GroundupError(
-            f"{path}: the tokenizer has {source.tokenizer.vocab_size} ids, the model"
-            f" {source.config.vocab_size}"
-        )
+    ids, rows = source.tokenizer.vocab_size, source.config.vocab_size
+    if ids > rows:
+        raise GroundupError(f"{path}: the tokenizer has {ids} ids, the model {rows}")
     return source

@@ -57,10 +57,8 @@ def run(run: Run) -> None:
         missing = run.root / "tokenize"
         raise GroundupError(f"{missing}: there is no tokenizer; run with --redo tokenize")
     trained_on(run.root, tokens)
-    targets = dict(_targets(run))
-    jobs = {
-        target.file(run.root): _job(run, target, model, tokens) for target, model in targets.items()
-    }
+    targets = list(_targets(run))
+    jobs = {target.file(run.root): _job(run, target, model, tokens) for target, model, _ in targets}
     artifacts = run.build("export", list(jobs.values()), "exporting", "model")
     exports = dict(zip(jobs, artifacts, strict=True))
     join = join_parity.job(
@@ -77,8 +75,7 @@ def run(run: Run) -> None:
             folder, _, rest = file.partition("/")
             if folder != PARITY:
                 links[f"{name}/{rest}" if rest else name] = artifact.path / file
-    asked = _recipe_targets(run.recipe)
-    by_hand = [dataclasses.astuple(target) for target in targets if target not in asked]
+    by_hand = [dataclasses.astuple(target) for target, _, in_recipe in targets if not in_recipe]
     run.publish("export", [*artifacts, parity], links, {"by_hand": by_hand})
 
 
@@ -98,33 +95,30 @@ def place(root: Path, format: str, type: str, model: str) -> Path:
     return root / "export" / ExportTarget(format, type, model).file(root)
 
 
-def _recipe_targets(recipe: Recipe) -> list[ExportTarget]:
-    """Return the exports that the recipe asks for, of the run's model."""
-    return [
+def _targets(run: Run) -> Iterator[tuple[ExportTarget, RunModel, bool]]:
+    """Yield each export once: the recipe's (True), and those asked for by hand, now or earlier."""
+    options = run.recipe.export
+    in_recipe = [
         ExportTarget(name, type, "")
-        for name in dict.fromkeys(recipe.export.formats)
-        for type in dict.fromkeys(find_format(name).types(recipe.export))
+        for name in dict.fromkeys(options.formats)
+        for type in dict.fromkeys(find_format(name).types(options))
     ]
-
-
-def _targets(run: Run) -> Iterator[tuple[ExportTarget, RunModel]]:
-    """Yield each export once: the recipe's, and those asked for by hand, now or earlier."""
     view = run.store.view("export")
     # `--redo export` goes back to the recipe.
     earlier = view.facts.get("by_hand", []) if view is not None and "export" not in run.redo else []
-    more = [ExportTarget(*values) for values in (*run.recipe.export.more, *earlier)]
+    more = [ExportTarget(*values) for values in (*options.more, *earlier)]
     seen = set()
-    for target in [*_recipe_targets(run.recipe), *more]:
+    for target in [*in_recipe, *more]:
         try:
             model = find_model(run.root, target.model)
         except GroundupError as error:
-            if not target.model or dataclasses.astuple(target) in run.recipe.export.more:
+            if not target.model or dataclasses.astuple(target) in options.more:
                 raise
             say(f"export: left out what was exported by hand: {error}")
             continue
         if (target.format, target.type, model.name) not in seen:
             seen.add((target.format, target.type, model.name))
-            yield target, model
+            yield target, model, target in in_recipe
 
 
 def _job(run: Run, target: ExportTarget, model: RunModel, tokens: Artifact) -> Job:

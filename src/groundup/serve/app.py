@@ -41,7 +41,6 @@ from groundup.errors import StoreError
 from groundup.runtime.progress import printable
 from groundup.serve import protocol, requests, responses
 from groundup.serve.auth import AuthMiddleware
-from groundup.serve.metrics import MetricsMiddleware
 from groundup.serve.protocol import ApiError, ChatRequest, CompletionRequest, PromptSuggestion
 from groundup.serve.requests import ServedModel
 from groundup.serve.responses import JSONResponse, error_response
@@ -187,10 +186,7 @@ def create_app(served: ServedModel, key: str | None = None) -> FastAPI:
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
     for error_type in (AnyHTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error_type, _report_error)
-    # The middleware added last sees a request first.
-    public, header_bytes = {*page, "/health"}, served.limits.header_bytes
-    app.add_middleware(AuthMiddleware, key=key, public=public, header_bytes=header_bytes)
-    app.add_middleware(MetricsMiddleware, metrics=served.metrics)
+    app.add_middleware(AuthMiddleware, served=served, key=key, public={*page, "/health"})
     return app
 
 

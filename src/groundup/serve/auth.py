@@ -22,6 +22,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from groundup.serve.protocol import ApiError
+from groundup.serve.requests import ServedModel
 from groundup.serve.responses import error_response
 
 # The page's icon is the only resource that is not a file of this server.
@@ -42,15 +43,16 @@ FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"
 
 
 class AuthMiddleware:
-    """ASGI middleware that refuses unauthorized requests and adds security headers to responses.
+    """ASGI middleware that refuses unauthorized requests, and secures and counts all responses.
 
     GET and HEAD may request the `public` paths without the key; no key is for loopback only.
     """
 
     def __init__(
-        self, app: ASGIApp, key: str | None, public: Collection[str], header_bytes: int
+        self, app: ASGIApp, served: ServedModel, key: str | None, public: Collection[str]
     ) -> None:
-        self._app, self._header_bytes = app, header_bytes
+        self._app, self._responses = app, served.metrics.responses
+        self._header_bytes = served.limits.header_bytes
         self._digest = _digest(key.encode()) if key is not None else None
         self._public = frozenset(public)
 
@@ -62,6 +64,9 @@ class AuthMiddleware:
                 request_id = (b"x-request-id", f"req_{secrets.token_hex(12)}".encode())
                 headers = [*message.get("headers", []), *SECURITY_HEADERS, request_id]
                 message = {**message, "headers": headers}
+                # The router sets it; unknown paths make no time series of their own.
+                route = getattr(scope.get("route"), "path", "other")
+                self._responses.labels(route, str(message["status"])).inc()
             await send(message)
 
         if scope["type"] == "lifespan":

@@ -7,7 +7,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from groundup.engines.own import Engine
 
@@ -25,7 +24,7 @@ class ServerMetrics:
         self._engine = engine
         self.registry = registry = CollectorRegistry()
         options: dict[str, Any] = {"namespace": "groundup", "registry": registry}
-        self.requests = Counter("requests", "Requests answered.", ["route", "status"], **options)
+        self.responses = Counter("requests", "Requests answered.", ["route", "status"], **options)
         words = "Requests refused with 429, since the queue was full."
         self.refused = Counter("refused", words, **options)
         name, words = "time_to_first_token_seconds", "From taking a completion to its first token."
@@ -53,21 +52,3 @@ class ServerMetrics:
         for reason, count in stats.finished.items():
             finished.add_metric([reason], count)
         yield finished
-
-
-class MetricsMiddleware:
-    """ASGI middleware that counts responses by route and status; unknown paths are `other`."""
-
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and count its response."""
-
-        async def count_and_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
-                self._metrics.requests.labels(route, str(message["status"])).inc()
-            await send(message)
-
-        await self._app(scope, receive, count_and_send if scope["type"] == "http" else send)

@@ -234,10 +234,8 @@ def _limit_tokens(served: ServedModel, prompt: Sequence[int], max_tokens: int, p
 
 
 def _prompt_too_long(served: ServedModel, tokens: str, param: str) -> ApiError:
-    message = (
-        f"The prompt has {tokens} tokens; this model's context holds {served.context}, of which"
-        " one must be left for the answer."
-    )
+    holds = f"this model's context holds {served.context}, of which one must be left for the answer"
+    message = f"The prompt has {tokens} tokens; {holds}."
     return ApiError(400, message, "context_length_exceeded", param)
 
 

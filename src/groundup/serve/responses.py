@@ -296,10 +296,10 @@ class GeneratedResponse(StreamingResponse):
             async for batch in self._outputs.batches():
                 for index, output in batch:
                     outputs[index].append(output)
+            response: Response = JSONResponse(self._builder.body(outputs))
         except ApiError as error:
-            await error_response(error)(scope, receive, send)
-            return
-        await JSONResponse(self._builder.body(outputs))(scope, receive, send)
+            response = error_response(error)
+        await response(scope, receive, send)
 
     async def _send_events(self, send: Send) -> None:
         event_stream = (b"content-type", b"text/event-stream; charset=utf-8")
