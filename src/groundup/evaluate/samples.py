@@ -49,10 +49,9 @@ def samples(
 def choose_prompt(
     data: ValidationData, sources: list[str], seed: int
 ) -> tuple[str, str, Ids] | None:
-    """Draw a held-out document of these sources and one of its lines.
+    """Draw a held-out document of these sources and one of its lines; None if all are too short.
 
-    Returns source, document and the tokens from the beginning of the line; None if all are too
-    short.
+    Returns the source, the id of the document, and the tokens from the beginning of the line.
     """
     filters = ("source", "in", sources), ("length", ">", PROMPT_TOKENS)
     columns = ["shard", "id", "source", "offset", "length"]

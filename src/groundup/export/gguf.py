@@ -214,10 +214,9 @@ def _write_vocabulary(writer: Any, source: SourceModel) -> None:
 
 
 def written_merges(merges: list[str], end: str) -> list[str]:
-    """Return the merges as they stand in the file.
+    """Return the merges as they stand in the file, where the list must not be empty.
 
-    llama.cpp requires the list, and the format has no empty lists. The merge that is written in
-    place of none never applies: text is split into bytes first, and neither side of it is a byte.
+    The merge in place of none never applies: text is split into bytes, and neither side is one.
     """
     return merges or [f"{end} {end}"]
 
@@ -287,9 +286,7 @@ def tensors(path: Path) -> Iterator[tuple[str, str, npt.NDArray[np.float32]]]:
         yield tensor.name, tensor.tensor_type.name.lower(), values.reshape(shape)
 
 
-def check_file(
-    path: Path, source: SourceModel, gguf_type: str
-) -> tuple[Transformer, dict[str, Any]]:
+def check_file(path: Path, source: SourceModel, gguf_type: str) -> tuple[Transformer, Written]:
     """Compare a GGUF file with the folder that it was made from.
 
     Returns the model that the file holds, rounded as it is there, and what was compared.

@@ -68,7 +68,6 @@ def check(
     """Compare what llama.cpp computes from a file with the model in it; return what was compared.
 
     `model` and `rows` are from `gguf.check_file` and `parity.probe_rows`; `texts` are real text.
-
     Raises GroundupError if something differs, or llama.cpp cannot load the file.
     """
     note = f"{PACKAGE} is not installed: the file was read back, and not loaded in llama.cpp"

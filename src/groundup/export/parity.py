@@ -151,11 +151,9 @@ def rounding_effect(
 def check(
     folder: Path, source: SourceModel, model: Transformer, texts: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Compare an exported folder with the model that it was made from; return what was compared.
+    """Compare an exported folder with its model in float32; return what was compared.
 
-    `model` has the weights of `source` in float32; `texts` are real text.
-
-    Raises GroundupError if something differs; the export must not be used.
+    `texts` are real text. Raises GroundupError if something differs.
     """
     rows = probe_rows(source.tokenizer, texts, model.config.context, seed)
     expected, own = ([m(row[None])[0] for row in rows] for m in (model, load_model(folder)))

@@ -251,10 +251,10 @@ class ServerApp(FastAPI):
 
 
 def suggest_prompts(root: Path, count: int = 6) -> list[PromptSuggestion]:
-    """Return short texts to start with, from held-out documents; empty if the data is gone.
+    """Return up to `count` texts to start with for each mode; none if the data is gone.
 
-    Each mode gets up to `count`, from the sources in turn: for a chat the first user message of a
-    conversation, for a completion the beginning of a sentence.
+    They come from held-out documents, of the sources in turn: for a chat the first user message of
+    a conversation, for a completion the beginning of a sentence.
     """
     shards: dict[str, list[RefinedShard]] = {}
     with contextlib.suppress(StoreError):
