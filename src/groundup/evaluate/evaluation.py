@@ -25,9 +25,16 @@ import torch
 from groundup.artifacts.kinds import is_training
 from groundup.artifacts.metrics import rounded
 from groundup.artifacts.questions import LAYOUTS
-from groundup.evaluate import perplexity
 from groundup.evaluate.benchmarks import benchmark_figures, passage_figures
 from groundup.evaluate.ngram import NGram
+from groundup.evaluate.perplexity import (
+    Scorer,
+    figures_by_source,
+    model_scores,
+    sample_windows,
+    score_windows,
+    sliding_windows,
+)
 from groundup.evaluate.samples import PROMPT_TOKENS, SAMPLING, samples
 from groundup.evaluate.validation_data import ValidationData, open_validation_data
 from groundup.model.generate import generate
@@ -137,14 +144,14 @@ def validation_figures(
     stride = max(1, model.config.context // 2)
     windows = {}
     for source in data.shards:
-        if group := perplexity.sliding_windows(data.streams(source, "validation"), stride):
+        if group := sliding_windows(data.streams(source, "validation"), stride):
             windows[source] = group
-    share, sample = limit_tokens // max(1, len(windows)), perplexity.sample_windows
-    scored = {source: sample(group, share, seed) for source, group in windows.items()}
+    share = limit_tokens // max(1, len(windows))
+    scored = {source: sample_windows(group, share, seed) for source, group in windows.items()}
     train = data.all_streams("train")
     trigram = NGram.fit(train, vocab_size, order=3)
-    scorers: dict[str, perplexity.Scorer] = {
-        "model": partial(perplexity.model_scores, model),
+    scorers: dict[str, Scorer] = {
+        "model": partial(model_scores, model),
         "unigram": NGram.fit(train, vocab_size, order=1).scores,
         "trigram": trigram.scores,
     }
@@ -152,10 +159,10 @@ def validation_figures(
     for name, scorer in scorers.items():
         say(f"evaluate: held-out loss of the {name}")
         strata = {
-            source: perplexity.score_windows(scorer, group, len(windows[source]), token_bytes)
+            source: score_windows(scorer, group, len(windows[source]), token_bytes)
             for source, group in scored.items()
         }
-        figures[name] = perplexity.figures_by_source(strata)
+        figures[name] = figures_by_source(strata)
     return figures | {"tokens_counted": trigram.tokens}
 
 
