@@ -165,7 +165,7 @@ def test_transformers_chats_in_the_same_tokens(tuned: Run) -> None:
 def test_a_recipe_that_tunes_without_conversations_is_refused_before_anything_is_spent(
     run: Run,
 ) -> None:
-    with pytest.raises(GroundupError, match="no source of kind conversations; name data"):
+    with pytest.raises(GroundupError, match="no source of conversations, mail, chat or"):
         overridden(run.recipe, ["source.0.kind=text", "tune.method=sft"])
 
 

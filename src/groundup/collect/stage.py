@@ -236,6 +236,8 @@ def _key_settings(source: Source, root: Path) -> dict[str, Any]:
         "exclude": list(source.exclude),
         "encoding": source.encoding,
     }
+    if source.speakers != "pseudonyms":
+        settings["speakers"] = source.speakers
     if source.columns:
         settings["columns"] = list(source.columns)
     if KINDS[source.kind].role == "evaluation":

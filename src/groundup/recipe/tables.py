@@ -15,7 +15,11 @@ from typing import Literal
 from groundup.recipe.languages import LANGUAGES, nearest_language
 from groundup.schema import check, nearest
 
-KINDS = ("books", "wikipedia", "web", "code", "conversations", "text", "evaluation")
+KINDS = tuple(
+    "books wikipedia web code conversations mail chat forum documents text evaluation".split()
+)
+# Kinds whose documents may have turns, which a model can be tuned on.
+TALKS = ("conversations", "mail", "chat", "forum")
 # Kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
 # Codecs of Python that decode something else than the text of a file.
@@ -55,6 +59,9 @@ class Source:
     # The one folder outside of the source that links in it may lead into; the stores of the Hugging
     # Face cache, git-annex and DVC need no naming.
     follow_links: str = ""
+    # Who speaks in mail, chats and forums: "pseudonyms", the same for a name everywhere, or
+    # "names".
+    speakers: Literal["pseudonyms", "names"] = "pseudonyms"
     # SHA-256 of the file that a pypi: or https: path names; without it, the lock remembers the one
     # that was fetched first.
     sha256: str = ""
@@ -433,11 +440,14 @@ class Recipe:
             check(names.count(name) == 1, message)
         message = f'no source is of kind "{TUNING}"; name such files as [tune] data'
         check(all(source.kind != TUNING for source in self.source), message)
-        conversations = [source.name for source in self.source if source.kind == "conversations"]
+        conversations = [source.name for source in self.source if source.kind in TALKS]
         learns = self.tune.method == "none" or self.tune.data or conversations
-        check(bool(learns), "[tune]: there is no source of kind conversations; name data")
+        check(
+            bool(learns),
+            "[tune]: there is no source of conversations, mail, chat or forum; name data",
+        )
         for name in self.tune.sources:
-            message = f'[tune] sources: "{name}" is no source of kind conversations'
+            message = f'[tune] sources: "{name}" is no source of conversations, mail, chat or forum'
             check(name in conversations, message + nearest(name, conversations))
 
 

@@ -344,7 +344,7 @@ def _speakers(s: Statistics) -> Array:
 CONVERSATIONS = RuleSet(
     "conversations",
     "Ours: no rule set for conversations is in common use",
-    ("conversations",),
+    tuple(kind for kind, entry in KINDS.items() if entry.has_turns),
     (
         # "User: Hi" and "Assistant: Hello" are four words.
         Rule("few_words", lambda s: s["words"], low=4),
