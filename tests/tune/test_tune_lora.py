@@ -15,12 +15,13 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
+from groundup.recipe import Tune
 from groundup.train.hardware import Hardware
 from groundup.tune.data import Conversation, make_rows
-from groundup.tune.finetuner import Finetuner, TuningArguments
+from groundup.tune.finetuner import Finetuner
 from groundup.tune.lora import TARGETS, Adapter
 
-ARGUMENTS = TuningArguments("lora", 2, 1e-2, 2 * CONTEXT, 4, 8.0, seed=1)
+TUNE = Tune("lora", epochs=2, learning_rate=1e-2, batch_tokens=2 * CONTEXT, rank=4, alpha=8.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def learner(tokenizer: Tokenizer) -> Finetuner:
         validation=0,
     )
     found = Finetuner(
-        stirred(tokenizer.vocab_size), ARGUMENTS, Hardware(micro_batch=2), tokenizer.chat_ids
+        stirred(tokenizer.vocab_size), TUNE, Hardware(micro_batch=2), tokenizer.chat_ids, 1
     )
     found.train(rows.train, lambda: None)
     return found
@@ -92,15 +93,17 @@ def test_peft_reads_the_adapter_of_a_head_of_its_own(
     save_model(tmp_path, plain)
     tuned = Finetuner(
         stirred(tokenizer.vocab_size, layout="llama", tied=False),
-        ARGUMENTS,
+        TUNE,
         Hardware(micro_batch=2),
         tokenizer.chat_ids,
+        1,
     )
     tuned.train(rows.train, lambda: None)
     assert tuned.adapter is not None
     (tmp_path / "adapter").mkdir()
     tuned.adapter.save(tmp_path / "adapter", "step-000007")
-    tuned.finish()
+    tuned.adapter.merge()
+    tuned.model.eval()
     for before, after in (
         (plain.model.embed_tokens.weight, tuned.model.model.embed_tokens.weight),
         (plain.head_weight, tuned.model.head_weight),

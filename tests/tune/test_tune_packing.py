@@ -11,12 +11,13 @@ from tests.helpers.talking import CONTEXT, stirred, talks
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.transformer import Transformer
+from groundup.recipe import Tune
 from groundup.train.hardware import Hardware
 from groundup.tune.data import Conversation, Row, make_rows
-from groundup.tune.finetuner import Finetuner, TuningArguments
+from groundup.tune.finetuner import Finetuner
 from groundup.tune.packing import collate, loss_sum, pack, packed_size, packed_steps
 
-ARGUMENTS = TuningArguments("sft", 1, 1e-3, 4 * CONTEXT, 4, 8.0, seed=1)
+TUNE = Tune("sft", epochs=1, learning_rate=1e-3, batch_tokens=4 * CONTEXT)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,10 @@ def test_only_answers_and_their_ends_are_targets(tokenizer: Tokenizer, rows: lis
 def learner(tokenizer: Tokenizer, micro_batch: int, dropout: float = 0.0) -> Finetuner:
     return Finetuner(
         stirred(tokenizer.vocab_size, dropout=dropout),
-        ARGUMENTS,
+        TUNE,
         Hardware(micro_batch=micro_batch),
         tokenizer.chat_ids,
+        1,
     )
 
 

@@ -56,9 +56,10 @@ _REQUIRED: dict[str, Any] = {
 }
 
 
-def save_model(folder: Path, model: Transformer) -> None:
-    """Write config.json and model.safetensors. A tied head is not written twice."""
-    (folder / CONFIG).write_text(json.dumps(to_hf(model.config), indent=1) + "\n", encoding="utf-8")
+def save_model(folder: Path, model: Transformer, entries: Mapping[str, Any] | None = None) -> None:
+    """Write config.json, with `entries` added, and model.safetensors, a tied head once."""
+    table = to_hf(model.config) | dict(entries or {})
+    (folder / CONFIG).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     # Copies: in training the parameters are views of one buffer, which safetensors refuses.
     tensors = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters()}
     # transformers refuses weights without this metadata.
@@ -82,12 +83,7 @@ def load_model(
 
 def read_config(folder: Path) -> ModelConfig:
     """Return the sizes of the model in a folder; GroundupError if `load_model` would refuse it."""
-    table = read_table(folder / CONFIG)
-    try:
-        return from_hf(table)
-    except GroundupError as error:
-        message = str(error).removeprefix(f"{CONFIG}: ")
-        raise GroundupError(f"{folder / CONFIG}: {message}") from None
+    return from_hf(read_table(folder / CONFIG), str(folder / CONFIG))
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -206,7 +202,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def from_hf(table: Mapping[str, Any]) -> ModelConfig:
+def from_hf(table: Mapping[str, Any], where: str = CONFIG) -> ModelConfig:
     """Return the sizes in the config.json of a Qwen3 or Llama.
 
     Raises GroundupError if an entry is invalid or asks for what this transformer lacks.
@@ -231,7 +227,7 @@ def from_hf(table: Mapping[str, Any]) -> ModelConfig:
             tied=table.get("tie_word_embeddings") or False,
         )
     except ValueError as error:
-        raise GroundupError(f"config.json: {error}") from None
+        raise GroundupError(f"{where}: {error}") from None
 
 
 def _check_supported(table: Mapping[str, Any]) -> Layout:

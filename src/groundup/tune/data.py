@@ -1,9 +1,7 @@
 """Conversations → rows of tokens to train on, and held-out rows to measure on.
 
-Conversations come from the run's own documents, or from the file that `[tune] data` names, which
-the stage `collect` has collected. A row fits into the model's context. A longer conversation
-becomes several rows of whole exchanges, so every answer is learned once; an exchange that does not
-fit is left out. Whatever is left out is listed with its reason.
+A row fits into the model's context. A longer conversation becomes several rows of whole exchanges,
+so every answer is learned once. Whatever is left out is listed with its reason.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import cycle, groupby
+from itertools import cycle, groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,7 @@ from groundup.errors import GroundupError
 from groundup.runtime.run import Run
 from groundup.runtime.store import Artifact
 
-_COLUMNS = ("source", "origin", "record", "group", "turns")
+_COLUMNS = ("origin", "record", "group", "turns")
 
 # Function calls and their results: text that no person wrote or should read.
 TOOL_ROLES = frozenset(
@@ -76,18 +74,13 @@ class TuningData:
 
     def conversations(self) -> Iterator[Conversation]:
         """Yield the documents in order."""
-        for shard in self.shards:
-            for split in VERDICTS:
-                for batch in shard.batches(_COLUMNS, split):
-                    for row in batch.to_pylist():
-                        origin, held_out = f"{row['source']}/{row['origin']}", split == "validation"
-                        yield Conversation(
-                            origin, row["record"], row["group"], row["turns"], held_out
-                        )
-        paths = [folder / "documents.parquet" for folder in self.collected]
-        for batch in read_batches(paths, _COLUMNS):
-            for row in batch.to_pylist():
-                yield Conversation(row["origin"], row["record"], row["group"], row["turns"])
+        for shard, split in product(self.shards, VERDICTS):
+            for batch in shard.batches(("source", *_COLUMNS), split):
+                for row in batch.to_pylist():
+                    origin = f"{row.pop('source')}/{row.pop('origin')}"
+                    yield Conversation(origin, **row, held_out=split == "validation")
+        for batch in read_batches([f / "documents.parquet" for f in self.collected], _COLUMNS):
+            yield from (Conversation(**row) for row in batch.to_pylist())
 
     def unread(self) -> Iterator[LeftOut]:
         """Yield the records that the stage `collect` could not read."""
@@ -100,7 +93,6 @@ def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
     """Return the collected data that `[tune] data` names, and their artifacts.
 
     The view `tune` names the artifacts too: they must outlive a collect that no longer names them.
-
     Raises GroundupError if the data are not collected.
     """
     collected = run.store.artifacts("collect", "collect/shard")
@@ -117,9 +109,8 @@ def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
 def run_conversations(run: Run) -> TuningData:
     """Return the run's own conversations.
 
-    Raises:
-        GroundupError: there are none, or the model was not trained on their present split: what it
-            holds out may have been learned.
+    Raises GroundupError if there are none, or the model was not trained on their present split:
+    what it holds out may have been learned.
     """
     tokens = run.store.view("tokenize")
     if tokens is None:
@@ -286,10 +277,8 @@ def make_rows(
     """Return rows that fit into `context` tokens, split by thread into training and held out.
 
     A thread stays on one side, and a prompt that is answered in training is never held out.
-
-    Args:
-        validation: share of the threads that is held out.
-        limit: number of training rows, a random sample; 0 for all.
+    `validation` is the share of the threads that is held out; `limit` is the number of training
+    rows, a random sample; 0 takes all.
     """
     rows = Rows()
     threads: dict[str, list[Row]] = defaultdict(list)
@@ -318,11 +307,7 @@ def make_rows(
 
 
 def _fitting_rows(
-    conversation: Conversation,
-    chat: Sequence[Turn],
-    tokenizer: Tokenizer,
-    context: int,
-    rows: Rows,
+    conversation: Conversation, chat: Sequence[Turn], tokenizer: Tokenizer, context: int, rows: Rows
 ) -> Iterator[Row]:
     """Yield as few rows of whole exchanges as possible; each starts with the system turn."""
     system = list(chat[:1]) if chat[0]["role"] == "system" else []
@@ -338,10 +323,8 @@ def _fitting_rows(
             groups.append([])
             size = 0
         if length > room:
-            detail = (
-                f"an exchange of {length + context - room} tokens does not fit into a context of"
-                f" {context}"
-            )
+            tokens = f"an exchange of {length + context - room} tokens"
+            detail = f"{tokens} does not fit into a context of {context}"
             rows.leave_out(conversation, "too-long", detail)
             continue
         groups[-1] += exchange
@@ -349,12 +332,10 @@ def _fitting_rows(
     for group in groups:
         while group and group[-1]["role"] == UNLEARNED:
             del group[-2:]
-        if not group:
-            continue
-        turns = [*system, *group]
-        ids, mask = encode_chat(tokenizer, turns)
-        origin, record = conversation.origin, conversation.record
-        yield Row(origin, record, tuple(turns), np.array(ids), np.array(mask), task)
+        if group:
+            turns = (*system, *group)
+            ids, mask = map(np.array, encode_chat(tokenizer, turns))
+            yield Row(conversation.origin, conversation.record, turns, ids, mask, task)
 
 
 def folded(text: str) -> str:
@@ -363,7 +344,6 @@ def folded(text: str) -> str:
 
 
 def _hash(*parts: str) -> int:
-    """Return a 64-bit hash of texts."""
     data = "\x00".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
@@ -392,11 +372,8 @@ def _choose(rows: Rows, limit: int, seed: int) -> None:
     """
     train: dict[int, Row] = {}
     for row in rows.train:
-        conversation = _hash_turns(row.turns)
-        if conversation in train:
+        if train.setdefault(_hash_turns(row.turns), row) is not row:
             rows.leave_out(row, "duplicate", "the same conversation stands in another row")
-        else:
-            train[conversation] = row
     answered = {
         _hash_turns(row.turns[:end])
         for row in train.values()
@@ -409,10 +386,8 @@ def _choose(rows: Rows, limit: int, seed: int) -> None:
         if prompt in answered:
             detail = "its prompt stands in the rows that are learnt"
             rows.leave_out(row, "answered-in-training", detail)
-        elif prompt in held_out:
+        elif held_out.setdefault(prompt, row) is not row:
             rows.leave_out(row, "duplicate", "another held-out row has the same prompt")
-        else:
-            held_out[prompt] = row
     ranked = sorted(train, key=lambda hashed: _hash("limit", str(seed), str(hashed)))
     for hashed in ranked[limit or len(ranked) :]:
         detail = f"beyond the {limit} rows that are asked for"

@@ -3,9 +3,11 @@
 The gradient of a step is that of the loss summed over its batch, divided by the number of learned
 tokens in the batch. So it does not depend on the micro-batch (axolotl #2262).
 
-The artifact holds model/ (a Hugging Face folder with a chat template), adapter/ (LoRA only, in
-PEFT's format), tuning.json (figures before and after, with definitions), metrics.jsonl (one step a
-line) and left-out.jsonl (one conversation or row a line, with the reason).
+    model/           a Hugging Face folder with a chat template
+    adapter/         LoRA only, in PEFT's format
+    tuning.json      figures before and after, with definitions
+    metrics.jsonl    one step a line
+    left-out.jsonl   one conversation or row a line, with the reason
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,12 @@ import torch
 
 from groundup.artifacts.chat import template
 from groundup.artifacts.metrics import rounded
-from groundup.artifacts.tokenizer import CONFIG as TOKENIZER_CONFIG
-from groundup.artifacts.tokenizer import FILE, Tokenizer, write_config
+from groundup.artifacts.tokenizer import CONFIG, FILE, Tokenizer, write_config
 from groundup.errors import GroundupError
-from groundup.model.hf_io import CONFIG, SAMPLING, load_model, save_model
+from groundup.model.hf_io import SAMPLING, load_model, save_model
 from groundup.model.transformer import Transformer
 from groundup.recipe import Tune
-from groundup.runtime.files import write_json
+from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import progress, say
 from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
@@ -54,34 +54,19 @@ MICRO_TOKENS = 16_384
 LORA_KEYS = ("rank", "alpha")
 
 
-@dataclass(frozen=True)
-class TuningArguments:
-    """How a model is tuned; every value is resolved."""
-
-    method: str
-    epochs: int
-    learning_rate: float
-    batch_tokens: int
-    rank: int
-    alpha: float
-    seed: int
-
-
 class Finetuner:
-    """Tunes a model on rows."""
+    """Tunes a model on rows, as the [tune] table asks for."""
 
     def __init__(
-        self,
-        model: Transformer,
-        arguments: TuningArguments,
-        hardware: Hardware,
-        chat_ids: tuple[int, ...],
+        self, model: Transformer, tune: Tune, hardware: Hardware, tokens: tuple[int, ...], seed: int
     ) -> None:
-        self.model, self.arguments, self.hardware = model.train(), arguments, hardware
+        self.model, self.tune, self.hardware, self.seed = model.train(), tune, hardware, seed
+        auto = RATE_TIMES_WIDTH[tune.method] / model.config.width
+        self.rate = auto if tune.learning_rate == "auto" else tune.learning_rate
         self.adapter = None
-        if arguments.method == "lora":
-            seed = derive_seed(arguments.seed, "adapter")
-            self.adapter = Adapter(model, arguments.rank, arguments.alpha, chat_ids, seed)
+        if tune.method == "lora":
+            adapter_seed = derive_seed(seed, "adapter")
+            self.adapter = Adapter(model, tune.rank, tune.alpha, tokens, adapter_seed)
         self.parameters = FlatParameters(self.adapter or model)
         self.optimizer = Optimizer(self.parameters, "adamw", weight_decay=0.0)
 
@@ -90,13 +75,12 @@ class Finetuner:
     ) -> list[dict[str, Any]]:
         """Run all steps; return loss, learning rate and gradient norm of each.
 
-        The last step of an epoch also gets what `after_epoch` returns.
-
-        Raises GroundupError if a gradient is not finite.
+        The last step of an epoch also gets what `after_epoch` returns. Raises GroundupError if a
+        gradient is not finite.
         """
-        tune, sizes = self.arguments, [packed_size(row) for row in rows]
+        tune, sizes = self.tune, [packed_size(row) for row in rows]
         width = self.model.config.context
-        steps = list(packed_steps(sizes, width, tune.batch_tokens, tune.epochs, tune.seed))
+        steps = list(packed_steps(sizes, width, tune.batch_tokens, tune.epochs, self.seed))
         warmup = math.ceil(WARMUP_SHARE * len(steps))
         metrics: list[dict[str, Any]] = []
         with progress("tune", len(steps), "step") as bar:
@@ -110,7 +94,7 @@ class Finetuner:
                     )
                 if norm > CLIP:
                     self.parameters.gradients.mul_(CLIP / norm)
-                rate = tune.learning_rate * lr_scale(n, len(steps), warmup, FINAL_RATE)
+                rate = self.rate * lr_scale(n, len(steps), warmup, FINAL_RATE)
                 self.optimizer.step(rate)
                 if self.adapter is not None:
                     self.adapter.write_token_rows()
@@ -129,7 +113,7 @@ class Finetuner:
         for start in range(0, len(packs), self.hardware.micro_batch):
             batch = collate(rows, packs[start : start + self.hardware.micro_batch])
             if self.model.config.dropout:
-                torch.manual_seed(derive_seed(self.arguments.seed, "tune dropout", step, start))
+                torch.manual_seed(derive_seed(self.seed, "tune dropout", step, start))
             with self.hardware.autocast():
                 loss = loss_sum(self.model, batch.to(self.model.device))
             (loss / tokens).backward()
@@ -138,19 +122,13 @@ class Finetuner:
             self.adapter.read_token_gradients()
         return total / tokens, tokens
 
-    def finish(self) -> None:
-        """Merge the adapter into the model, and turn dropout off."""
-        if self.adapter is not None:
-            self.adapter.merge()
-        self.model.eval()
-
     def save(self, folder: Path, base: Path) -> None:
         """Write adapter/ (LoRA only), merge it, and write model/; `base` is the checkpoint."""
         if self.adapter is not None:
             (folder / "adapter").mkdir()
             self.adapter.save(folder / "adapter", base.name)
-        self.finish()
-        write_model(folder / "model", self.model, base)
+            self.adapter.merge()
+        write_model(folder / "model", self.model.eval(), base)
 
 
 @build_step("tune/model", version=2)
@@ -168,18 +146,12 @@ def tune_model(
     hardware.apply()
     model, tokenizer = load_model(checkpoint, hardware.device), Tokenizer.load(checkpoint)
     rows = _read_rows(data, tokenizer, model.config.context, tune, seed)
-    rate = tune.learning_rate
-    if rate == "auto":
-        rate = RATE_TIMES_WIDTH[tune.method] / model.config.width
-    arguments = TuningArguments(
-        tune.method, tune.epochs, rate, tune.batch_tokens, tune.rank, tune.alpha, seed
-    )
     evaluator = HeldOutEvaluator(tokenizer, rows.held_out, rows.labels, tune.answer_tokens)
     before = evaluator.figures(model)
     sequences = max(1, min(hardware.micro_batch, MICRO_TOKENS // model.config.context))
     hardware = dataclasses.replace(hardware, micro_batch=sequences)
     start = time.perf_counter()
-    finetuner = Finetuner(model, arguments, hardware, tokenizer.chat_ids)
+    finetuner = Finetuner(model, tune, hardware, tokenizer.chat_ids, seed)
     metrics = finetuner.train(rows.train, lambda: evaluator.loss(model))
     seconds = round(time.perf_counter() - start, 3)
     finetuner.save(folder, checkpoint)
@@ -220,21 +192,17 @@ def _figures(
     before: tuple[dict[str, Any], list[Reply]],
     after: tuple[dict[str, Any], list[Reply]],
 ) -> dict[str, Any]:
-    settings = dataclasses.asdict(finetuner.arguments)
-    if finetuner.adapter is None:
-        settings = {name: value for name, value in settings.items() if name not in LORA_KEYS}
+    lora_keys = LORA_KEYS if finetuner.adapter is not None else ()
+    names = ("method", "epochs", "learning_rate", "batch_tokens", *lora_keys)
+    settings = {name: getattr(finetuner.tune, name) for name in names}
     tokens = sum(int(row.loss_mask.sum()) for row in rows.train)
     return {
-        "settings": settings,
-        "rows": {
-            "train": len(rows.train),
-            "held_out": len(rows.held_out),
-            "left_out": len(rows.left_out),
-        },
+        "settings": settings | {"learning_rate": finetuner.rate, "seed": finetuner.seed},
+        "rows": {key: len(getattr(rows, key)) for key in ("train", "held_out", "left_out")},
         "left_out": rows.reasons,
         "labels": rows.labels,
         "steps": steps,
-        "tokens_learnt": tokens * finetuner.arguments.epochs,
+        "tokens_learnt": tokens * finetuner.tune.epochs,
         "parameters_learning": finetuner.parameters.weights.numel(),
         "before": before[0],
         "after": after[0],
@@ -246,36 +214,23 @@ def _figures(
 def write_model(folder: Path, model: Transformer, base: Path) -> None:
     """Write a Hugging Face folder whose chat template and generation settings end answers.
 
-    Args:
-        base: the checkpoint that the model was made from; its tokenizer is copied.
+    `base`, the checkpoint that the model was made from, gives the tokenizer.
     """
-    folder.mkdir()
-    save_model(folder, model)
-    shutil.copyfile(base / FILE, folder / FILE)
     tokenizer = Tokenizer.load(base)
     stop, end = tokenizer.stop_id, tokenizer.end_id
-    _change_json(folder / CONFIG, bos_token_id=None, eos_token_id=stop, pad_token_id=end)
+    ids = {"bos_token_id": None, "eos_token_id": stop, "pad_token_id": end}
+    folder.mkdir()
+    save_model(folder, model, ids)
+    shutil.copyfile(base / FILE, folder / FILE)
     # A program that goes on after an answer reaches the end of a document, so both ids end it.
-    generation = {
-        "bos_token_id": None,
-        "eos_token_id": [stop, end] if stop != end else end,
-        "pad_token_id": end,
-    }
-    write_json(folder / "generation_config.json", generation | SAMPLING)
-    eos_token = tokenizer.special_name(stop)
+    both = {"eos_token_id": [stop, end]} if stop != end else {}
+    write_json(folder / "generation_config.json", ids | both | SAMPLING)
+    names = {"eos_token": tokenizer.special_name(stop), "pad_token": tokenizer.end}
     others = [name for name in tokenizer.specials if name != tokenizer.end]
     write_config(folder, model.config.context, tokenizer.end, others)
-    _change_json(folder / TOKENIZER_CONFIG, eos_token=eos_token, chat_template=template(tokenizer))
-    special_tokens = {
-        "eos_token": eos_token,
-        "pad_token": tokenizer.end,
-        "additional_special_tokens": others,
-    }
-    write_json(folder / "special_tokens_map.json", special_tokens)
-
-
-def _change_json(path: Path, **values: Any) -> None:
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
+    settings = read_json(folder / CONFIG) | names | {"chat_template": template(tokenizer)}
+    write_json(folder / CONFIG, settings)
+    write_json(folder / "special_tokens_map.json", names | {"additional_special_tokens": others})
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -54,11 +54,9 @@ class LoraLinear(nn.Module):
 
 
 class Adapter(nn.Module):
-    """The LoRA matrices of a model, which it inserts into the model, and rows of some tokens.
+    """The LoRA matrices of a model, which it inserts into the model, and the rows of `tokens`.
 
-    Args:
-        tokens: ids whose embeddings are trained.
-        seed: decides the initial matrices A, together with nothing else.
+    The seed alone decides the initial matrices A.
     """
 
     def __init__(
@@ -75,18 +73,13 @@ class Adapter(nn.Module):
             if isinstance(module, nn.Linear) and name.endswith(TARGETS):
                 self._layers[name] = LoraLinear(module, rank, alpha, generator)
                 model.set_submodule(name, self._layers[name])
-        self.matrices = nn.ParameterList(
-            [matrix for layer in self._layers.values() for matrix in (layer.a, layer.b)]
-        )
-        self._tables = {
-            name: weight for name, weight in model.named_parameters() if name.startswith(TABLES)
-        }
+        matrices = [matrix for layer in self._layers.values() for matrix in (layer.a, layer.b)]
+        self.matrices = nn.ParameterList(matrices)
+        tables = {n: weight for n, weight in model.named_parameters() if n.startswith(TABLES)}
+        self._tables = {name: table.requires_grad_() for name, table in tables.items()}
         # The optimizer sees copies of the trained rows only: AdamW would move every row of a table.
-        self.embeddings = nn.ParameterList(
-            [table.detach()[self.tokens].clone() for table in self._tables.values()]
-        )
-        for table in self._tables.values():
-            table.requires_grad_()
+        rows = [table.detach()[self.tokens].clone() for table in tables.values()]
+        self.embeddings = nn.ParameterList(rows)
 
     def read_token_gradients(self) -> None:
         """Copy the gradients of the tokens' rows from those of the whole tables."""

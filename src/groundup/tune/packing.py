@@ -15,7 +15,7 @@ Shape suffixes: B sequences, T positions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,8 +33,7 @@ OPEN = 64
 Pack = list[int]
 
 
-@dataclass(frozen=True)
-class PackedBatch:
+class PackedBatch(NamedTuple):
     """Packed sequences, each tensor [B, T]; `targets` holds IGNORED where nothing is learned."""
 
     tokens: Tensor
@@ -49,8 +48,7 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> PackedBatch:
         """Return the batch on a device."""
-        tensors = (self.tokens, self.targets, self.positions, self.segments)
-        return PackedBatch(*(tensor.to(device) for tensor in tensors))
+        return PackedBatch(*(tensor.to(device) for tensor in self))
 
 
 def packed_size(row: Row) -> int:

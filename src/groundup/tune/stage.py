@@ -1,7 +1,6 @@
 """The stage `tune`: teaches the best checkpoint to answer, if the recipe or a person asks for it.
 
-Its view holds model/, adapter/ (LoRA only), tuning.json, metrics.jsonl and left-out.jsonl; see
-finetuner.py.
+finetuner.py says what its view holds.
 """
 
 from __future__ import annotations
@@ -42,12 +41,8 @@ def run(run: Run) -> None:
     _keep_tuned_by_hand(run, job, by_hand)
     (tuned,) = run.build("tune", [job], "tuning", "model")
     links = {name: tuned.path / name for name in tuned.manifest["files"]}
-    facts = {
-        "settings": settings(tune),
-        "by_hand": by_hand,
-        "base": checkpoint.path.name,
-        "content": checkpoint.content,
-    }
+    facts = {"settings": settings(tune), "by_hand": by_hand, "base": checkpoint.path.name}
+    facts |= {"content": checkpoint.content}
     run.publish("tune", [*collected, tuned], links, facts)
 
 
