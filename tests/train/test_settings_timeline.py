@@ -65,12 +65,13 @@ def test_every_sample_is_read_once_and_in_order_whatever_changes(
 
 def test_a_later_line_overrules_from_its_step_on() -> None:
     # Protects: after going back to a checkpoint, what was noted beyond it no longer holds.
+    setup = train_setup()
     base = table_of(recipe().train) | {"steps": 12}
     events = [
         {"step": n, "settings": base | {"clip": clip}}
         for n, clip in ((0, 1.0), (5, 2.0), (9, 3.0), (7, 4.0))
     ]
-    assert [(change.step, change.train.clip) for change in timeline(events)] == [
+    assert [(step, change.train.clip) for step, change in timeline(setup, events)] == [
         (0, 1.0),
         (5, 2.0),
         (7, 4.0),

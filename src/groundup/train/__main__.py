@@ -30,9 +30,7 @@ PREPARE_SECONDS = 600.0
 
 
 def main(root: Path) -> None:
-    """Train. An error that the user can fix is one line; the process that started torchrun gets it
-    as a file.
-    """
+    """Train. The process that started torchrun gets an error that the user can fix as a file."""
     prepared, error_file = bool(os.environ.get(PREPARED)), root / "train" / ERROR
     if prepared and error_file.exists():
         # A rank has failed, and torchrun restarts all ranks because of it.

@@ -119,9 +119,7 @@ class SourceShards:
 class SampleOrder:
     """The order in which the windows of all shards are read: sample ↔ source and window.
 
-    Args:
-        lengths: number of tokens of each shard, whose name is SOURCE.SHARD.
-        weights: of sources; 1 if not given.
+    `lengths` has the number of tokens of each SOURCE.SHARD; sources without a weight have 1.
     """
 
     def __init__(
@@ -183,9 +181,7 @@ class SampleOrder:
         return result
 
     def samples_of(self, shard: str, begin: int, end: int, limit: int) -> Indices:
-        """Return the samples below `limit` that contain one of the tokens `begin` to `end` - 1 of a
-        shard, ascending.
-        """
+        """Return the samples below `limit` that hold a token from `begin` to `end` - 1, sorted."""
         index = next((n for n, source in enumerate(self.sources) if shard in source.shards), -1)
         if index < 0 or begin >= end or limit <= 0 or not self.sources[index].slots:
             return np.zeros(0, np.int64)
@@ -210,10 +206,10 @@ class SampleOrder:
 
 
 class Loader(SampleOrder):
-    """Samples of one split ("train" or "validation") as token ids, from memory-mapped shards.
+    """Samples of one split, "train" or "validation", as token ids.
 
-    Args:
-        folder: holds `SOURCE.SHARD.SPLIT.npy`.
+    `folder` holds `SOURCE.SHARD.SPLIT.npy`. They are memory-mapped: a shard is read where a sample
+    needs it, and never whole.
     """
 
     def __init__(
@@ -232,19 +228,15 @@ class Loader(SampleOrder):
             for path in sorted(folder.glob(f"*{self._ending}"))
         }
         lengths = {name: len(tokens) for name, tokens in self._shards.items()}
-        # Memory-mapped: a shard is read where a sample needs it, and never whole.
         super().__init__(lengths, context=context, seed=seed, weights=weights)
 
     def places(self, first: int, count: int) -> list[tuple[str, str, int]]:
-        """Return source, file name of the shard and first token of samples `first` to
-        `first + count - 1`.
-        """
+        """Return source, file name of the shard and first token of each of `count` samples."""
         places = []
         located = self.locate(np.arange(first, first + count, dtype=np.int64))
         for index, window in zip(*located, strict=True):
-            source = self.sources[index]
-            shard, start = source.place(int(window), self.context)
-            places.append((source.name, shard + self._ending, start))
+            shard, start = self.sources[index].place(int(window), self.context)
+            places.append((self.sources[index].name, shard + self._ending, start))
         return places
 
     def samples(self, first: int, count: int) -> NDArray[np.int64]:

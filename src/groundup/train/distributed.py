@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
@@ -97,11 +97,7 @@ def catch_signals(patient: bool = False) -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, RELOAD_SIGNAL)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    numbers = (*STOP_SIGNALS, RELOAD_SIGNAL)
 
     def note(number: int, frame: FrameType | None) -> None:
         if number == RELOAD_SIGNAL:
@@ -109,11 +105,9 @@ def catch_signals(patient: bool = False) -> Iterator[Signals]:
             return
         signals.stop = True
         if not patient:
-            restore()
+            restore.close()
 
-    for number in before:
-        signal.signal(number, note)
-    try:
+    with ExitStack() as restore:
+        for number in numbers:
+            restore.callback(signal.signal, number, signal.signal(number, note))
         yield signals
-    finally:
-        restore()

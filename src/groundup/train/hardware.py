@@ -106,8 +106,7 @@ class Hardware:
         processes = count_processes(train, sequences, self.device)
         changes: dict[str, Any] = {"processes": processes}
         for name in ("threads", "precision", "compile", "recompute"):
-            value = getattr(train, name)
-            if value != "auto":
+            if (value := getattr(train, name)) != "auto":
                 changes[name] = {"on": True, "off": False}.get(value, value)
         if train.micro_batch != "auto":
             changes["micro_batch"] = largest_divisor(sequences // processes, train.micro_batch)
@@ -115,9 +114,8 @@ class Hardware:
 
 
 def recorded_hardware(root: Path) -> Hardware | None:
-    """Return the settings that a run has recorded: [machine] of its lock.
-
-    Older versions also wrote them to train/machine.json, which counts if the lock has none.
+    """Return the settings that a run has recorded: [machine] of its lock, or the train/machine.json
+    that older versions wrote.
     """
     table = machine_settings(root) or read_json(root / "train" / "machine.json")
     return decode(Hardware, table, f"{root / LOCK}: [machine]") if table else None
@@ -185,14 +183,7 @@ def largest_divisor(share: int, limit: int) -> int:
 class HardwareProbe:
     """Tries training steps on dummy tokens: does a step fit into memory, and how fast is it?
 
-    Args:
-        share: sequences of one step in one process.
-
-    Attributes:
-        precisions: to choose from, the default first.
-        sizes: of the micro-batch, to choose from, the default first.
-        deadline: after which nothing more is tried.
-        spread: largest ratio so far of the median try of a choice to its fastest one.
+    `share` is the number of sequences of one step in one process.
     """
 
     def __init__(
@@ -200,6 +191,7 @@ class HardwareProbe:
     ) -> None:
         self.config, self.train, self.device = config, train, device
         self.share, self.processes = share, processes
+        # To choose from, the default first; likewise the sizes of the micro-batch.
         self.precisions: list[Precision] = ["fp32", "bf16"]
         micro_tokens = CPU_MICRO_TOKENS
         if device == "cuda":
@@ -211,7 +203,8 @@ class HardwareProbe:
         if train.micro_batch != "auto":
             limits = [train.micro_batch]
         self.sizes = [largest_divisor(share, limit) for limit in limits]
-        self.deadline, self.spread = time.perf_counter() + PROBE_SECONDS, 1.0
+        self.deadline = time.perf_counter() + PROBE_SECONDS
+        self.spread = 1.0  # the largest ratio so far of the median try of a choice to its fastest
         self.model = Transformer(config).to(device).train()
         self.model.recompute = train.recompute == "on"
         self._parameters = FlatParameters(self.model)
@@ -345,11 +338,12 @@ def share_of_others(seconds: float) -> float:
 
 def warn_if_busy(share: float, spread: float) -> None:
     """Say that the probe cannot be trusted, given the use of the cores by others and its spread."""
-    if share < BUSY_SHARE and spread < BUSY_SPREAD:
-        return
-    why = f"its speed varies by {spread:.1f} times"
     if share >= BUSY_SHARE:
         why = f"other programs use {share:.0%} of its cores"
+    elif spread >= BUSY_SPREAD:
+        why = f"its speed varies by {spread:.1f} times"
+    else:
+        return
     say(
         f"train: this machine is busy ({why}), so the measured speed may be too low for a good"
         ' choice of steps, precision and micro_batch = "auto"; stop the other programs and use'
@@ -371,13 +365,10 @@ def peak_flops(device: str, precision: Precision) -> float:
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """Return a context in which nothing is compiled.
-
-    torch's compiler is not imported for it (1.6 s): without it nothing is compiled anyway.
-    """
-    if "torch._dynamo" in sys.modules:
-        return torch.compiler.set_stance("force_eager")
-    return nullcontext()
+    """Return a context in which nothing is compiled."""
+    # Not imported for it (1.6 s): without torch's compiler nothing is compiled anyway.
+    is_imported = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if is_imported else nullcontext()
 
 
 def compiler_works() -> bool:

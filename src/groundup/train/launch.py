@@ -44,47 +44,37 @@ def launch(root: Path, hardware: Hardware) -> bool:
     """
     error = root / "train" / ERROR
     error.unlink(missing_ok=True)
-    options = [
-        "--standalone",
-        f"--nproc-per-node={hardware.processes}",
-        f"--max-restarts={MAX_RESTARTS}",
-        "--signals-to-handle=SIGQUIT",
-    ]
-    environment = dict(os.environ) | {
-        "OMP_NUM_THREADS": str(hardware.threads),
-        PREPARED: "1",
-        PARENT: str(os.getpid()),
-    }
-    command = [sys.executable, "-m", "groundup.train.launch", *options, "-m", RANK, str(root)]
-    exit_code = wait(command, environment)
+    options = ["--standalone", "--signals-to-handle=SIGQUIT", f"--max-restarts={MAX_RESTARTS}"]
+    options += [f"--nproc-per-node={hardware.processes}", "-m", RANK, str(root)]
+    command = [sys.executable, "-m", "groundup.train.launch", *options]
+    own = {PREPARED: "1", PARENT: str(os.getpid()), "OMP_NUM_THREADS": str(hardware.threads)}
+    exit_code = wait(command, os.environ | own)
     if error.exists():
         message = error.read_text(encoding="utf-8")
         error.unlink()
         raise GroundupError(message)
-    return not exit_code
+    return exit_code == 0
 
 
 def wait(command: list[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end, and pass signals on to the ranks below it."""
     with catch_signals() as signals, subprocess.Popen(command, env=environment) as process:
-        while True:
-            try:
-                return process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                # Repeated each time: a signal that comes before a rank listens is lost.
-                numbers = [signal.SIGTERM] * signals.stop + [RELOAD_SIGNAL] * signals.reload
-                signals.reload = False
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    with suppress(psutil.Error):
-                        if RANK in child.cmdline():
-                            for number in numbers:
-                                child.send_signal(number)
+        while process.poll() is None:
+            # Repeated each time: a signal that comes before a rank listens is lost.
+            numbers = [signal.SIGTERM] * signals.stop + [RELOAD_SIGNAL] * signals.reload
+            signals.reload = False
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    if RANK in child.cmdline():
+                        for number in numbers:
+                            child.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+        return process.returncode
 
 
 def exit_with_parent() -> None:
-    """End this process when its parent is gone: orphaned ranks would train without the run's
-    lock.
-    """
+    """End this process with its parent: orphaned ranks would train without the run's lock."""
     if sys.platform == "linux":
         # The kernel does it even while a library waits with the interpreter's lock held, as gloo
         # does when it connects.

@@ -1,7 +1,6 @@
 """What a training shows while it runs: metrics, TensorBoard, Weights & Biases, text samples.
 
-A rollback cuts metrics.jsonl back to the checkpoint. TensorBoard and Weights & Biases keep showing
-what happened, both times.
+A rollback cuts metrics.jsonl back to the checkpoint; the other two show what happened both times.
 """
 
 from __future__ import annotations
@@ -32,16 +31,11 @@ TEMPERATURE, TOP_P = 0.7, 0.95
 
 
 class Interval:
-    """Metrics of the steps since the last line.
-
-    Attributes:
-        last_loss: of the last applied step.
-        busy: seconds in steps; validation and checkpoints are not included.
-        waited: seconds of them that steps waited for data.
-    """
+    """Metrics of the steps since the last line."""
 
     def __init__(self) -> None:
-        self.last_loss, self.busy, self.waited = math.nan, 0.0, 0.0
+        self.last_loss = math.nan  # of the last applied step
+        self.busy = self.waited = 0.0  # seconds in steps, and of them those that waited for data
         self._losses: list[float] = []
         self._tokens = self._refused = 0
         self._norm = self._rate = 0.0
@@ -118,17 +112,14 @@ class Logbook:
         if setup.train.wandb:
             # Named like the run directory; a resumed training continues it.
             ids = {"project": "groundup", "name": name, "id": f"groundup-{name}", "resume": "allow"}
-            settings = dict(setup.key_parts.settings)
-            self._wandb = _import("wandb", "wandb", "wandb").init(
-                **ids, dir=folder, config=settings
-            )
+            config, library = dict(setup.key_parts.settings), _import("wandb", "wandb", "wandb")
+            self._wandb = library.init(**ids, dir=folder, config=config)
 
     def write(self, step: int, **metrics: float | str) -> None:
         """Write the metrics of a step; text goes into metrics.jsonl only."""
         self.metrics.write(step=step, **metrics)
-        scalars = {
-            f"train/{name}": value for name, value in metrics.items() if not isinstance(value, str)
-        }
+        numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        scalars = {f"train/{name}": value for name, value in numbers.items()}
         if self._tensorboard is not None:
             for name, value in scalars.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -139,7 +130,6 @@ class Logbook:
 
 
 def _import(module: str, setting: str, package: str) -> ModuleType:
-    """Import what a setting of [train] needs."""
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -102,15 +102,16 @@ class FlatParameters:
         """Whether every weight is finite."""
         return bool(torch.isfinite(self.weights).all())
 
-    def norms(self) -> dict[str, tuple[float, float]]:
-        """Return the norms of gradient and weights of each parameter, by name."""
-        norms: dict[str, tuple[float, float]] = {}
+    def norms(self) -> dict[str, dict[str, float]]:
+        """Return the norms `gradient` and `weights` of each parameter, by name."""
+        norms: dict[str, dict[str, float]] = {}
         for stack in self.stacks:
             gradients, weights = (
                 torch.linalg.vector_norm(tensor.flatten(1), dim=1).tolist()
                 for tensor in (stack.gradients, stack.weights)
             )
-            norms |= dict(zip(stack.names, zip(gradients, weights, strict=True), strict=True))
+            for name, gradient, weight in zip(stack.names, gradients, weights, strict=True):
+                norms[name] = {"gradient": gradient, "weights": weight}
         return norms
 
 
@@ -205,14 +206,11 @@ def check_optimizer(name: str) -> None:
 
 
 class Optimizer:
-    """One update rule per stack, with weight decay on all but norms.
+    """One update rule per stack (`name` is for the matrices inside the blocks), with weight decay
+    on all but norms.
 
-    A step that is not taken leaves no trace: nothing counts steps but `step`.
-
-    Args:
-        name: of `OPTIMIZERS`, for the matrices inside the blocks.
-        dtype: in which Muon orthogonalizes; bfloat16 is precise enough, and faster if the hardware
-            multiplies it faster.
+    A step that is not taken leaves no trace: nothing counts steps but `step`. Muon orthogonalizes
+    in `dtype`: bfloat16 is precise enough, and faster if the hardware multiplies it faster.
     """
 
     def __init__(
@@ -222,14 +220,12 @@ class Optimizer:
         weight_decay: float,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.weight_decay = weight_decay
-        self.steps = 0
-        self._rules: list[tuple[Stack, UpdateRule]] = [
-            (stack, (OPTIMIZERS[name] if stack.kind == "matrix" else AdamW)(stack, dtype))
-            for stack in parameters.stacks
-        ]
+        self.weight_decay, self.steps = weight_decay, 0
+        self._rules: list[tuple[Stack, UpdateRule]] = []
         self._state: dict[str, Tensor] = {}
-        for _, rule in self._rules:
+        for stack in parameters.stacks:
+            rule = (OPTIMIZERS[name] if stack.kind == "matrix" else AdamW)(stack, dtype)
+            self._rules.append((stack, rule))
             self._state |= rule.state
 
     @torch.no_grad()

@@ -77,10 +77,7 @@ class Incidents:
         """
         first, sequences = samples_of_step(state.spans, state.step)
         # Before the gradients of single sequences take their place.
-        norms = {
-            name: {"gradient": gradient, "weights": weights}
-            for name, (gradient, weights) in self.parameters.norms().items()
-        }
+        norms = self.parameters.norms()
         incident = {
             "step": state.step,
             "reason": reason,
@@ -115,28 +112,21 @@ class Incidents:
         finally:
             self.model.train()
         places = self.loader.places(first, sequences)
-        suspects = []
+        suspects: list[dict[str, Any]] = []
         by_gradient = sorted(range(sequences), key=lambda n: _descending(alone[n][1]))
         for number in by_gradient[:MAX_SUSPECTS]:
-            (source, shard, start), (loss_alone, gradient) = places[number], alone[number]
-            end = start + self.loader.context + 1
-            suspects.append(
-                {
-                    "sample": first + number,
-                    "source": source,
-                    "shard": shard,
-                    "token": start,
-                    "loss": loss_alone,
-                    "gradient": gradient,
-                    "documents": documents_of(self.root, shard, start, end),
-                }
-            )
+            source, shard, start = places[number]
+            place = {"sample": first + number, "source": source, "shard": shard, "token": start}
+            figures = dict(zip(("loss", "gradient"), alone[number], strict=True))
+            documents = documents_of(self.root, shard, start, start + self.loader.context + 1)
+            suspects.append(place | figures | {"documents": documents})
         return suspects
 
 
 def documents_of(root: Path, shard: str, start: int, end: int) -> list[dict[str, str]]:
-    """Return id, source and origin of the documents that tokens `start` to `end` of a training
-    shard come from; nothing if the run has no index.
+    """Return id, source and origin of the documents that tokens of a training shard come from.
+
+    Nothing if the run has no index.
     """
     path = root / "tokenize" / "index.parquet"
     if not path.exists():
@@ -144,22 +134,17 @@ def documents_of(root: Path, shard: str, start: int, end: int) -> list[dict[str,
     name = shard.removesuffix(".train.npy")
     filters = [("shard", "==", name), ("split", "==", "train"), ("offset", "<", end)]
     rows = pq.read_table(path, columns=["id", "source", "offset", "length"], filters=filters)
-    rows = rows.filter(pc.greater(pc.add(rows["offset"], rows["length"]), start)).to_pylist()
-    ids, folder = [row["id"] for row in rows], root / "collect" / "documents"
+    rows = rows.filter(pc.greater(pc.add(rows["offset"], rows["length"]), start))
+    found, folder = rows.select(["id", "source"]).to_pylist(), root / "collect" / "documents"
     origins: dict[str, str] = {}
-    if folder.is_dir() and ids:
-        table = ds.dataset(folder, format="parquet").to_table(
-            columns=["id", "origin", "record"], filter=ds.field("id").isin(ids)
-        )
+    if folder.is_dir() and found:
+        chosen = ds.field("id").isin(rows["id"].to_pylist())
+        table = ds.dataset(folder, format="parquet").to_table(["id", "origin", "record"], chosen)
         origins = {row["id"]: f"{row['origin']}#{row['record']}" for row in table.to_pylist()}
-    return [
-        {"id": row["id"], "source": row["source"], "origin": origins.get(row["id"], "")}
-        for row in rows
-    ]
+    return [row | {"origin": origins.get(row["id"], "")} for row in found]
 
 
 def _summary(incident: Mapping[str, Any]) -> str:
-    """Return the documents and the norms that stand out."""
     names: list[str] = []
     for sequence in incident["sequences"]:
         for document in sequence["documents"]:

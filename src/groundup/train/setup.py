@@ -48,6 +48,8 @@ EPOCHS, TOKENS_PER_PARAMETER, CPU_SECONDS = 4, 20, 300.0
 # But not less on a CPU, however slow the probe was: one pass over the text, these steps or these
 # operations, whichever is least. Two idle cores do 1e11 operations a second, so 300 s of them.
 MIN_STEPS, MIN_OPERATIONS = 200, 3e13
+# Fields of a setup that train.json holds as they are.
+PLAIN = ("seed", "steps", "weights", "tokens_per_second", "recipe", "overrides")
 # Settings that are part of the key, or resolved before step 0 for the life of a process.
 FIXED = ("optimizer", "precision", "compile", "threads", "processes", "micro_batch", "recompute")
 
@@ -113,32 +115,30 @@ class TrainSetup:
         """Tokens of a step."""
         return self.sequences * self.config.context
 
+    @property
+    def train_table(self) -> dict[str, Any]:
+        """The [train] table, with the end step resolved."""
+        return settings(self.train) | {"steps": self.steps}
+
     def open_loader(self, root: Path, split: str) -> Loader:
         """Open the shards of a split."""
+        folder, weights = root / "tokenize" / "shards", self.weights if split == "train" else None
+        context, vocabulary = self.config.context, self.vocabulary
         return Loader(
-            root / "tokenize" / "shards",
-            split,
-            context=self.config.context,
-            vocab_size=self.vocabulary,
-            seed=self.seed,
-            weights=self.weights if split == "train" else None,
+            folder, split, context=context, vocab_size=vocabulary, seed=self.seed, weights=weights
         )
 
     def write(self, root: Path) -> None:
         """Write train.json."""
+        key = self.key_parts
         table = {
-            "key": self.key_parts.key,
-            "version": self.key_parts.version,
-            "settings": dict(self.key_parts.settings),
-            "inputs": dict(self.key_parts.inputs),
+            "key": key.key,
+            "version": key.version,
+            "settings": dict(key.settings),
+            "inputs": dict(key.inputs),
             "model": dataclasses.asdict(self.config),
             "train": settings(self.train),
-            "seed": self.seed,
-            "steps": self.steps,
-            "weights": dict(self.weights),
-            "tokens_per_second": self.tokens_per_second,
-            "recipe": self.recipe,
-            "overrides": list(self.overrides),
+            **{name: getattr(self, name) for name in PLAIN},
             "base": dataclasses.asdict(self.init_from) if self.init_from else {},
             "token_ids": self.token_ids,
         }
@@ -156,20 +156,15 @@ class TrainSetup:
             return None
         try:
             key = Step("train", "model", table["version"], table["settings"], table["inputs"])
-            base = table.get("base")
+            base, plain = table.get("base"), {name: table[name] for name in PLAIN}
             return cls(
                 config=decode(ModelConfig, table["model"], str(path)),
                 train=decode(Train, table["train"], str(path)),
                 hardware=recorded_hardware(root) or Hardware(),
-                seed=table["seed"],
-                steps=table["steps"],
-                weights=table["weights"],
                 key_parts=key,
-                tokens_per_second=table["tokens_per_second"],
-                recipe=table["recipe"],
-                overrides=tuple(table["overrides"]),
                 init_from=InitialWeights(**base) if base else None,
                 token_ids=table.get("token_ids", 0),
+                **plain | {"overrides": tuple(plain["overrides"])},
             )
         except (KeyError, TypeError) as error:
             raise GroundupError(
@@ -194,18 +189,10 @@ def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
         config = base.config
     else:
         config = resolve_model(recipe.model, token_ids, tokens, gpu=choose_device() == "cuda")
-    setup = TrainSetup(
-        config,
-        train,
-        Hardware(),
-        recipe.seed,
-        steps=1,
-        weights={source.name: source.weight for source in recipe.source},
-        recipe=recipe.file,
-        overrides=recipe.overrides,
-        init_from=init_from,
-        token_ids=token_ids,
-    )
+    weights = {source.name: source.weight for source in recipe.source}
+    setup = TrainSetup(config, train, Hardware(), recipe.seed, steps=1, weights=weights)
+    setup = dataclasses.replace(setup, init_from=init_from, token_ids=token_ids)
+    setup = dataclasses.replace(setup, recipe=recipe.file, overrides=recipe.overrides)
     if setup.open_loader(run.root, "train").epoch_size == 0:
         raise GroundupError(
             f"{view.path / 'shards'}: no shard's {tokens} training tokens fill one window of"
@@ -237,19 +224,14 @@ def key_of(setup: TrainSetup, view: Artifact) -> Step:
 
 
 def resolve_steps(
-    root: Path,
-    draft: TrainSetup,
-    hardware: Hardware,
-    speed: float,
-    old: TrainSetup | None,
-    probed: bool,
+    root: Path, draft: TrainSetup, speed: float, old: TrainSetup | None, probed: bool
 ) -> TrainSetup:
     """Return the whole setup: the end step, and whether compiling pays for so many steps.
 
     The end step of `old`, a training that was begun, stays if the recipe leaves it open. `probed`
     says that nothing is recorded yet; `speed` is in tokens per second.
     """
-    train, steps = draft.train, old.steps if old is not None else 0
+    train, hardware, steps = draft.train, draft.hardware, old.steps if old is not None else 0
     if train.steps != "auto":
         steps = train.steps
     elif old is None:
@@ -270,32 +252,21 @@ def resolve_steps(
     return dataclasses.replace(draft, hardware=hardware, steps=steps, tokens_per_second=speed)
 
 
-@dataclass(frozen=True)
-class SettingsChange:
-    """Settings that hold from `step` on; `steps` is the end step, resolved."""
-
-    step: int
-    train: Train
-    steps: int
-
-    @property
-    def table(self) -> dict[str, Any]:
-        """The [train] table, with the end step resolved."""
-        return settings(self.train) | {"steps": self.steps}
-
-
-def timeline(events: Iterable[Mapping[str, Any]]) -> list[SettingsChange]:
-    """Return which settings hold when, in order of steps."""
-    changes: list[SettingsChange] = []
+def timeline(
+    setup: TrainSetup, events: Iterable[Mapping[str, Any]]
+) -> list[tuple[int, TrainSetup]]:
+    """Return which setup holds from which step on, in order; without events `setup` throughout."""
+    changes: list[tuple[int, TrainSetup]] = []
     for event in events:
-        table = event["settings"]
-        change = SettingsChange(event["step"], decode(Train, dict(table), LEDGER), table["steps"])
-        changes = [*(earlier for earlier in changes if earlier.step < change.step), change]
-    return changes
+        step, table = event["step"], event["settings"]
+        train = decode(Train, dict(table), LEDGER)
+        change = dataclasses.replace(setup, train=train, steps=table["steps"])
+        changes = [*(earlier for earlier in changes if earlier[0] < step), (step, change)]
+    return changes or [(0, setup)]
 
 
 class SettingsTimeline:
-    """The [train] settings of a training by step, as its ledger has them."""
+    """The setup of a training by step, as its ledger has the changes of the [train] settings."""
 
     def __init__(self, root: Path, setup: TrainSetup) -> None:
         self.root, self.setup = root, setup
@@ -303,33 +274,30 @@ class SettingsTimeline:
         self.reload()
 
     def reload(self) -> None:
-        """Read the ledger again. Without events, the settings of the setup hold throughout."""
-        initial = [SettingsChange(0, self.setup.train, self.setup.steps)]
-        self.changes = timeline(self.ledger.events(EVENT)) or initial
+        """Read the ledger again."""
+        self.changes = timeline(self.setup, self.ledger.events(EVENT))
 
     def at(self, step: int) -> TrainSetup:
         """Return the setup that holds for the step after `step` steps."""
-        begun = (change for change in reversed(self.changes) if change.step <= step)
-        current = next(begun, self.changes[0])
-        return dataclasses.replace(self.setup, train=current.train, steps=current.steps)
+        begun = (setup for first, setup in reversed(self.changes) if first <= step)
+        return next(begun, self.changes[0][1])
 
-    def record(self, step: int, train: Train, steps: int) -> None:
+    def record(self, step: int, now: TrainSetup) -> None:
         """Write into the ledger what holds from `step` on, unless it holds already."""
-        recorded, before = self.ledger.events(EVENT), self.changes[-1]
-        if recorded and (before.train, before.steps) == (train, steps):
+        recorded, (_, before) = self.ledger.events(EVENT), self.changes[-1]
+        if recorded and (before.train, before.steps) == (now.train, now.steps):
             return
         if not recorded and step:
             # A rollback to before `step` needs what held until now.
-            self.ledger.write(EVENT, step=0, changed="", settings=before.table)
-        now = SettingsChange(step, train, steps).table
-        changed = changed_settings(before.table, now)
-        self.ledger.write(EVENT, step=step, changed=changed, settings=now)
+            self.ledger.write(EVENT, step=0, changed="", settings=before.train_table)
+        changed = changed_settings(before.train_table, now.train_table)
+        self.ledger.write(EVENT, step=step, changed=changed, settings=now.train_table)
         flush(self.ledger.path)
         self.reload()
 
     def reload_recipe(self, step: int, world: int) -> str:
         """Let the [train] table of the recipe hold from `step` on, and return what changed."""
-        setup, now = self.setup, self.changes[-1]
+        setup, (_, now) = self.setup, self.changes[-1]
         if not setup.recipe:
             raise GroundupError(
                 "this training was not begun from a recipe file; stop it, and run again to"
@@ -349,8 +317,8 @@ class SettingsTimeline:
                 f"{setup.recipe}: batch_tokens is {new.sequences} sequences, which {world}"
                 " processes cannot share evenly"
             )
-        changed = changed_settings(now.table, SettingsChange(step, train, steps).table)
+        changed = changed_settings(now.train_table, new.train_table)
         if changed:
-            self.record(step, train, steps)
+            self.record(step, new)
             new.write(self.root)
         return changed or "nothing changed"

@@ -32,9 +32,8 @@ RETRAIN = "retrain"
 def run(run: Run) -> None:
     """Train the model of a run to its end step.
 
-    Raises:
-        GroundupError: there are no tokens, training was stopped or failed.
-        ExpensiveError: another key would discard more than ten minutes of training.
+    Raises GroundupError if there are no tokens, training was stopped or failed; ExpensiveError if
+    another key would discard more than ten minutes of training.
     """
     from groundup.train.distributed import init_distributed
     from groundup.train.launch import launch
@@ -55,7 +54,14 @@ def run(run: Run) -> None:
             "the training processes died; checkpoints are kept, run the same command to resume"
         )
     run.built += 1
-    _compare_with_replaced(run, setup)
+    # The loss of the training that this one replaced, beside its own.
+    events = [e for e in run.ledger.events(RETRAIN) if e["key"] == setup.key_parts.key]
+    best = read_sealed(run.root / "train" / "best.json")
+    if events and best is not None and None not in (best["loss"], events[-1]["loss"]):
+        reason, note = events[-1]["reason"], ""
+        if "tokenizer" in reason or "data" in reason:
+            note = "; tokens and validation text are not the same, so compare bits per byte instead"
+        say(f"train: validation loss {best['loss']:.4g}, before {events[-1]['loss']:.4g}{note}")
 
 
 def prepare(run: Run, processes: int = 0) -> TrainSetup:
@@ -73,14 +79,16 @@ def prepare(run: Run, processes: int = 0) -> TrainSetup:
         )
     draft = draft_setup(run, view, processes)
     _make_room(run, draft.key_parts)
-    old, recorded = TrainSetup.read(run.root), recorded_hardware(run.root)
+    old, hardware = TrainSetup.read(run.root), recorded_hardware(run.root)
     # A kill between writing the lock and train.json leaves no setup. No step was taken then, so the
     # hardware may be probed again.
-    if old is not None and recorded is not None:
-        hardware = recorded.with_recipe(draft.train, draft.sequences)
-        return resolve_steps(run.root, draft, hardware, old.tokens_per_second, old, probed=False)
-    hardware, speed = resolve_hardware(draft.config, draft.train, draft.sequences)
-    return resolve_steps(run.root, draft, hardware, speed, old, probed=True)
+    probed = old is None or hardware is None
+    if old is not None and hardware is not None:
+        hardware, speed = hardware.with_recipe(draft.train, draft.sequences), old.tokens_per_second
+    else:
+        hardware, speed = resolve_hardware(draft.config, draft.train, draft.sequences)
+    draft = dataclasses.replace(draft, hardware=hardware)
+    return resolve_steps(run.root, draft, speed, old, probed)
 
 
 def _make_room(run: Run, new: Step) -> None:
@@ -91,7 +99,14 @@ def _make_room(run: Run, new: Step) -> None:
     if setup is None or (setup.key_parts.key == new.key and "train" not in run.redo):
         return
     old = setup.key_parts
-    reason = changed_key(old, new) or "this version of groundup trains differently"
+    names = {*old.inputs, *new.inputs}
+    changed = {name for name in names if old.inputs.get(name) != new.inputs.get(name)}
+    reasons = ["its tokenizer changed"] if TOKENIZER in changed else []
+    if shards := len(changed - {TOKENIZER}):
+        reasons.append(f"its data changed ({shards} of {len(names - {TOKENIZER})} token shards)")
+    if settings := changed_settings(_dotted(old.settings), _dotted(new.settings)):
+        reasons.append(settings)
+    reason = "; ".join(reasons) or "this version of groundup trains differently"
     if old.key == new.key:
         reason = "it is to be done again"
     lines = Metrics(folder / "metrics.jsonl").read()
@@ -107,17 +122,6 @@ def _make_room(run: Run, new: Step) -> None:
     say(f"train: trains again from step 0: {reason}{where}")
 
 
-def changed_key(old: Step, new: Step) -> str:
-    """Return in words which data, tokenizer and settings differ between two trainings."""
-    names = {*old.inputs, *new.inputs}
-    changed = {name for name in names if old.inputs.get(name) != new.inputs.get(name)}
-    changes = ["its tokenizer changed"] if TOKENIZER in changed else []
-    if shards := len(changed - {TOKENIZER}):
-        changes.append(f"its data changed ({shards} of {len(names - {TOKENIZER})} token shards)")
-    before, after = _dotted(old.settings), _dotted(new.settings)
-    return "; ".join([*changes, *filter(None, [changed_settings(before, after)])])
-
-
 def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with those of an inner table as `table.name`."""
     dotted: dict[str, Any] = {}
@@ -127,18 +131,6 @@ def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             dotted[name] = value
     return dotted
-
-
-def _compare_with_replaced(run: Run, setup: TrainSetup) -> None:
-    """Say the loss of the training that this one replaced beside its own."""
-    events = [e for e in run.ledger.events(RETRAIN) if e["key"] == setup.key_parts.key]
-    best = read_sealed(run.root / "train" / "best.json")
-    if not events or best is None or None in (best["loss"], events[-1]["loss"]):
-        return
-    reason, note = events[-1]["reason"], ""
-    if "tokenizer" in reason or "data" in reason:
-        note = "; tokens and validation text are not the same, so compare bits per byte instead"
-    say(f"train: validation loss {best['loss']:.4g}, before {events[-1]['loss']:.4g}{note}")
 
 
 def finished(root: Path, setup: TrainSetup) -> bool:
@@ -167,7 +159,7 @@ def begin(run: Run, setup: TrainSetup) -> None:
     checkpoint = Checkpoints(root, setup.key_parts.key).latest_valid(move_damaged=True)
     step = checkpoint[1].step if checkpoint else 0
     timeline = SettingsTimeline(root, setup)
-    timeline.record(step, setup.train, setup.steps)
+    timeline.record(step, setup)
     ledger = timeline.ledger
     if origin and not ledger.events("from"):
         ledger.write("from", step=0, **origin)

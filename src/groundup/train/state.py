@@ -2,7 +2,7 @@
 
 RUN/train/checkpoints/step-NNNNNN/    committed whole, or absent
     config.json, model.safetensors    weights, a Hugging Face model folder (model/hf_io.py)
-    tokenizer.json, …                 copies, so the folder loads anywhere
+    tokenizer.json, …                 copies
     optimizer.safetensors             `Optimizer.state_dict`
     state.json                        `TrainState`
     manifest.json                     key, sizes and digests of the files, seconds of training
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -76,28 +77,21 @@ class Checkpoints:
         model: Transformer,
         optimizer: dict[str, Tensor],
         state: TrainState,
-        *,
         facts: dict[str, int],
         seconds: float,
-        extra: Sequence[Path] = (),
     ) -> Artifact:
-        """Commit a checkpoint with copies of the files `extra`; `facts` go into the manifest."""
-        manifest = {
-            "step": "train/checkpoint",
-            "name": checkpoint_name(state.step),
-            "key": self.key,
-            "settings": {},
-            "inputs": {},
-            "facts": facts,
-            "seconds": round(seconds, 3),
-        }
+        """Commit a checkpoint; `facts` go into the manifest."""
+        path = self.path(state.step)
+        manifest: dict[str, Any] = {"step": "train/checkpoint", "name": path.name, "key": self.key}
+        manifest |= {"settings": {}, "inputs": {}, "facts": facts, "seconds": round(seconds, 3)}
         with Store(self.root).stage() as folder:
             save_model(folder, model)
             save_file(optimizer, folder / OPTIMIZER)
             write_json(folder / STATE, dataclasses.asdict(state))
-            for path in extra:
-                shutil.copyfile(path, folder / path.name)
-            return commit(folder, self.path(state.step), manifest)
+            # So that the folder loads anywhere.
+            for file in sorted((self.root / "tokenize").glob("*token*.json")):
+                shutil.copyfile(file, folder / file.name)
+            return commit(folder, path, manifest)
 
     def newest(self) -> tuple[Artifact, TrainState] | None:
         """Return the newest checkpoint whose files are all there, without reading the weights."""
@@ -108,9 +102,8 @@ class Checkpoints:
     ) -> tuple[Artifact, TrainState] | None:
         """Return the newest checkpoint whose bytes are those that were written; name damaged ones.
 
-        Args:
-            move_damaged: rename a damaged one to `damaged-step-NNNNNN` (under the run's lock only).
-            before_refusals: skip those that were saved while the guard refused steps.
+        `move_damaged` renames those to `damaged-step-NNNNNN` (under the run's lock only);
+        `before_refusals` skips checkpoints that were saved while the guard refused steps.
         """
         for step in reversed(self.steps()):
             checkpoint, path = self._open(step), self.path(step)

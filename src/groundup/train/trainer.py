@@ -57,24 +57,14 @@ LOG_EVERY = 10
 
 
 class Trainer:
-    """One process of a training.
-
-    Args:
-        root: run directory, whose stages before train are done.
-        setup: as it was before step 0; `timeline` knows the changes since.
-
-    Attributes:
-        state: all that a checkpoint keeps apart from weights and optimizer.
-        seconds: of training so far, those before a resume included.
-        interval: metrics of the steps since the last line of metrics.jsonl.
-        last_incident: summary of the last refused step that was examined.
-    """
+    """One process of the training in the run directory `root`, whose stages before it are done."""
 
     def __init__(
         self, root: Path, setup: TrainSetup, ranks: DistributedContext | None = None
     ) -> None:
         self.root, self.setup, self.ranks = root, setup, ranks or DistributedContext()
         hardware, train = setup.hardware, setup.train
+        # The setup is that before step 0; the timeline knows the changes since.
         self.timeline = SettingsTimeline(root, setup)
         self.loader = setup.open_loader(root, "train")
         self.prefetcher = Prefetcher(self.loader, self.ranks.rank, self.ranks.world)
@@ -94,7 +84,9 @@ class Trainer:
         # Only rank 0 writes files and messages.
         self.logbook = Logbook(root, setup) if self.ranks.is_first else None
         self.samples = SampleCallback(root, train) if self.ranks.is_first else None
+        # Metrics since the last line of metrics.jsonl; summary of the last refused step examined.
         self.interval, self.last_incident = Interval(), ""
+        # Seconds of training so far, those before a resume included.
         self.state, self.seconds, self._clock = TrainState(), 0.0, time.perf_counter()
         self._restore(self.checkpoints.latest_valid())
         if hardware.compile:
@@ -104,9 +96,8 @@ class Trainer:
     def train(self) -> None:
         """Train to the end step.
 
-        Raises:
-            GroundupError: stopped by a signal (after a checkpoint), out of memory, or rolled back
-                too often.
+        Raises GroundupError if stopped by a signal (after a checkpoint), out of memory, or rolled
+        back too often.
         """
         remaining = max(0, self.timeline.at(self.state.step).steps - self.state.step)
         with (
@@ -131,8 +122,7 @@ class Trainer:
                 trouble = self._update(stats, now)
                 self.interval.busy += time.perf_counter() - start
                 # After trouble nothing is saved: the state is about to be replaced.
-                trouble = trouble or self._do_what_is_due(now)
-                if trouble:
+                if trouble := trouble or self._do_what_is_due(now):
                     self._roll_back(trouble)
                 loss, end = self.interval.last_loss, self.timeline.at(self.state.step).steps
                 if self.samples is not None:
@@ -273,8 +263,7 @@ class Trainer:
         # A pretrained model is no result of this training.
         if state.step == 0 or state.guard.streak:
             return False
-        is_best = validation.is_better(losses, state.best_losses)
-        if is_best:
+        if is_best := validation.is_better(losses, state.best_losses):
             state.best_step, state.best_loss, state.best_losses = state.step, loss, losses
         return is_best
 
@@ -284,10 +273,8 @@ class Trainer:
         self.seconds, self._clock = self.seconds + now - self._clock, now
         metrics = self.interval.take(self.setup, self.ranks.device)
         if self.logbook is not None and metrics:
-            seconds = round(self.seconds, 3)
-            self.logbook.write(
-                self.state.step, **metrics, tokens=self.state.tokens, seconds=seconds
-            )
+            metrics |= {"tokens": self.state.tokens, "seconds": round(self.seconds, 3)}
+            self.logbook.write(self.state.step, **metrics)
 
     def _save(self) -> str:
         """Commit a checkpoint, unless the weights are broken. Return why to roll back, or ""."""
@@ -296,15 +283,9 @@ class Trainer:
             return "the weights are not finite"
         if self.logbook is not None:
             try:
-                self.checkpoints.save(
-                    self.model,
-                    self.optimizer.state_dict(),
-                    self.state,
-                    facts={"metrics_bytes": self.logbook.metrics.size()},
-                    seconds=self.seconds,
-                    # So that the folder of a checkpoint loads anywhere.
-                    extra=sorted((self.root / "tokenize").glob("*token*.json")),
-                )
+                facts = {"metrics_bytes": self.logbook.metrics.size()}
+                optimizer = self.optimizer.state_dict()
+                self.checkpoints.save(self.model, optimizer, self.state, facts, self.seconds)
             except Exception as error:
                 if not is_full_disk(error):
                     raise

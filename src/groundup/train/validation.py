@@ -67,9 +67,7 @@ def standard_error(values: NDArray[np.float64] | Sequence[float]) -> float:
 
 
 def is_better(losses: Sequence[float], best: Sequence[float]) -> bool:
-    """Whether the mean of `losses` is below that of `best` by more than the noise of the
-    difference.
-    """
+    """Whether the mean of `losses` is below that of `best` by more than the noise."""
     if not best or len(best) != len(losses):
         return math.isfinite(mean(losses))
     gain = np.subtract(best, losses)
