@@ -59,7 +59,7 @@ def test_logits_gradients_and_cache(tmp_path: Path, layout: str, tied: bool) -> 
     with torch.no_grad():
         logits, wanted = ours(tokens), theirs(tokens).logits
         assert float((logits - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
-        cache, ends = SlotCache(ours.config, 3), ((0, 7), (7, 8), (8, 9), (9, 40))
+        cache, ends = SlotCache(ours.config, 3, torch.empty(0)), ((0, 7), (7, 8), (8, 9), (9, 40))
         steps = [cache.rows([0, 1, 2], [start] * 3, [end - start] * 3) for start, end in ends]
         pairs = zip(tokens.split([7, 1, 1, 31], dim=1), steps, strict=True)
         parts = torch.cat([ours(part, rows) for part, rows in pairs], dim=1)

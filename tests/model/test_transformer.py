@@ -127,7 +127,7 @@ def test_cache_gives_the_logits_of_a_whole_pass(config: ModelConfig, pieces: lis
     # Protects: reading a text in pieces is reading it at once.
     model = stirred(config).eval()
     tokens = tokens_for(config, batch=2)[:, : sum(pieces)]
-    cache, starts = SlotCache(config, 2), accumulate([0, *pieces])
+    cache, starts = SlotCache(config, 2, torch.empty(0)), accumulate([0, *pieces])
     with torch.no_grad():
         parts = [
             model(part, cache.rows([0, 1], [start] * 2, [size] * 2))

@@ -534,21 +534,15 @@ def test_memory_does_not_grow() -> None:
 
 def test_fitting_slots_follow_memory() -> None:
     """A budget that holds not one slot is an error."""
-    cpu = torch.device("cpu")
+    full = torch.empty(0)
     slot_bytes = 2 * 3 * 2 * CONTEXT * 16 * 4
+    assert fitting_slots(MODEL.config, full, max_slots=32, memory_bytes=slot_bytes * 5 + 1) == 5
     assert (
-        fitting_slots(
-            MODEL.config, torch.float32, cpu, max_slots=32, memory_bytes=slot_bytes * 5 + 1
-        )
-        == 5
+        fitting_slots(MODEL.config, full.bfloat16(), max_slots=8, memory_bytes=slot_bytes * 5) == 8
     )
-    assert (
-        fitting_slots(MODEL.config, torch.bfloat16, cpu, max_slots=8, memory_bytes=slot_bytes * 5)
-        == 8
-    )
-    assert fitting_slots(MODEL.config, torch.float32, cpu, max_slots=32) == 32
+    assert fitting_slots(MODEL.config, full, max_slots=32) == 32
     with pytest.raises(GroundupError, match="one request of 96 tokens needs"):
-        fitting_slots(MODEL.config, torch.float32, cpu, max_slots=8, memory_bytes=slot_bytes - 1)
+        fitting_slots(MODEL.config, full, max_slots=8, memory_bytes=slot_bytes - 1)
 
 
 def test_chunk_size_follows_model_size() -> None:

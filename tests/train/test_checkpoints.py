@@ -31,6 +31,7 @@ from groundup.runtime.files import read_json
 from groundup.train import logging, stage
 from groundup.train import state as checkpoint
 from groundup.train.hardware import Hardware
+from groundup.train.setup import TrainSetup
 from groundup.train.trainer import Trainer
 from groundup.train.validation import is_better, standard_error
 
@@ -206,8 +207,15 @@ def test_utilization_is_computed_by_its_formula() -> None:
         + 4 * CONFIG.heads * CONFIG.head_width * (CONFIG.context + 1) / 2
     )
     a_token = 3 * (CONFIG.layers * layer + 2 * CONFIG.vocab_size * CONFIG.width)
-    assert logging.utilization(1000.0, setup) == pytest.approx(1000 * a_token / 2e9)
-    assert logging.utilization(1000.0, train_setup()) == 0.0
+
+    def figures(setup: TrainSetup) -> dict[str, float]:
+        interval = logging.Interval()
+        interval.add(1.0, 1.0, 1e-3, 1_000_000)
+        interval.busy = 1.0
+        return interval.take(setup, torch.device("cpu"))
+
+    assert figures(setup)["utilisation"] == pytest.approx(1e6 * a_token / 2e9, rel=1e-4)
+    assert "utilisation" not in figures(train_setup())
 
 
 def test_status_shows_figures_and_what_the_guard_did(tmp_path: Path) -> None:

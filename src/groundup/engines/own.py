@@ -133,7 +133,7 @@ class Scheduler:
         self, model: Transformer, slots: int, byte_strings: Sequence[bytes], chunk: int = 0
     ) -> None:
         self._model, self._byte_strings, self._slots = model.eval(), byte_strings, slots
-        self._cache = SlotCache(model.config, slots, model.device, model.head_weight.dtype)
+        self._cache = SlotCache(model.config, slots, model.head_weight)
         self._chunk = chunk or chunk_tokens(model.config, model.device.type)
         self._prefilling: Sequences = []
         self._decoding: Sequences = []
@@ -205,8 +205,7 @@ class Scheduler:
         padded = [[*tokens, *[0] * (width - len(tokens))] for tokens in inputs]
         tokens_BT = torch.tensor(padded, device=self._model.device)
         slots, starts = [seq.slot for seq in batch], [seq.num_computed_tokens for seq in batch]
-        rows = self._cache.rows(slots, starts, counts)
-        x_BTD = self._model.hidden(tokens_BT, rows)
+        x_BTD = self._model.hidden(tokens_BT, self._cache.rows(slots, starts, counts))
         # All scores before any state changes: a failure here is retried for each sequence alone.
         logprobs = [self._prompt_logprobs(*row) for row in zip(batch, x_BTD, counts, strict=True)]
         for row, (seq, count) in enumerate(zip(batch, counts, strict=True)):
@@ -292,9 +291,8 @@ def gather_logprobs(
     """Return the score of one token in each row, with the row's `tops` best alternatives."""
     chosen = logprobs_NV.gather(1, tokens_N[:, None])[:, 0].tolist()
     best = logprobs_NV.topk(min(max(tops), logprobs_NV.shape[1]), dim=1)
-    rows = zip(
-        tokens_N.tolist(), chosen, best.indices.tolist(), best.values.tolist(), tops, strict=True
-    )
+    best_ids, best_scores = best.indices.tolist(), best.values.tolist()
+    rows = zip(tokens_N.tolist(), chosen, best_ids, best_scores, tops, strict=True)
     return [
         Logprob(token, byte_strings[token], score, tuple(zip(ids, values, strict=True))[:top])
         for token, score, ids, values, top in rows
@@ -304,10 +302,8 @@ def gather_logprobs(
 class Engine:
     """Serves requests on one model, on its device and in its dtype.
 
-    Args:
-        slots: limit on running requests, allocated at once (`fitting_slots` chooses).
-        queue: limit on waiting requests.
-        chunk: prompt tokens of one step; 0 chooses by the size of the model.
+    `slots` limits running requests, whose memory is allocated at once (`fitting_slots` chooses);
+    `queue` limits waiting ones; `chunk`, the prompt tokens of a step, follows the model if it is 0.
     """
 
     def __init__(

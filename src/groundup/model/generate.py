@@ -42,7 +42,7 @@ def generate(
 
 def _continue(model: Transformer, tokens: list[int], sampler: SequenceSampler) -> Iterator[int]:
     context = model.config.context
-    cache = SlotCache(model.config, 1, model.device, model.head_weight.dtype)
+    cache = SlotCache(model.config, 1, model.head_weight)
     read, unread = 0, tokens[-context:]
     while True:
         if read + len(unread) > context:

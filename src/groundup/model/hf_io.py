@@ -146,8 +146,7 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
                 continue
             problem = ""
             if name not in expected or name in seen:
-                state = "there twice" if name in seen else "unknown"
-                problem = f"{misfit} {name[:80]} is {state}"
+                problem = f"{misfit} {name[:80]} is {'there twice' if name in seen else 'unknown'}"
             elif dtype not in TYPES:
                 readable = f"quantized weights cannot be read, only {', '.join(TYPES)}"
                 problem = f"{name} is stored as {dtype}; {readable}"
@@ -262,8 +261,7 @@ def _integer(
     table: Mapping[str, Any], name: str, default: int | None = None, maximum: int = 1 << 31
 ) -> int:
     """Return a positive integer entry; the default if it is missing or null."""
-    value = table.get(name)
-    value = default if value is None else value
+    value = default if table.get(name) is None else table[name]
     if value is None:
         raise ValueError(f"{name} is missing")
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
@@ -273,8 +271,7 @@ def _integer(
 
 def _number(table: Mapping[str, Any], name: str, default: float) -> float:
     """Return a finite, non-negative entry; the default if it is missing or null."""
-    value = table.get(name)
-    value = default if value is None else value
+    value = default if table.get(name) is None else table[name]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} is {_short(value)}; expected a number from 0 on")

@@ -22,22 +22,14 @@ Ints = Sequence[int]
 
 
 class SlotCache:
-    """Keys and values of up to `slots` sequences of different lengths.
+    """Keys and values of up to `slots` sequences, on the device and in the dtype of `like`.
 
     Unused positions are zero: a masked position still enters a product, and 0 times NaN is NaN.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        slots: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, config: ModelConfig, slots: int, like: Tensor) -> None:
         shape = (2, slots, config.kv_heads, config.context, config.head_width)
-        self._layers = [
-            torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)
-        ]
+        self._layers = [like.new_zeros(shape) for _ in range(config.layers)]
         self._lengths = [0] * slots
 
     def rows(self, slots: Ints, starts: Ints, counts: Ints) -> SlotRows:
@@ -121,17 +113,12 @@ class LayerRows:
         return keys, values, rows.mask
 
 
-def fitting_slots(
-    config: ModelConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    max_slots: int,
-    memory_bytes: int = 0,
-) -> int:
+def fitting_slots(config: ModelConfig, like: Tensor, max_slots: int, memory_bytes: int = 0) -> int:
     """Return the number of slots that fit into memory, up to `max_slots`; GroundupError if none.
 
     `memory_bytes` is for all slots; 0 takes `MEMORY_SHARE` of the device's free memory.
     """
+    device = like.device
     if not memory_bytes:
         if device.type == "cuda":
             free_bytes = torch.cuda.mem_get_info(device)[0]
@@ -140,7 +127,7 @@ def fitting_slots(
         memory_bytes = int(free_bytes * MEMORY_SHARE[device.type])
     # Keys and values of a whole context in every layer.
     elements = 2 * config.layers * config.kv_heads * config.context * config.head_width
-    each = elements * dtype.itemsize
+    each = elements * like.dtype.itemsize
     if each > memory_bytes:
         needed, free = f"{each / 1e6:,.0f} MB", f"{memory_bytes / 1e6:,.0f} MB are free for it"
         request = f"one request of {config.context} tokens"

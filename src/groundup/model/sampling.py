@@ -48,9 +48,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf or self.top_k < 0:
-            raise ValueError(
-                "temperature and top_k must not be negative, and temperature must be finite"
-            )
+            negative = "temperature and top_k must not be negative"
+            raise ValueError(f"{negative}, and temperature must be finite")
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
             raise ValueError("top_p must lie above 0 and at most at 1, min_p between 0 and 1")
         biases = [self.frequency_penalty, self.presence_penalty]
@@ -140,20 +139,18 @@ class _Limits(NamedTuple):
     @classmethod
     def of(cls, samplers: Sequence[SequenceSampler], device: torch.device) -> _Limits:
         """Collect the limits of the sequences on a device."""
+        params = [sampler.params for sampler in samplers]
         rows = [
-            (
-                max(sampler.params.temperature or 1, MIN_TEMPERATURE),
-                min(sampler.params.top_k, 1 << 30) or math.inf,
-                sampler.params.top_p,
-                sampler.params.min_p,
-                sampler.uniform,
-            )
-            for sampler in samplers
+            [max(p.temperature or 1, MIN_TEMPERATURE) for p in params],
+            [min(p.top_k, 1 << 30) or math.inf for p in params],
+            [p.top_p for p in params],
+            [p.min_p for p in params],
+            [sampler.uniform for sampler in samplers],
         ]
         # One transfer to the device: [5, N] → five columns [N, 1].
-        columns = torch.tensor(rows, dtype=torch.float64).T[:, :, None].to(device)
+        columns = torch.tensor(rows, dtype=torch.float64)[:, :, None].to(device)
         temperature, top_k, top_p, min_p, uniform = columns
-        any_min_p = any(sampler.params.min_p > 0 for sampler in samplers)
+        any_min_p = any(p.min_p > 0 for p in params)
         return cls(any_min_p, temperature.float(), top_k, top_p, min_p.float(), uniform)
 
     def of_rows(self, rows: Tensor) -> _Limits:
@@ -177,9 +174,8 @@ def _draw(weights_NV: Tensor, limits: _Limits, ranked: bool) -> Tensor:
     for size in TOP_CANDIDATES.get(weights_NV.device.type, ()):
         if size < weights_NV.shape[1] and len(left):
             weights_MV = weights_NV if len(left) == len(weights_NV) else weights_NV[left]
-            drawn_M, settled_M = _draw_among(
-                *weights_MV.topk(size), weights_MV.sum(dim=1, keepdim=True), limits.of_rows(left)
-            )
+            best, total_M1 = weights_MV.topk(size), weights_MV.sum(dim=1, keepdim=True)
+            drawn_M, settled_M = _draw_among(*best, total_M1, limits.of_rows(left))
             tokens_N[left[settled_M]] = drawn_M[settled_M]
             left = left[~settled_M]
     if len(left):

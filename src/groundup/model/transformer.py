@@ -101,18 +101,12 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_width, config.norm_epsilon)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        table: Tensor,
-        cache: LayerRows | None = None,
-        mask: Tensor | None = None,
+        self, x_BTD: Tensor, table: Tensor, cache: LayerRows | None, mask: Tensor | None
     ) -> Tensor:
         """Return what attention adds to the residual stream [B, T, D].
 
-        Args:
-            table: cosines and sines of the positions of `x_BTD`.
-            cache: keys and values of the positions before `x_BTD`.
-            mask: which positions see which; None (also from the cache) is causal.
+        `table` has the cosines and sines of the positions of `x_BTD`, `cache` the keys and values
+        of those before. The mask says which positions see which; None (also of a cache) is causal.
         """
         batch, length, _ = x_BTD.shape
         heads = (batch, length, -1, self.head_width)
@@ -159,11 +153,7 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        table: Tensor,
-        cache: LayerRows | None = None,
-        mask: Tensor | None = None,
+        self, x_BTD: Tensor, table: Tensor, cache: LayerRows | None, mask: Tensor | None
     ) -> Tensor:
         """Return the residual stream [B, T, D] after this block."""
         # Norms come before each branch, and the stream itself is never normalized (pre-norm).
@@ -249,13 +239,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return the normalized residual stream [B, T, D] before the head.
 
-        Args:
-            cache: keys and values of the positions before; the tokens follow those.
-            positions_BT: position of each token, for several texts in one row.
-            mask: [B, 1, T, T], True where a query (third) sees a key (last), for several texts in
-                one row.
-
-        Raises ValueError if there are more positions than the context.
+        The tokens follow those in the cache. Several texts in one row need the position of each
+        token, and a mask [B, 1, T, T], True where a query (third) sees a key (last). Raises
+        ValueError if there are more positions than the context.
         """
         end, context = tokens_BT.shape[1], self.config.context
         positions: slice | Tensor = slice(0, end) if positions_BT is None else positions_BT
@@ -314,16 +300,14 @@ def token_log_probabilities(model: Transformer, tokens_BT: Tensor) -> Tensor:
     Shorter rows may be padded on the right with any id, since a position never sees what follows.
     Raises ValueError if T - 1 is larger than the context.
     """
-    batch, length = tokens_BT.shape
     tokens_BT = tokens_BT.to(model.device, torch.long)
-    scores_BT = torch.zeros(batch, max(length - 1, 0), dtype=torch.float32, device=model.device)
-    if length < 2:
+    scores_BT = torch.zeros_like(tokens_BT[:, 1:], dtype=torch.float32)
+    if not scores_BT.numel():
         return scores_BT
-    rows = max(1, BATCH_TOKENS // (length - 1))
+    rows = max(1, BATCH_TOKENS // scores_BT.shape[1])
     with evaluating(model):
-        for start in range(0, batch, rows):
-            part_BT = tokens_BT[start : start + rows]
+        for part_BT, out_BT in zip(tokens_BT.split(rows), scores_BT.split(rows), strict=True):
             x_ND = model.hidden(part_BT[:, :-1]).flatten(0, 1)
             scores_N = log_probabilities(x_ND, model.head_weight, part_BT[:, 1:].flatten())
-            scores_BT[start : start + rows] = scores_N.view(len(part_BT), length - 1)
+            out_BT.copy_(scores_N.view_as(out_BT))
     return scores_BT

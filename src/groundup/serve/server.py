@@ -149,7 +149,7 @@ def open_model(
         dtype = "bfloat16" if device == "cuda" else "float32"
     model = load_model(checkpoint.path, device, getattr(torch, dtype))
     tokenizer, config = Tokenizer.load(checkpoint.path), model.config
-    fitting = fitting_slots(config, model.head_weight.dtype, model.device, slots or MAX_SLOTS)
+    fitting = fitting_slots(config, model.head_weight, slots or MAX_SLOTS)
     if fitting < slots:
         held = f"the memory that is free holds the keys and values of {fitting}"
         raise GroundupError(f"--slots {slots}: {held}; ask for fewer")

@@ -49,9 +49,8 @@ def main(root: Path) -> None:
                     time.sleep(0.2)
                 setup = TrainSetup.read(root)
             if setup is None:
-                raise GroundupError(
-                    f"{root / 'train'}: no training was begun there; use `groundup run`"
-                )
+                missing = f"{root / 'train'}: no training was begun there"
+                raise GroundupError(f"{missing}; use `groundup run`")
             if not finished(root, setup):
                 ranks = stack.enter_context(init_distributed(setup.hardware))
                 Trainer(root, setup, ranks).train()

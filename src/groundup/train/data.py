@@ -52,6 +52,7 @@ from groundup.errors import GroundupError
 
 Indices: TypeAlias = NDArray[np.int64]
 Span: TypeAlias = tuple[int, int, int]
+Weights: TypeAlias = Mapping[str, float] | None
 # Four rounds make a Feistel network a pseudo-random permutation if its round function is one (Luby
 # and Rackoff 1988). Ours is only a mixer, so two more.
 ROUNDS = 6
@@ -123,12 +124,7 @@ class SampleOrder:
     """
 
     def __init__(
-        self,
-        lengths: Mapping[str, int],
-        *,
-        context: int,
-        seed: int,
-        weights: Mapping[str, float] | None = None,
+        self, lengths: Mapping[str, int], *, context: int, seed: int, weights: Weights = None
     ) -> None:
         self.context, self.seed = context, seed
         by_source: dict[str, list[str]] = {}
@@ -220,7 +216,7 @@ class Loader(SampleOrder):
         context: int,
         vocab_size: int,
         seed: int,
-        weights: Mapping[str, float] | None = None,
+        weights: Weights = None,
     ) -> None:
         self.vocab_size, self._ending = vocab_size, f".{split}.npy"
         self._shards = {
@@ -247,10 +243,8 @@ class Loader(SampleOrder):
             row[:] = self._shards[name.removesuffix(self._ending)][start : start + len(row)]
             # Checked here and not when a shard is opened, which would read all of it.
             if row.max() >= self.vocab_size:
-                raise GroundupError(
-                    f"{name}: holds id {row.max()}, the vocabulary ends at {self.vocab_size - 1};"
-                    " `--redo tokenize`"
-                )
+                beyond = f"holds id {row.max()}, the vocabulary ends at {self.vocab_size - 1}"
+                raise GroundupError(f"{name}: {beyond}; `--redo tokenize`")
         return rows
 
     def share(self, first: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:

@@ -51,17 +51,14 @@ class Guard:
             return ""
         distance = deviations(loss, self.losses, LOSS_FLOOR)
         if abs(distance) > limit:
-            side = "above" if distance > 0 else "below"
-            return (
-                f"the loss {loss:.4g} lies {abs(distance):.0f} deviations {side} the recent"
-                f" {median_high(self.losses):.4g}"
-            )
+            side, recent = "above" if distance > 0 else "below", median_high(self.losses)
+            far = f"lies {abs(distance):.0f} deviations {side} the recent {recent:.4g}"
+            return f"the loss {loss:.4g} {far}"
         distance = deviations(_log(norm), self.norms, NORM_FLOOR)
         if distance > limit:
-            return (
-                f"the gradient norm {norm:.4g} lies {distance:.0f} deviations above the recent"
-                f" {math.exp(median_high(self.norms)):.4g}"
-            )
+            recent = math.exp(median_high(self.norms))
+            far = f"lies {distance:.0f} deviations above the recent {recent:.4g}"
+            return f"the gradient norm {norm:.4g} {far}"
         return ""
 
     def accept(self, loss: float, norm: float) -> None:

@@ -90,10 +90,8 @@ class Hardware:
         if self.device != "cuda":
             return
         if choose_device() == "cpu":
-            raise GroundupError(
-                "this training began on a GPU and there is none here; remove [machine] from"
-                f" {LOCK} to go on without"
-            )
+            missing = "this training began on a GPU and there is none here"
+            raise GroundupError(f"{missing}; remove [machine] from {LOCK} to go on without")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Otherwise every torch.empty is filled first.
@@ -154,10 +152,8 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
         torch.cuda.empty_cache()
     compiled, peak = train.compile == "on", peak_flops(device, precision)
     if compiled and not compiler_works():
-        raise GroundupError(
-            '[train] compile = "on", and torch.compile finds no working compiler here; install one'
-            ' or set "auto"'
-        )
+        missing = '[train] compile = "on", and torch.compile finds no working compiler here'
+        raise GroundupError(f'{missing}; install one or set "auto"')
     settings = (device, threads, precision, compiled, micro_batch, processes, recompute, peak)
     return Hardware(*settings), speed
 
@@ -166,9 +162,9 @@ def count_processes(train: Train, sequences: int, device: str) -> int:
     """Return how many processes train together: one per GPU that can get an equal share."""
     if train.processes != "auto":
         if sequences % train.processes:
+            uneven = f"{sequences} sequences, which {train.processes} processes cannot share evenly"
             raise GroundupError(
-                f"[train] batch_tokens is {sequences} sequences, which {train.processes} processes"
-                " cannot share evenly; change batch_tokens or processes"
+                f"[train] batch_tokens is {uneven}; change batch_tokens or processes"
             )
         return train.processes
     available = torch.cuda.device_count() if device == "cuda" else 1

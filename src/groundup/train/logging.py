@@ -66,8 +66,11 @@ class Interval:
         }
         if self._refused:
             metrics["refused"] = self._refused
-        if used := utilization(metrics["tokens_per_second"], setup):
-            metrics["utilisation"] = round(used, 4)
+        # Model FLOPs utilization: the share of the peak of a large matrix product in the training's
+        # precision, measured here before step 0. Blocks that are computed twice count once.
+        if peak := setup.hardware.peak_flops * setup.hardware.processes:
+            flops = metrics["tokens_per_second"] * setup.config.flops_per_token()
+            metrics["utilisation"] = round(flops / peak, 4)
         # The largest so far, of the GPU or of this process. Linux counts kilobytes, macOS bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         metrics["memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -80,19 +83,6 @@ class Interval:
 def perplexity(loss: float) -> float:
     """Return e^loss, infinite if that is beyond a float."""
     return math.exp(loss) if loss < 700 else math.inf
-
-
-def utilization(tokens_per_second: float, setup: TrainSetup) -> float:
-    """Return the share of the measured peak that training uses (model FLOPs utilization).
-
-    tokens/s · operations per token / (peak · processes). Operations per token are
-    `ModelConfig.flops_per_token`: 3 · (2 · parameters of all matrices, the head too, + 4 · heads ·
-    head width · (context + 1) / 2 per layer for causal attention). Blocks that are computed twice
-    count once. The peak is that of a large matrix product in the training's precision, measured on
-    this machine before step 0, and not one from a data sheet.
-    """
-    peak = setup.hardware.peak_flops * setup.hardware.processes
-    return tokens_per_second * setup.config.flops_per_token() / peak if peak else 0.0
 
 
 class Logbook:
@@ -133,9 +123,8 @@ def _import(module: str, setting: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise GroundupError(
-            f"[train] {setting} = true, and it is not installed; `pip install {package}`"
-        ) from None
+        missing = f"[train] {setting} = true, and it is not installed"
+        raise GroundupError(f"{missing}; `pip install {package}`") from None
 
 
 class SampleCallback:

@@ -49,15 +49,10 @@ def rolled_back(failed: TrainState, restored: TrainState) -> TrainState:
     spans = restored.spans or [(0, 0, failed.spans[0][2])]
     first = samples_of_step(spans, restored.step)[0]
     after = samples_of_step(failed.spans, failed.step)[0]
-    guard = dataclasses.replace(
-        restored.guard, rollbacks=failed.guard.rollbacks + 1, rate=failed.guard.rate * SLOWER
-    )
-    return dataclasses.replace(
-        restored,
-        spans=skip_to(spans, restored.step, after),
-        skipped=[*restored.skipped, (first, after)],
-        guard=guard,
-    )
+    rollbacks, rate = failed.guard.rollbacks + 1, failed.guard.rate * SLOWER
+    guard = dataclasses.replace(restored.guard, rollbacks=rollbacks, rate=rate)
+    spans, skipped = skip_to(spans, restored.step, after), [*restored.skipped, (first, after)]
+    return dataclasses.replace(restored, spans=spans, skipped=skipped, guard=guard)
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,8 @@ class TrainSetup:
                 **plain | {"overrides": tuple(plain["overrides"])},
             )
         except (KeyError, TypeError) as error:
-            raise GroundupError(
-                f"{path}: cannot be read ({error}); move it away to start again"
-            ) from None
+            damage = f"{path}: cannot be read ({error})"
+            raise GroundupError(f"{damage}; move it away to start again") from None
 
 
 def draft_setup(run: Run, view: Artifact, processes: int) -> TrainSetup:
@@ -299,24 +298,18 @@ class SettingsTimeline:
         """Let the [train] table of the recipe hold from `step` on, and return what changed."""
         setup, (_, now) = self.setup, self.changes[-1]
         if not setup.recipe:
-            raise GroundupError(
-                "this training was not begun from a recipe file; stop it, and run again to"
-                " change it"
-            )
+            why = "this training was not begun from a recipe file"
+            raise GroundupError(f"{why}; stop it, and run again to change it")
         train = load_recipe(Path(setup.recipe), setup.overrides).train
         for name in FIXED:
             if getattr(train, name) != getattr(now.train, name):
-                raise GroundupError(
-                    f"{setup.recipe}: [train] {name} cannot change while a run is on; stop it"
-                    " and run again"
-                )
+                fixed = f"[train] {name} cannot change while a run is on"
+                raise GroundupError(f"{setup.recipe}: {fixed}; stop it and run again")
         steps = now.steps if train.steps == "auto" else train.steps
         new = dataclasses.replace(setup, train=train, steps=steps)
         if new.sequences % world:
-            raise GroundupError(
-                f"{setup.recipe}: batch_tokens is {new.sequences} sequences, which {world}"
-                " processes cannot share evenly"
-            )
+            uneven = f"{new.sequences} sequences, which {world} processes cannot share evenly"
+            raise GroundupError(f"{setup.recipe}: batch_tokens is {uneven}")
         changed = changed_settings(now.train_table, new.train_table)
         if changed:
             self.record(step, new)

@@ -50,9 +50,8 @@ def run(run: Run) -> None:
         with init_distributed(setup.hardware) as ranks:
             Trainer(run.root, setup, ranks).train()
     elif not launch(run.root, setup.hardware) or not finished(run.root, setup):
-        raise GroundupError(
-            "the training processes died; checkpoints are kept, run the same command to resume"
-        )
+        remedy = "checkpoints are kept, run the same command to resume"
+        raise GroundupError(f"the training processes died; {remedy}")
     run.built += 1
     # The loss of the training that this one replaced, beside its own.
     events = [e for e in run.ledger.events(RETRAIN) if e["key"] == setup.key_parts.key]
@@ -74,9 +73,8 @@ def prepare(run: Run, processes: int = 0) -> TrainSetup:
 
     view = run.store.view("tokenize")
     if view is None:
-        raise GroundupError(
-            f"{run.root / 'tokenize'}: there are no token shards; run the stages before train first"
-        )
+        missing = f"{run.root / 'tokenize'}: there are no token shards"
+        raise GroundupError(f"{missing}; run the stages before train first")
     draft = draft_setup(run, view, processes)
     _make_room(run, draft.key_parts)
     old, hardware = TrainSetup.read(run.root), recorded_hardware(run.root)
@@ -193,7 +191,5 @@ def _announce(setup: TrainSetup, step: int) -> None:
     rates = (train.learning_rate, train.muon_learning_rate)
     are_defaults = rates == (default.learning_rate, default.muon_learning_rate)
     if setup.init_from and step == 0 and are_defaults:
-        say(
-            "train: the learning rates are the defaults for fresh weights; a tenth of them keeps"
-            " more of a pretrained model"
-        )
+        high = "the learning rates are the defaults for fresh weights"
+        say(f"train: {high}; a tenth of them keeps more of a pretrained model")

@@ -25,10 +25,11 @@ from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import say
-from groundup.runtime.store import Artifact, Store, changed_files, commit, load_artifact
+from groundup.runtime.store import Artifact, Facts, Store, changed_files, commit, load_artifact
 from groundup.train.data import Span
 from groundup.train.guard import Guard
 
+Tensors = dict[str, Tensor]
 OPTIMIZER = "optimizer.safetensors"
 # fp16 multiplies the loss by a scale, or small gradients become zero. The scale is halved when a
 # gradient overflows, and doubled after FP16_PATIENCE good steps. At a scale of 1 an overflow is a
@@ -75,9 +76,9 @@ class Checkpoints:
     def save(
         self,
         model: Transformer,
-        optimizer: dict[str, Tensor],
+        optimizer: Tensors,
         state: TrainState,
-        facts: dict[str, int],
+        facts: Facts,
         seconds: float,
     ) -> Artifact:
         """Commit a checkpoint; `facts` go into the manifest."""
@@ -135,7 +136,7 @@ class Checkpoints:
         except TypeError:
             return None
 
-    def restore(self, artifact: Artifact, model: Transformer) -> dict[str, Tensor]:
+    def restore(self, artifact: Artifact, model: Transformer) -> Tensors:
         """Load the weights of a checkpoint into `model`, and return the optimizer's state."""
         model.load_state_dict(load_file(artifact.path / WEIGHTS))
         return load_file(artifact.path / OPTIMIZER)

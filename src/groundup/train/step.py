@@ -35,7 +35,7 @@ from torch import Tensor
 
 from groundup.model.transformer import Transformer
 from groundup.train.data import derive_seed
-from groundup.train.distributed import DistributedContext
+from groundup.train.distributed import DistributedContext, Signals
 from groundup.train.hardware import Hardware
 from groundup.train.optimizer import FlatParameters, Optimizer
 
@@ -64,18 +64,13 @@ class TrainStep:
     ranks: DistributedContext
 
     def forward_backward(
-        self,
-        rows_NT: Tensor,
-        step: int,
-        loss_scale: float = 1.0,
-        stop: bool = False,
-        reload: bool = False,
+        self, rows_NT: Tensor, step: int, loss_scale: float = 1.0, signals: Signals | None = None
     ) -> StepStats:
         """Compute the gradients of a step from this rank's token ids [N, context + 1].
 
-        `stop` and `reload` are what this rank was asked for; all ranks hear it at the same step.
+        All ranks hear at the same step which signals have come to any of them.
         """
-        device = self.ranks.device
+        device, signals = self.ranks.device, signals or Signals()
         tokens = int((rows_NT[:, 1:] >= 0).sum())
         # Targets of all ranks. `grad_factor` corrects the mean for those that are ignored (< 0).
         targets = rows_NT[:, 1:].numel() * self.ranks.world
@@ -93,7 +88,8 @@ class TrainStep:
             total_loss += loss.detach()
         self.ranks.sum(self.parameters.gradients)
         # One tensor for all numbers, so the device is waited for once.
-        sums = torch.tensor([0, tokens, 0, stop, reload], dtype=torch.float64, device=device)
+        asked = signals.stop, signals.reload
+        sums = torch.tensor([0, tokens, 0, *asked], dtype=torch.float64, device=device)
         sums[0] = total_loss
         if self.ranks.is_first:
             # Rank 0's alone: if the last bit differed, ranks could decide differently.

@@ -117,7 +117,7 @@ class Trainer:
                 self.interval.waited += time.perf_counter() - start
                 # Gradients only. The weights change in `_update`, after the guard has judged them.
                 stats = self.train_step.forward_backward(
-                    rows_NT, self.state.step, self.state.loss_scale, signals.stop, signals.reload
+                    rows_NT, self.state.step, self.state.loss_scale, signals
                 )
                 trouble = self._update(stats, now)
                 self.interval.busy += time.perf_counter() - start
@@ -222,10 +222,8 @@ class Trainer:
         event = {"step": failed.step, "to": state.step, "reason": reason}
         self.timeline.ledger.write_once("rollback", **event, skipped=skipped, rate=rate)
         self.logbook.write(state.step, guard=f"back from step {failed.step}: {reason}")
-        say(
-            f"  step {failed.step}: {reason}; back to step {state.step}, learning rate times"
-            f" {rate:g}"
-        )
+        back = f"back to step {state.step}, learning rate times {rate:g}"
+        say(f"  step {failed.step}: {reason}; {back}")
 
     def _do_what_is_due(self, now: TrainSetup) -> str:
         """Validate, log and save if this step is one for it. Return why to roll back, or ""."""
@@ -251,11 +249,9 @@ class Trainer:
             return False
         loss = validation.mean(losses)
         if self.logbook is not None:
-            metrics = {
-                "validation_loss": loss,
-                "validation_error": validation.standard_error(losses),
-                "validation_perplexity": perplexity(loss),
-            }
+            error = validation.standard_error(losses)
+            metrics = {"validation_loss": loss, "validation_error": error}
+            metrics["validation_perplexity"] = perplexity(loss)
             for source, value in self.validation.by_source(losses).items():
                 metrics[f"validation_loss.{source}"] = value
             seconds = round(time.perf_counter() - start, 3)
@@ -310,9 +306,8 @@ class Trainer:
         train = self.timeline.at(state.step).train
         steps = [step for step in self.checkpoints.steps() if step <= state.step]
         grid = [step for step in steps if step % train.checkpoint_every == 0]
-        self.checkpoints.prune(
-            {state.step, state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
-        )
+        kept = {state.step, state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
+        self.checkpoints.prune(kept)
 
     def _restore(self, checkpoint: tuple[Artifact, TrainState] | None) -> None:
         """Load a checkpoint, or begin at step 0 if there is none."""
@@ -333,9 +328,8 @@ class Trainer:
                 check_weights(folder, self.setup.config)
                 read_weights(folder, self.model)
                 if not self.parameters.are_finite():
-                    raise GroundupError(
-                        f"{folder}: some of its weights are not finite; no training can start there"
-                    )
+                    broken = "some of its weights are not finite"
+                    raise GroundupError(f"{folder}: {broken}; no training can start there")
         # If a damaged checkpoint was passed over, the best one may be gone: its place was taken by
         # one that will be reached again.
         if self.state.best_step and not self.checkpoints.path(self.state.best_step).exists():
@@ -346,9 +340,8 @@ class Trainer:
             cut_back(self.logbook.metrics.path, metrics_bytes)
 
     def _obey(self, signals: Signals, stats: StepStats) -> None:
-        """Do what signals asked for. Several ranks agree on it in the stats of the step; a single
-        one need not wait for those.
-        """
+        """Do what signals asked for."""
+        # Several ranks agree on it in the stats of the step; a single one need not wait for those.
         step, stop, reload = self.state.step, stats.stop, stats.reload
         if self.ranks.world == 1:
             stop, reload = signals.stop, signals.reload

@@ -40,10 +40,8 @@ class Validation:
         losses = torch.zeros(self.count, dtype=torch.float64, device=self.ranks.device)
         if self._last > self._first:
             with evaluating(model), uncompiled(), hardware.autocast():
-                parts = [
-                    token_log_probabilities(model, part_BT).mean(1)
-                    for part_BT in self._rows.split(hardware.micro_batch)
-                ]
+                batches = self._rows.split(hardware.micro_batch)
+                parts = [token_log_probabilities(model, rows_BT).mean(1) for rows_BT in batches]
             losses[self._first : self._last] = -torch.cat(parts)
         values: list[float] = self.ranks.sum(losses).tolist() if self.count else []
         return values

@@ -98,9 +98,8 @@ def collected_data(run: Run) -> tuple[TuningData, list[Artifact]]:
     collected = run.store.artifacts("collect", "collect/shard")
     shards = [shard for shard in collected if KINDS[shard.facts["kind"]].role == "tuning"]
     if not shards:
-        raise GroundupError(
-            f"{run.root / 'collect'}: the tuning data are missing; run with --redo collect"
-        )
+        missing = f"{run.root / 'collect'}: the tuning data are missing"
+        raise GroundupError(f"{missing}; run with --redo collect")
     inputs = {f"data {shard.name}": shard.content for shard in shards}
     folders = [shard.path for shard in shards]
     return TuningData(Path(run.recipe.tune.data).name, collected=folders, inputs=inputs), shards
@@ -114,32 +113,25 @@ def run_conversations(run: Run) -> TuningData:
     """
     tokens = run.store.view("tokenize")
     if tokens is None:
-        raise GroundupError(
-            f"{run.root / 'tokenize'}: there are no tokens; run with --redo tokenize"
-        )
+        missing = f"{run.root / 'tokenize'}: there are no tokens"
+        raise GroundupError(f"{missing}; run with --redo tokenize")
     trained_on(run.root, tokens)
     chosen = run.recipe.tune.sources
     names = [source.name for source in run.recipe.source if KINDS[source.kind].has_turns]
     names = [name for name in names if not chosen or name in chosen]
     if not names:
-        raise GroundupError(
-            f"{run.root}: the run has no conversations; name a file: `groundup tune {run.root}"
-            " --data FILE`"
-        )
-    tokenized = {
-        shard.name: shard.manifest["inputs"]
-        for shard in run.store.artifacts("tokenize", "tokenize/shard")
-    }
+        remedy = f"name a file: `groundup tune {run.root} --data FILE`"
+        raise GroundupError(f"{run.root}: the run has no conversations; {remedy}")
+    artifacts = run.store.artifacts("tokenize", "tokenize/shard")
+    tokenized = {shard.name: shard.manifest["inputs"] for shard in artifacts}
     shards = [shard for shard in refined_shards(run.root) if shard.source in names]
     shards.sort(key=lambda shard: (shard.source, shard.name))
     kinds = ("documents", "split")
     for shard in shards:
         trained = tokenized.get(shard.name, {})
         if any(trained.get(kind) != shard.digests[kind] for kind in kinds):
-            raise GroundupError(
-                f"{run.root}: the conversations changed after the model was trained; `groundup run`"
-                " brings both together"
-            )
+            changed = f"{run.root}: the conversations changed after the model was trained"
+            raise GroundupError(f"{changed}; `groundup run` brings both together")
     inputs = {f"{kind} {shard.name}": shard.digests[kind] for kind in kinds for shard in shards}
     return TuningData(f"conversations of the run: {', '.join(names)}", shards, inputs=inputs)
 
@@ -163,11 +155,8 @@ def to_chat(turns: Sequence[Mapping[str, str]] | None) -> list[Turn]:
 
     Raises Unusable: empty, not-to-learn, no-answer, tool-calls or roles-out-of-order.
     """
-    spoken = [
-        {"role": turn["role"], "content": turn["content"].strip()}
-        for turn in turns or ()
-        if (turn["content"] or "").strip()
-    ]
+    contents = [(turn["role"], (turn["content"] or "").strip()) for turn in turns or ()]
+    spoken = [{"role": role, "content": content} for role, content in contents if content]
     if not spoken:
         raise Unusable("empty", "no turn has any text")
     tools = sorted({turn["role"] for turn in spoken} & TOOL_ROLES)
@@ -299,8 +288,7 @@ def make_rows(
             first = next(turn for turn in chat if turn["role"] == "user")
             thread = f"text {folded(first['content'])}"
         threads[thread] += fitting
-    _split_threads(rows, threads, validation, seed)
-    _choose(rows, limit, seed)
+    _split(rows, threads, validation, limit, seed)
     # Some figures are measured on the first held-out rows only: these are a random sample.
     rows.held_out.sort(key=lambda row: _hash("order", str(seed), str(_hash_turns(row.turns))))
     return rows
@@ -352,24 +340,21 @@ def _hash_turns(turns: Sequence[Mapping[str, str]]) -> int:
     return _hash(*(f"{turn['role']} {folded(turn['content'])}" for turn in turns))
 
 
-def _split_threads(
-    rows: Rows, threads: Mapping[str, Sequence[Row]], validation: float, seed: int
+def _split(
+    rows: Rows, threads: Mapping[str, Sequence[Row]], validation: float, limit: int, seed: int
 ) -> None:
-    """Hold out the threads whose hashes lie in the first `validation` of all hashes."""
+    """Hold out whole threads; then keep each training conversation once, no held-out prompt that
+    training answers, and `limit` training rows at random, in their order.
+    """
     hashes = {name: _hash("held out", str(seed), name) for name, group in threads.items() if group}
-    ordered = sorted(hashes, key=lambda name: (hashes[name], name))
-    held_out = {name for name in ordered if hashes[name] < validation * 2**64}
-    if validation and len(held_out) in (0, len(ordered)):
+    # The threads whose hashes lie in the first `validation` of all hashes.
+    held_out = {name for name, value in hashes.items() if value < validation * 2**64}
+    if validation and len(held_out) in (0, len(hashes)):
         # So few threads that none or all were chosen: hold out one, if another is left to train on.
+        ordered = sorted(hashes, key=lambda name: (hashes[name], name))
         held_out = set(ordered[:1]) if len(ordered) > 1 else set()
     for name, group in threads.items():
         (rows.held_out if name in held_out else rows.train).extend(group)
-
-
-def _choose(rows: Rows, limit: int, seed: int) -> None:
-    """Keep each training conversation once, and no held-out prompt that training answers; then
-    `limit` training rows at random, in their order.
-    """
     train: dict[int, Row] = {}
     for row in rows.train:
         if train.setdefault(_hash_turns(row.turns), row) is not row:
@@ -380,16 +365,16 @@ def _choose(rows: Rows, limit: int, seed: int) -> None:
         for end in range(1, len(row.turns))
         if row.turns[end]["role"] == "assistant"
     }
-    held_out: dict[int, Row] = {}
+    prompts: dict[int, Row] = {}
     for row in rows.held_out:
         prompt = _hash_turns(row.prompt)
         if prompt in answered:
             detail = "its prompt stands in the rows that are learnt"
             rows.leave_out(row, "answered-in-training", detail)
-        elif held_out.setdefault(prompt, row) is not row:
+        elif prompts.setdefault(prompt, row) is not row:
             rows.leave_out(row, "duplicate", "another held-out row has the same prompt")
     ranked = sorted(train, key=lambda hashed: _hash("limit", str(seed), str(hashed)))
     for hashed in ranked[limit or len(ranked) :]:
         detail = f"beyond the {limit} rows that are asked for"
         rows.leave_out(train.pop(hashed), "limit", detail)
-    rows.train, rows.held_out = list(train.values()), list(held_out.values())
+    rows.train, rows.held_out = list(train.values()), list(prompts.values())

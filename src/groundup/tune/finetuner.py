@@ -39,7 +39,7 @@ from groundup.train.hardware import Hardware
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.tune.data import Row, Rows, TuningData, make_rows
 from groundup.tune.lora import Adapter
-from groundup.tune.metrics import DEFINITIONS, HeldOutEvaluator, Reply, baseline, examples
+from groundup.tune.metrics import DEFINITIONS, HeldOutEvaluator, Measured, baseline, examples
 from groundup.tune.packing import Pack, collate, loss_sum, packed_size, packed_steps
 
 CLIP = 1.0
@@ -88,10 +88,8 @@ class Finetuner:
                 loss, tokens = self.backward(n, rows, packs)
                 norm = float(self.parameters.grad_norm())
                 if not math.isfinite(norm):
-                    raise GroundupError(
-                        f"tuning: the gradient of step {n + 1} is not finite; lower [tune]"
-                        " learning_rate"
-                    )
+                    broken = f"tuning: the gradient of step {n + 1} is not finite"
+                    raise GroundupError(f"{broken}; lower [tune] learning_rate")
                 if norm > CLIP:
                     self.parameters.gradients.mul_(CLIP / norm)
                 rate = self.rate * lr_scale(n, len(steps), warmup, FINAL_RATE)
@@ -178,19 +176,13 @@ def _read_rows(data: TuningData, tokenizer: Tokenizer, context: int, tune: Tune,
             f'{next(details, "")}; name other data, or set [tune] method = "none"'
         )
     if rows.left_out:
-        say(
-            f"tune: {len(rows.train):,} rows to train on, {len(rows.held_out):,} held out,"
-            f" left out: {reasons}"
-        )
+        counts = f"{len(rows.train):,} rows to train on, {len(rows.held_out):,} held out"
+        say(f"tune: {counts}, left out: {reasons}")
     return rows
 
 
 def _figures(
-    rows: Rows,
-    finetuner: Finetuner,
-    steps: int,
-    before: tuple[dict[str, Any], list[Reply]],
-    after: tuple[dict[str, Any], list[Reply]],
+    rows: Rows, finetuner: Finetuner, steps: int, before: Measured, after: Measured
 ) -> dict[str, Any]:
     lora_keys = LORA_KEYS if finetuner.adapter is not None else ()
     names = ("method", "epochs", "learning_rate", "batch_tokens", *lora_keys)

@@ -57,6 +57,10 @@ class Reply:
     ended: bool
 
 
+# Figures by name, and the replies to the first `PROMPTS` rows.
+Measured = tuple[dict[str, Any], list[Reply]]
+
+
 @dataclass(frozen=True)
 class HeldOutEvaluator:
     """Measures models on held-out rows."""
@@ -66,11 +70,8 @@ class HeldOutEvaluator:
     labels: Sequence[str]
     answer_tokens: int
 
-    def figures(self, model: Transformer) -> tuple[dict[str, Any], list[Reply]]:
-        """Return the figures of a model, and its replies to the first `PROMPTS` rows.
-
-        A figure without any row is None; the accuracies are there for tasks only.
-        """
+    def figures(self, model: Transformer) -> Measured:
+        """Measure a model. A figure without rows is None; accuracies are there for tasks only."""
         rows = self.rows[:PROMPTS]
         replies = [self.reply(model, row.prompt) for row in rows]
         figures: dict[str, Any] = {"loss": self.loss(model), "ended": None}

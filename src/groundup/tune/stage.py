@@ -90,10 +90,8 @@ def _without_method(run: Run) -> None:
         base = view.facts["base"]
         if base == best.path.name:
             base = f"an earlier {base}"
-        say(
-            f"tune: the tuned model was made from {base}, the best checkpoint is {best.path.name};"
-            f" `groundup tune {run.root}` tunes it again"
-        )
+        older = f"the tuned model was made from {base}, the best checkpoint is {best.path.name}"
+        say(f"tune: {older}; `groundup tune {run.root}` tunes it again")
 
 
 def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
