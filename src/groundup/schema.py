@@ -142,12 +142,12 @@ def _decode_choice(options: Sequence[Any], value: Any, where: str) -> Any:
     literals = [option for option in options if typing.get_origin(option) is Literal]
     words = [word for option in literals for word in typing.get_args(option)]
     others = [option for option in options if option not in literals]
-    if isinstance(value, str) and words:
-        if value not in words:
-            names = [_type_name(option) for option in others if typing.get_origin(option) is None]
-            known = f"{' or '.join(names)} or " if names else "one of "
-            raise RecipeError(f'{where}: "{value}" is not {known}{", ".join(words)}')
+    if isinstance(value, str) and value in words:
         return value
+    if isinstance(value, str) and words:
+        names = [_type_name(option) for option in others if typing.get_origin(option) is None]
+        known = f"{' or '.join(names)} or " if names else "one of "
+        raise RecipeError(f'{where}: "{value}" is not {known}{", ".join(words)}')
     if not others:
         raise RecipeError(f"{where}: expected one of {', '.join(words)}, found {_shown(value)}")
     lists = [option for option in others if typing.get_origin(option) is tuple]

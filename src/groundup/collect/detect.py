@@ -39,11 +39,8 @@ from groundup.recipe import Source, clean_name
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300
 _EVALUATION_KEYS = (
-    {"query", "choices"},
-    {"context", "continuation"},
-    {"ctx", "endings"},
-    {"question", "choices"},
-    {"sentence_good", "sentence_bad"},
+    *({"query", "choices"}, {"context", "continuation"}, {"ctx", "endings"}),
+    *({"question", "choices"}, {"sentence_good", "sentence_bad"}),
 )
 _EVALUATION_NAME = re.compile(
     r"lambada|hellaswag|\barc (?:easy|challenge)|piqa|winogrande|\bmmlu"
@@ -361,10 +358,12 @@ def _source(
     if others:
         seen.append(f"{others:,} of other kinds")
     seen += [f"not read: {reason}" for reason in _count_reasons(unread, 6)]
-    size, readable = sum(file.size for file in files), len(unread) < len(files)
-    return SuggestedSource(
-        kind, path, len(files), size, "; ".join(seen), include=include, readable=readable
+    size, why, readable = (
+        sum(file.size for file in files),
+        "; ".join(seen),
+        len(unread) < len(files),
     )
+    return SuggestedSource(kind, path, len(files), size, why, "", include, readable)
 
 
 def _count_reasons(detections: Sequence[Detection], most: int) -> list[str]:

@@ -237,8 +237,7 @@ def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str
 
     This is a first pass over the archive: a license file may come after the files that it covers.
     """
-    paths: list[str] = []
-    licenses: dict[str, str] = {}
+    paths, licenses = list[str](), dict[str, str]()
     selection = Selection((), source.exclude)
     for item in open_items(raw.path, file, raw.origin, raw.size, selection):
         paths.append(item.origin)

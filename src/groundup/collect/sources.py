@@ -56,8 +56,7 @@ class Listing:
     files: list[RawFile] = field(default_factory=list)  # to read
     refused: list[Refused] = field(default_factory=list)  # what is not opened, with the reason
     skipped: int = 0  # number of files that the include and exclude patterns leave out
-    # The source's path with the revision that was listed, where the store has revisions.
-    pinned: str = ""
+    pinned: str = ""  # the source's path with the revision that was listed, if there are any
 
 
 def list_source(source: Source, root: Path, pinned: str = "", retry: bool = False) -> Listing:

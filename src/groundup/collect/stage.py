@@ -228,14 +228,9 @@ def _source_jobs(
 
 def _key_settings(source: Source, root: Path) -> dict[str, Any]:
     """Return the settings of a source that decide the bytes of a shard: not its weight or path."""
-    settings: dict[str, Any] = {
-        "source": source.name,
-        "kind": source.kind,
-        "license": source.license,
-        "include": list(source.include),
-        "exclude": list(source.exclude),
-        "encoding": source.encoding,
-    }
+    settings: dict[str, Any] = {"source": source.name, "kind": source.kind}
+    settings |= {"license": source.license, "encoding": source.encoding}
+    settings |= {"include": list(source.include), "exclude": list(source.exclude)}
     if source.speakers != "pseudonyms":
         settings["speakers"] = source.speakers
     if source.columns:

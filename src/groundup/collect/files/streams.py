@@ -63,8 +63,8 @@ class TooLongError(Exception):
 
 
 @contextmanager
-def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
-    """Raise TooLongError when the block takes longer.
+def deadline() -> Iterator[None]:
+    """Raise TooLongError when the block takes longer than RECORD_SECONDS.
 
     Only in the main thread, where Python delivers signals; elsewhere there is no limit.
     """
@@ -76,7 +76,7 @@ def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
         raise TooLongError(f"it took longer than {RECORD_SECONDS:.0f} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, RECORD_SECONDS)
     try:
         yield
     finally:
@@ -168,8 +168,6 @@ class BoundedStream(io.RawIOBase):
     def _pull(self, count: int) -> bytes:
         try:
             data = read_some(self._source, count)
-        except DamagedError:
-            raise
         except _TRUNCATED as error:
             raise DamagedError("truncated", str(error) or "the file ends too early") from None
         except _DAMAGED as error:

@@ -68,11 +68,9 @@ def estimate_scrape(source: Source, root: Path) -> tuple[int, str]:
     entries, folder = read_list(source.path.removeprefix(SCHEME), root), _folder(source, root)
     url_list = UrlList(folder)
     by_host = _by_host(url_list.pages(entries, source.max_pages)[: source.max_pages])
-    size = missing = 0
-    for host, pages in by_host.items():
-        store = WarcStore(folder, host, "")
-        size += store.warc.stat().st_size if store.warc else 0
-        missing += len(_missing(pages, store))
+    stores = {host: WarcStore(folder, host, "") for host in by_host}
+    size = sum(store.warc.stat().st_size for store in stores.values() if store.warc)
+    missing = sum(len(_missing(pages, stores[host])) for host, pages in by_host.items())
     parts = [f"{missing:,} pages of {len(by_host):,} hosts"] if missing else []
     if url_list.unread_sitemaps:
         also = " in addition" if missing else ""

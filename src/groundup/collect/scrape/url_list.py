@@ -16,6 +16,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag
@@ -176,14 +177,13 @@ class UrlList:
             if entry.is_sitemap and host_of(entry.address):
                 by_site[host(entry.address)].append(entry)
         sites, pages, visited = list(by_site.values()), 0, set[str]()
+        of_site = partial(UrlList, self.folder, self.crawler, self.bar, visited=visited)
         # Of a long list the first sites may be enough.
         while sites and pages <= max_pages:
             batch, sites = sites[:PARALLEL_HOSTS], sites[PARALLEL_HOSTS:]
-            lists = [UrlList(self.folder, self.crawler, self.bar, visited=visited) for _ in batch]
-            tasks = list(zip(lists, batch, strict=True))
             counts = map_threads(
-                lambda task: len(task[0].pages(task[1], max_pages, retry)),
-                tasks,
+                lambda entries: len(of_site().pages(entries, max_pages, retry)),
+                batch,
                 PARALLEL_HOSTS,
                 self.crawler.close,
             )
@@ -222,9 +222,6 @@ class UrlList:
             self.refused.append(Refused(address, "sitemaps", detail))
             return
         sitemap = self._sitemap(address, retry)
-        if sitemap is None:
-            self.unread_sitemaps += 1
-            return
         if sitemap.reason:
             self.refused.append(Refused(redact_url(address), sitemap.reason, sitemap.detail))
         site = host(address)
@@ -239,15 +236,16 @@ class UrlList:
             if host(inner) == site:
                 yield from self._walk(urldefrag(inner)[0], depth + 1, retry)
 
-    def _sitemap(self, address: str, retry: bool) -> Sitemap | None:
-        """Return a sitemap from the folder, else fetch it; None without a crawler."""
+    def _sitemap(self, address: str, retry: bool) -> Sitemap:
+        """Return a sitemap from the folder, else fetch it; unread without a crawler."""
         key = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:24]
         file = self.folder / "sitemaps" / f"{key}.json"
         known: Any = read_json(file)
         if isinstance(known, dict) and not (retry and known["reason"]):
             return Sitemap(**known)
         if self.crawler is None:
-            return None
+            self.unread_sitemaps += 1
+            return Sitemap(address)
         try:
             body = self.crawler.fetch(address, ANY_TYPE, MAX_SITEMAP_BYTES).body
             sitemap = read_sitemap(body, address)
