@@ -133,6 +133,8 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
     "source.0.include": ('["book0[1-9].txt"]', ALL),
     "source.0.exclude": ('["book03.txt"]', ALL),
     "source.0.encoding": ("cp1252", {"collect", "report"}),
+    # Read again, to the same documents: nobody speaks in a book.
+    "source.0.speakers": ("names", {"collect", "report"}),
     "source.0.most_dropped": ("0.9", {"report"}),
     "source.0.priority": ("1", {"refine"}),
     # Of sources that are scraped.
