@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +215,40 @@ def test_a_file_without_a_header_is_listed(read: Read) -> None:
     (result,) = read("text", "x.csv", "1,One sentence.\n2,Another one.\n")
     assert isinstance(result, Reject) and result.reason == "no-text"
     assert result.detail.endswith("among 1, One sentence.")
+
+
+def test_columns_of_a_file_without_a_header_are_numbered() -> None:
+    """A first row of prose is a row; a setting may then name its column."""
+    prose = "This is the first of the rows and no name"
+    assert rows(f'0,"{prose}",x\n4,Another one.,y\n') == [
+        {"1": "0", "2": prose, "3": "x"},
+        {"1": "4", "2": "Another one.", "3": "y"},
+    ]
+    assert texts(f"{prose}\nThe second row.\n") == [prose, "The second row."]
+    # Names may be long, or years.
+    assert rows("name of the country,1990\nA,1\n") == [{"name of the country": "A", "1990": "1"}]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab\\\t\né", max_size=8), st.text("ab\\\t\n", max_size=8)), max_size=6
+    )
+)
+def test_tab_separated_files_as_mysql_writes_them(table: list[tuple[str, str]]) -> None:
+    """A tab, a line end and a backslash within a field stand behind a backslash."""
+
+    def escaped(field: str) -> str:
+        return re.sub(r"([\\\t\n])", r"\\\1", field)
+
+    lines = [f"{escaped(a)}\t{escaped(b)}\n" for a, b in table]
+    needed = [("\t" in a + b or "\n" in a + b) for a, b in table]
+    # Where the width is right without, a backslash is one.
+    expected = [
+        {"c1": a, "c2": b} if need else {"c1": escaped(a), "c2": escaped(b)}
+        for (a, b), need in zip(table, needed, strict=True)
+        if a or b
+    ]
+    found = [
+        row for row in rows("c1\tc2\n" + "".join(lines), "x.tsv") if row != {"c1": "", "c2": ""}
+    ]
+    assert found == expected

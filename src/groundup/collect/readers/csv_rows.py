@@ -8,7 +8,10 @@
 
 The delimiter is told by the first line, or by Excel's `sep=;` before it. Spark and MySQL write a
 quotation mark within a field as `\\"` instead of `""`; the start of the file tells which one it is.
-The first row that is not blank is the header: a file without one is read as if its first row were.
+MySQL writes a tab or line end within a field of a TSV file behind a backslash.
+
+The first row that is not blank is the header. Where it holds prose, the file has none, and its
+columns are called 1, 2 and so on, or `text` if there is only one.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from groundup.artifacts.document import Reject
@@ -35,6 +39,9 @@ _ESCAPE = re.compile(r'\\(["\\]|\r?\n)')
 _ESCAPED = {'"': '""', "\\": "\\"}
 _QUOTED = re.compile(r'"[^"]*"')
 _NULL = r"\N"
+_NUMBER = re.compile(r"[-+]?[\d.,]+\Z")
+_TAB = re.compile(r"(?<!\\)\t")
+_ESCAPED_CHARACTER = re.compile(r"\\\r?([\t\n])")
 
 
 def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
@@ -53,14 +60,18 @@ def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
     rows = _Rows(lines, delimiter[1] if delimiter else default, item)
     header: list[str] = []
     seen: Counter[str] = Counter()
-    for field in rows.header(first):
+    fields = names = rows.header(first)
+    is_data = _is_data(fields)
+    if is_data:
+        names = ["text"] if len(fields) == 1 else [str(n + 1) for n in range(len(fields))]
+    for field in names:
         # A name that is there already gets a number, as in pandas.
         name = repair_text(field.strip().lstrip("\ufeff").strip('"'))
         count = seen[name.lower()]
         header.append(f"{name}.{count}" if count else name)
         seen[name.lower()] += 1
     rows.width = len(header)
-    for index, row in enumerate(rows):
+    for index, row in enumerate(chain([fields], rows) if is_data else rows):
         if isinstance(row, Reject):
             yield index, replace(row, record=index)
         elif row:
@@ -172,7 +183,10 @@ class _Rows:
                 count = line.count(delimiter) + 1
                 if count > MAX_FIELDS:
                     raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
-                if self._is_plain or ('"' not in line and not self._has_escapes):
+                if self._is_plain and "\\" in line:
+                    row = self._escaped(line)
+                    self._check_width(len(row))
+                elif self._is_plain or ('"' not in line and not self._has_escapes):
                     self._check_width(count)
                     row = line.rstrip("\r\n").split(delimiter)
                 else:
@@ -185,6 +199,27 @@ class _Rows:
     def _check_width(self, count: int) -> None:
         if count != self.width:
             raise csv.Error(f"a row of {count} fields where the header has {self.width}")
+
+    def _escaped(self, line: str) -> list[str]:
+        """Return the fields of a row without quotation marks.
+
+        A backslash before a tab or line end is MySQL's only where the row is too wide or too short
+        without it.
+        """
+        # Zero bytes are gone by now: one stands for an escaped backslash.
+        row, taken = line.replace("\\\\", "\0"), []
+        while row.endswith(("\\\n", "\\\r\n")) and len(row) < self._lines.credit:
+            more = self._lines.take()
+            taken.append(more)
+            if not more:
+                break
+            row += more.replace("\0", "").replace("\\\\", "\0")
+        fields = _TAB.split(row.removesuffix("\n").removesuffix("\r"))
+        if len(fields) == self.width and (taken or line.count("\t") + 1 != self.width):
+            return [_ESCAPED_CHARACTER.sub(r"\1", field).replace("\0", "\\") for field in fields]
+        if taken:
+            self._lines.put_back(taken)
+        return line.rstrip("\r\n").split("\t")
 
     def _split(self, line: str) -> list[str]:
         """Return the fields of the row that starts with `line`.
@@ -256,6 +291,12 @@ class _Rows:
                 continue
             except StopIteration:
                 return widths.count(widths[0]) if widths else 0
+
+
+def _is_data(fields: Sequence[str]) -> bool:
+    """Return whether the first row of a file is prose, not the names of columns."""
+    most_words = max((len(field.split()) for field in fields), default=0)
+    return most_words >= 8 or (most_words >= 5 and any(map(_NUMBER.match, fields)))
 
 
 def _unescape(line: str) -> str:
