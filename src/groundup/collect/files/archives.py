@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import IO, Self, cast
 
 from groundup.collect.files.compression import ZSTD_MAGIC, Bzip2Stream, XzStream, ZstdStream
-from groundup.collect.files.formats import is_epub
 from groundup.collect.files.globs import COMPRESSED, Selection
+from groundup.collect.files.packages import package_format
 from groundup.collect.files.streams import (
     BUFFER,
+    HEAD,
     ZIP_ERRORS,
     BoundedStream,
     Budget,
@@ -56,8 +57,8 @@ _SUFFIX_AFTER_UNPACKING = {
     **dict.fromkeys((".tgz", ".tbz2", ".tbz", ".txz", ".tzst"), ".tar"),
     **dict.fromkeys(COMPRESSED, ""),
 }
-# Zip files that are a document or a program as a whole.
-_OPAQUE = tuple(".docx .xlsx .pptx .odt .ods .odp .jar .apk .npz .pt .pth .keras".split())
+# Zip files that are a program or a model as a whole.
+_OPAQUE = tuple(".jar .apk .npz .pt .pth .keras".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +134,10 @@ class _Opener:
                 if name.lower().endswith(suffix):
                     name = name[: -len(suffix)] + replacement
                     break
-        head = stream.peek(512)
+        head = stream.peek(HEAD)
         zipped = head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
-        opaque = zipped and (name.lower().endswith(_OPAQUE) or is_epub(name, head))
-        tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) == 512)
+        opaque = zipped and (name.lower().endswith(_OPAQUE) or package_format(name, head) != "")
+        tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) >= 512)
         if opaque or not (zipped or tarred):
             if self.selection.keeps(origin):
                 yield make_item(origin, name, stream, path, self.budget)

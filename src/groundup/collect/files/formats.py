@@ -7,10 +7,10 @@ import re
 from contextlib import suppress
 
 from groundup.collect.charset import detect_encoding, is_binary
+from groundup.collect.files.packages import package_format
 
 # Formats that no reader reads, by magic bytes; the format becomes the detail of a rejection.
 _MAGIC = {
-    b"%PDF": "pdf",
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!": "rar",
     b"\x89PNG": "image",
@@ -22,15 +22,15 @@ _MAGIC = {
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
     b"SQLite format 3": "database",
-    b"\xd0\xcf\x11\xe0": "document",
+    b"{\\rtf": "rtf",
 }
-UNREADABLE = {"wat", "binary", *_MAGIC.values()} - {"parquet", "arrow"}
+UNREADABLE = {"wat", "binary", "ole", *_MAGIC.values()} - {"parquet", "arrow", "rtf"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack it first",
-    "pdf": "make plain text of it first, for example with pdftotext",
-    "document": "save it as plain text, HTML or EPUB first",
+    "document": "save it as plain text, HTML, DOCX or EPUB first",
+    "ole": "save it in a format of this century first",
     "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",
 }
 
@@ -49,7 +49,12 @@ _INTACT_BYTES = 32
 _XML_ROOT = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 # Starts each message of an Arrow stream; the suffix must agree.
 _ARROW_STREAM = b"\xff\xff\xff\xff"
-_EPUB = b"mimetypeapplication/epub+zip"
+_OLE = b"\xd0\xcf\x11\xe0"
+# Streams in the directory of an OLE file, whose names are in UTF-16, and its suffixes.
+_OLE_STREAMS = {"WordDocument": "doc", "Workbook": "xls", "Book": "xls", "PowerPoint Docu": "ppt"}
+_OLE_SUFFIXES = {**dict.fromkeys(("doc", "dot"), "doc"), "xls": "xls", "xlt": "xls", "ppt": "ppt"}
+# A PDF may come after this many bytes of something else.
+_PDF_START = 1024
 # Possessive quantifiers: else each of n comments may swallow those after it, in 2^n ways.
 _HTML = re.compile(
     r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*+)*+"
@@ -68,11 +73,14 @@ def text_head(head: bytes) -> str:
     return head.decode(detect_encoding(head), "replace").lstrip("\ufeff")
 
 
-def is_epub(name: str, head: bytes) -> bool:
-    """Return whether a zip file is an EPUB: by suffix, or by the first member that EPUB demands."""
-    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and (
-        name.lower().endswith(".epub") or head[30:58] == _EPUB
-    )
+def ole_format(name: str, head: bytes) -> str:
+    """Return what an OLE file holds, `doc`, `xls`, `ppt` or `encrypted`; else `ole`."""
+    if "EncryptedPackage".encode("utf-16-le") in head:
+        return "encrypted"
+    streams = {stream.encode("utf-16-le"): form for stream, form in _OLE_STREAMS.items()}
+    held = (form for stream, form in streams.items() if stream in head)
+    suffix = name.lower().rpartition(".")[2]
+    return next(held, _OLE_SUFFIXES.get(suffix, "ole"))
 
 
 def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of cases
@@ -82,8 +90,13 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
     """
     if not head:
         return "empty"
-    if is_epub(name, head):
-        return "epub"
+    if format := package_format(name, head):
+        return format
+    pdf = head[:_PDF_START].find(b"%PDF-")
+    if pdf == 0 or (pdf > 0 and (name.lower().endswith(".pdf") or is_binary(head))):
+        return "pdf"
+    if head.startswith(_OLE):
+        return ole_format(name, head)
     if head.startswith(b"\x1e"):
         # A JSON text sequence has a record separator before each record.
         head = head.replace(b"\x1e", b"")

@@ -6,33 +6,19 @@ The package document lists every file (manifest) and the reading order (spine):
     <manifest><item id="p1" href="one.xhtml" media-type="application/xhtml+xml"/>...</manifest>
     <spine><itemref idref="p1"/>...</spine></package>
 
-Nothing is unpacked to disk. Pages that cannot be read, and pages of links, are listed as
-rejections.
+Pages that cannot be read, and pages of links, are listed as rejections.
 """
 
 from __future__ import annotations
 
 import posixpath
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any
-from urllib.parse import unquote
-
-from lxml import etree
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.files.streams import (
-    ZIP_ERRORS,
-    BoundedStream,
-    Budget,
-    DamagedError,
-    Item,
-    TooLongError,
-    deadline,
-    read_all,
-    spool,
-)
+from groundup.collect.files.packages import Package, member_path
+from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, spool
 from groundup.collect.readers.books import edition_group, split_books
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, page_text
 from groundup.recipe import Source
@@ -41,27 +27,21 @@ _PAGE_SUFFIXES = (".xhtml", ".html", ".htm", ".xht")
 _PAGE_TYPES = frozenset(("application/xhtml+xml", "text/html", "text/x-oeb1-document"))
 # Free books scramble fonts too; that is no DRM.
 _FONT_SCRAMBLING = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
-_MAX_PACKAGE = 16 << 20
 
 
-class _Epub:
-    """The members of the zip file, within the bounds of every archive.
+class _Epub(Package):
+    """The members of a book.
 
     Its package document gives `title`, the first `author`, and `pages` in reading order, each with
     whether it is the table of contents. Without a usable one, the pages are ordered by name.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._budget = Budget.of(file.seek(0, 2))
-        try:
-            self._zip = zipfile.ZipFile(file)
-        except ZIP_ERRORS as error:
-            raise DamagedError("damaged", f"not a whole EPUB: {error}") from None
-        names = self._zip.namelist()
+        super().__init__(file, "EPUB")
         rootfiles = self.elements("META-INF/container.xml", "{*}rootfile")
         declared = [rootfile.get("full-path") or "" for rootfile in rootfiles]
         # Without a package document that the container names, the first .opf file is taken.
-        candidates = (*declared, *sorted(name for name in names if name.endswith(".opf")))
+        candidates = (*declared, *sorted(name for name in self.names if name.endswith(".opf")))
         path = next(iter(candidates), "")
         root = self.xml(path) if path else None
         self.pages: dict[str, bool] = {}
@@ -69,46 +49,21 @@ class _Epub:
             entries = {str(entry.get("id")): entry.attrib for entry in root.iter("{*}item")}
             for reference in root.iter("{*}itemref"):
                 entry = entries.get(str(reference.get("idref")), {})
-                page = _member_path(posixpath.dirname(path), entry.get("href", ""))
+                page = member_path(posixpath.dirname(path), entry.get("href", ""))
                 is_page = page.lower().endswith(_PAGE_SUFFIXES)
                 if is_page or (page and entry.get("media-type") in _PAGE_TYPES):
                     self.pages[page] = "nav" in entry.get("properties", "").split()
         if not self.pages:
-            pages = (name for name in sorted(names) if name.lower().endswith(_PAGE_SUFFIXES))
+            pages = (name for name in sorted(self.names) if name.lower().endswith(_PAGE_SUFFIXES))
             self.pages = dict.fromkeys(pages, False)
         for data in self.elements("META-INF/encryption.xml", "{*}EncryptedData"):
             methods = {method.get("Algorithm") for method in data.iter("{*}EncryptionMethod")}
             references = data.iter("{*}CipherReference")
-            members = {_member_path("", reference.get("URI") or "") for reference in references}
+            members = {member_path("", reference.get("URI") or "") for reference in references}
             if members & self.pages.keys() and not methods.intersection(_FONT_SCRAMBLING):
                 detail = "it is under DRM: its pages can only be read with the key of its seller"
                 raise DamagedError("encrypted", detail)
         self.title, self.author = _first_value(root, "title"), _first_value(root, "creator")
-
-    def read(self, name: str, limit: int) -> bytes:
-        """Return a member; raise DamagedError if it is missing, damaged or longer than `limit`."""
-        try:
-            file = self._zip.open(name)
-        except KeyError:
-            raise DamagedError("missing", "it is not in the book") from None
-        except ZIP_ERRORS as error:
-            raise DamagedError("damaged", str(error)) from None
-        with file:
-            return read_all(BoundedStream(file, self._budget), limit)  # type: ignore[arg-type]
-
-    def elements(self, name: str, tag: str) -> list[Any]:
-        """Return the elements of an XML member that have a tag; [] when it cannot be read."""
-        root = self.xml(name)
-        return [] if root is None else list(root.iter(tag))
-
-    def xml(self, name: str) -> Any:
-        """Return the root of an XML member, repaired where possible; None when it is unreadable."""
-        try:
-            data = self.read(name, _MAX_PACKAGE)
-            parser = etree.XMLParser(recover=True, resolve_entities=False, no_network=True)
-            return etree.fromstring(data, parser)
-        except (DamagedError, etree.XMLSyntaxError, ValueError):
-            return None
 
 
 def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -145,12 +100,6 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
     yield from books
     for index, reject in enumerate(left_out, len(books)):
         yield replace(reject, record=index)
-
-
-def _member_path(folder: str, reference: str) -> str:
-    """Return the member that a reference in a file of `folder` names."""
-    path = posixpath.join(folder, unquote(reference.partition("#")[0]))
-    return posixpath.normpath(path) if reference else ""
 
 
 def _first_value(root: Any, name: str) -> str:

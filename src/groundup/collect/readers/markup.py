@@ -16,10 +16,8 @@ import html
 import re
 from typing import Any
 
-_SUPERSCRIPTS = str.maketrans("0123456789+-−=()nio", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱº")
-_SUBSCRIPTS = str.maketrans(
-    "0123456789+-−=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ"
-)
+SUPERSCRIPTS = str.maketrans("0123456789+-−=()nio", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱº")
+SUBSCRIPTS = str.maketrans("0123456789+-−=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
 # Innermost elements only, so that the search takes linear time.
 _SUP_OR_SUB = re.compile(
     r"<su([pb])(?=[\s/>])([^<>]*)>((?:[^<>]|<(?!/?su[pb]\b)[^<>]*>)*+)</su\1\s*>", re.IGNORECASE
@@ -64,7 +62,7 @@ def write_marks(page: str) -> str:
 def _write_script(tag: re.Match[str]) -> str:
     """Return a superscript or subscript as an element that leaves its text as it is."""
     letter, attributes, inner = tag.groups()
-    table, mark = (_SUPERSCRIPTS, "^") if letter in "pP" else (_SUBSCRIPTS, "_")
+    table, mark = (SUPERSCRIPTS, "^") if letter in "pP" else (SUBSCRIPTS, "_")
     pieces = _TAG.split(inner)  # texts at even places, the tags between them at odd ones
     pieces[::2] = map(html.unescape, pieces[::2])
     text = "".join(pieces[::2]).strip()

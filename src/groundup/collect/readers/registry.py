@@ -34,6 +34,8 @@ from groundup.collect.readers.conversations import (
 from groundup.collect.readers.epub import read_epub
 from groundup.collect.readers.feeds import read_feed, read_xml
 from groundup.collect.readers.html import read_html
+from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
+from groundup.collect.readers.opendocument import read_odp, read_odt
 from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
 from groundup.collect.readers.text import (
     read_evaluation,
@@ -45,6 +47,7 @@ from groundup.collect.readers.text import (
 )
 from groundup.collect.readers.warc import read_arc, read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
+from groundup.collect.readers.word import read_docx
 from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source
 from groundup.runtime.user_code import load_function
@@ -75,6 +78,13 @@ READERS: dict[tuple[str, str], Reader] = {
     ("feed", "text"): read_feed,
     ("xml", "text"): read_xml,
     ("xml", "evaluation"): read_evaluation_xml,
+    ("docx", ANY): read_docx,
+    ("pptx", ANY): read_pptx,
+    ("odt", ANY): read_odt,
+    ("odp", ANY): read_odp,
+    ("doc", ANY): read_legacy,
+    ("ppt", ANY): read_legacy,
+    ("encrypted", ANY): read_encrypted,
     # Source files are told by name: a template may look like HTML.
     (ANY, "code"): read_code,
     **{(name, "code"): read_code_records for name in ("jsonl", "parquet", "arrow")},

@@ -1,0 +1,106 @@
+"""Small files of Office, OpenDocument and PDF, made in memory."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+
+_W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_A = "http://schemas.openxmlformats.org/drawingml/2006/main"
+_P = "http://schemas.openxmlformats.org/presentationml/2006/main"
+_R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_M = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+_MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+_V = "urn:schemas-microsoft-com:vml"
+SPACES = f'xmlns:w="{_W}" xmlns:a="{_A}" xmlns:p="{_P}" xmlns:r="{_R}" xmlns:m="{_M}"'
+SPACES += f' xmlns:mc="{_MC}" xmlns:v="{_V}"'
+_RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
+_ODF = "urn:oasis:names:tc:opendocument:xmlns:"
+ODF_SPACES = " ".join(
+    f'xmlns:{name}="{_ODF}{name}:1.0"'
+    for name in ("office", "text", "table", "style", "presentation")
+)
+ODF_SPACES += f' xmlns:draw="{_ODF}drawing:1.0" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+
+
+def package(members: Mapping[str, str], media_type: str = "") -> bytes:
+    """Return a zip file of the members, after its media type where it has one."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        if media_type:
+            archive.writestr("mimetype", media_type, zipfile.ZIP_STORED)
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+def relations(**targets: str) -> str:
+    """Return a member of relations: id → `type member`."""
+    entries = "".join(
+        f'<Relationship Id="{key}" Type="{_R}/{value.split()[0]}" Target="{value.split()[1]}"/>'
+        for key, value in targets.items()
+    )
+    return f'<Relationships xmlns="{_RELATIONS}">{entries}</Relationships>'
+
+
+def docx(body: str, title: str = "", **parts: str) -> bytes:
+    """Return a DOCX; `parts` are the insides of its members `word/NAME.xml`."""
+    members = {
+        "[Content_Types].xml": "<Types/>",
+        "_rels/.rels": relations(a="officeDocument word/document.xml"),
+        "word/document.xml": f"<w:document {SPACES}><w:body>{body}</w:body></w:document>",
+        "docProps/core.xml": f"<c xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>{title}"
+        "</dc:title></c>",
+    }
+    for name, inner in parts.items():
+        members[f"word/{name}.xml"] = f"<w:{name} {SPACES}>{inner}</w:{name}>"
+    return package(members)
+
+
+def p(text: str, properties: str = "") -> str:
+    """Return a paragraph of Word of one run."""
+    return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def shape(place: str, *paragraphs: str) -> str:
+    """Return a shape of a slide; `place` is the type of its placeholder, "" for a text box."""
+    mark = f'<p:nvSpPr><p:nvPr><p:ph type="{place}"/></p:nvPr></p:nvSpPr>' if place else ""
+    inner = "".join(f"<a:p><a:r><a:t>{text}</a:t></a:r></a:p>" for text in paragraphs)
+    return f"<p:sp>{mark}<p:txBody>{inner}</p:txBody></p:sp>"
+
+
+def pptx(slides: Sequence[str], notes: Mapping[int, str] | None = None) -> bytes:
+    """Return a PPTX of slides in reverse order of their members; `notes` by number of a slide."""
+    numbers = range(len(slides), 0, -1)
+    ids = "".join(f'<p:sldId id="25{n}" r:id="r{n}"/>' for n in numbers)
+    members = {
+        "[Content_Types].xml": "<Types/>",
+        "_rels/.rels": relations(a="officeDocument ppt/presentation.xml"),
+        "ppt/presentation.xml": f"<p:presentation {SPACES}>{ids}</p:presentation>",
+        "ppt/_rels/presentation.xml.rels": relations(
+            **{f"r{n}": f"slide slides/slide{n}.xml" for n in numbers}
+        ),
+    }
+    for n, inner in zip(numbers, slides, strict=True):
+        members[f"ppt/slides/slide{n}.xml"] = f"<p:sld {SPACES}>{inner}</p:sld>"
+    for n, text in (notes or {}).items():
+        number = numbers[n]
+        members[f"ppt/slides/_rels/slide{number}.xml.rels"] = relations(
+            n=f"notesSlide ../notesSlides/n{number}.xml"
+        )
+        members[f"ppt/notesSlides/n{number}.xml"] = (
+            f"<p:notes {SPACES}>{shape('body', text)}{shape('sldNum', str(number))}</p:notes>"
+        )
+    return package(members)
+
+
+def odf(body: str, form: str = "text", styles: str = "", meta: str = "") -> bytes:
+    """Return an ODT, or an ODP with `form="presentation"`."""
+    content = (
+        f"<office:document-content {ODF_SPACES}><office:automatic-styles>{styles}"
+        f"</office:automatic-styles><office:body><office:{form}>{body}</office:{form}>"
+        "</office:body></office:document-content>"
+    )
+    members = {"content.xml": content, "meta.xml": f"<m {ODF_SPACES}>{meta}</m>"}
+    return package(members, f"application/vnd.oasis.opendocument.{form}")
