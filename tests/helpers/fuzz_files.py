@@ -15,6 +15,8 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.helpers.office_files import docx, odf, p, pptx, shape
+
 SENTENCE = "It was late in the year, and nobody in the village had seen the harvest come in. "
 PAGE = (
     "<html><head><title>T</title></head><body><nav><a"
@@ -178,6 +180,14 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
     ),
     "jsonl": ("text", "x.jsonl", LINES),
     "csv": ("text", "x.csv", f'id,text\n1,"{SENTENCE}"\n2,"a ""b"" c"\n'.encode() * 5),
+    "docx": ("documents", "x.docx", docx(p(SENTENCE) * 9)),
+    "pptx": ("documents", "x.pptx", pptx([shape("title", "T") + shape("body", SENTENCE)] * 3)),
+    "odt": ("documents", "x.odt", odf(f"<text:h>T</text:h><text:p>{SENTENCE}</text:p>" * 9)),
+    "odp": (
+        "documents",
+        "x.odp",
+        odf(f"<draw:page><text:p>{SENTENCE * 2}</text:p></draw:page>" * 3, "presentation"),
+    ),
     "parquet": ("text", "x.parquet", _parquet()),
     "arrow": ("text", "x.arrow", _arrow()),
     "evaluation": (

@@ -70,6 +70,8 @@ _KIND_OF_FORMAT = {
     "html": ("web", "HTML pages"),
     "epub": ("books", "EPUB books"),
     "mediawiki": ("wikipedia", "MediaWiki dumps"),
+    **dict.fromkeys(("docx", "odt"), ("documents", "office documents")),
+    **dict.fromkeys(("pptx", "odp"), ("documents", "presentations")),
 }
 # When this many files of one suffix in one folder are alike, the rest are not opened.
 SAMPLE_FILES = 20

@@ -24,11 +24,15 @@ _MAGIC = {
     b"SQLite format 3": "database",
     b"{\\rtf": "rtf",
 }
-UNREADABLE = {"wat", "binary", "ole", *_MAGIC.values()} - {"parquet", "arrow", "rtf"}
+_TABLES = ("xlsx", "xls", "ods")
+UNREADABLE = {"wat", "binary", "ole", "pdf", *_TABLES, *_MAGIC.values()} - {"parquet", "arrow"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack it first",
+    "pdf": "make plain text of it first, for example with pdftotext",
+    "rtf": "save it as DOCX first",
+    **dict.fromkeys(_TABLES, "save it as CSV first"),
     "document": "save it as plain text, HTML, DOCX or EPUB first",
     "ole": "save it in a format of this century first",
     "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",

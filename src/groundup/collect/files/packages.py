@@ -95,6 +95,7 @@ class Package:
         except ZIP_ERRORS as error:
             raise DamagedError("damaged", f"not a whole {title}: {error}") from None
         self.names = self._zip.namelist()
+        self.damage: DamagedError | None = None  # of a member that was read up to it
 
     def open(self, name: str) -> BoundedStream:
         """Return the stream of a member; DamagedError if it is missing, damaged or encrypted."""
@@ -131,26 +132,36 @@ class Package:
     def stream_elements(self, name: str, tags: tuple[str, ...]) -> Iterator[Any]:
         """Yield the elements of an XML member that have one of the tags, as each one ends.
 
-        The caller clears what it has read. What stands before damage is yielded; DamagedError if
-        the member is missing, or damaged as a file.
+        The caller clears what it has read. What stands before damage is yielded, then `damage` is
+        set. DamagedError if the member is missing, or a bomb.
         """
         from lxml import etree
 
         with self.open(name) as stream:
-            bounded = _Limited(stream)
+            source = _Source(stream)
             events = etree.iterparse(
-                bounded, events=("end",), tag=tags, recover=True, resolve_entities=False,
-                no_network=True, remove_comments=True, remove_pis=True,
-            )  # fmt: skip
+                source,
+                events=("end",),
+                tag=tags,
+                recover=True,
+                resolve_entities=False,
+                no_network=True,
+                remove_comments=True,
+                remove_pis=True,
+            )
             try:
                 for _, element in events:
                     yield element
             except (etree.XMLSyntaxError, ValueError) as error:
-                raise DamagedError("damaged", f"{name}: {error}"[:300]) from None
-            finally:
-                # lxml ends quietly where its stream fails.
-                if bounded.damage is not None:
-                    raise bounded.damage
+                self.damage = DamagedError("damaged", f"{name}: {error}"[:300])
+            fatal = events.error_log.filter_from_fatals()
+            if len(fatal):
+                message = f"{name}, line {fatal[0].line}: {fatal[0].message}"[:300]
+                reason = "nesting" if "depth" in message.lower() else "damaged"
+                self.damage = DamagedError(reason, message)
+            self.damage = source.damage or self.damage
+            if self.damage is not None and self.damage.reason in ("bomb", "too-large"):
+                raise self.damage
 
     def relations(self, part: str) -> dict[str, tuple[str, str]]:
         """Return what a part of Office Open XML refers to: id → (type, member)."""
@@ -166,8 +177,8 @@ class Package:
         }
 
 
-class _Limited:
-    """A stream for a parser, which keeps the error that ended it."""
+class _Source:
+    """A stream for a parser, to which its damage is an end; it keeps what it was."""
 
     def __init__(self, stream: BoundedStream) -> None:
         self._stream, self._left = stream, MAX_STREAMED_XML

@@ -70,8 +70,11 @@ def read_package(
             raise DamagedError("nesting", "its elements nest too deeply") from None
     if text:
         yield Document(text, group=item.origin)
-    else:
+    elif package.damage is None:
         yield Reject("no-text", detail=f"a {title} without any text")
+    if package.damage is not None:
+        # What stands before the damage is kept.
+        yield Reject(package.damage.reason, int(bool(text)), package.damage.detail)
 
 
 def read_pptx(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -224,13 +227,17 @@ class _Slides:
 
 
 def without_running_lines(slides: list[Blocks]) -> Blocks:
-    """Return the blocks of all slides without the short texts that most of them repeat."""
-    counts = Counter(text for blocks in slides for text in {text for _, text in blocks.parts})
+    """Return the blocks of all slides without the short paragraphs that most of them repeat.
+
+    Titles, items and the texts of placeholders stay.
+    """
+    counts = Counter(part for blocks in slides for part in set(blocks.parts))
     limit = max(_RUNNING_SLIDES, _RUNNING_SHARE * len(slides))
     whole = Blocks()
     for blocks in slides:
         for sort, text in blocks.parts:
-            if counts[text] < limit or len(text) > _RUNNING_LENGTH or not text:
+            is_running = counts[sort, text] >= limit and len(text) <= _RUNNING_LENGTH
+            if sort != "paragraph" or not is_running:
                 whole.add(text, sort)
         whole.parts.append(("break", ""))
     return whole
@@ -267,7 +274,7 @@ def _add_shape(blocks: Blocks, shape: Any) -> None:
         elif "buChar" in marks or "buBlip" in marks or (is_list and "buNone" not in marks):
             blocks.add(f"- {text}", "item")
         else:
-            blocks.add(text)
+            blocks.add(text, "body" if place else "paragraph")
 
 
 def _cell(cell: Any) -> list[str]:
