@@ -48,6 +48,8 @@ SLOTS = click.IntRange(0, 1024)
 QUEUE = click.IntRange(0, 100_000)
 METHODS = click.Choice(["sft", "lora"])
 EXPORTS = click.Choice(list(FORMATS))
+DATA_FORMATS = click.Choice(["jsonl", "parquet", "hf"])
+SPLITS = click.Choice(["train", "validation", "all"])
 GGUF_TYPES = click.Choice(["f32", "f16", "bf16", "q8_0"])
 
 # Arguments and options that several commands have.
@@ -175,6 +177,28 @@ def inspect(directory: Path, **options: Any) -> None:
         echo(show[name](directory, value, width))
     if not asked:
         echo(lineage.overview(directory))
+
+
+@cli.group(cls=InFlowOrder)
+def data() -> None:
+    """The kept documents of a run, for other programs."""
+
+
+@data.command("export")
+@RUN_DIRECTORY
+@click.option("--to", metavar="DIR", required=True, help="Folder to write.")
+@_option("--format", "form", type=DATA_FORMATS, default="parquet", help="hf has a README, too.")
+@_option("--split", type=SPLITS, default="all")
+@click.option("--source", default="", metavar="NAME", help="Of this source only.")
+@click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress JSON lines.")
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
+def data_export(directory: Path, split: str, compress: str | None, **options: Any) -> None:
+    """Write the kept documents of a run as JSON lines, Parquet or a Hugging Face data set."""
+    from groundup.artifacts.corpus import VERDICTS
+    from groundup.commands.data_export import export_data
+
+    chosen = next((name for name in VERDICTS if name == split), None)
+    echo(export_data(directory, split=chosen, compress=compress or "", **options))
 
 
 @cli.command()

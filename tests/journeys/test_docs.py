@@ -72,6 +72,7 @@ def test_the_finder_of_commands_finds_them(tmp_path: Path) -> None:
         ["inspect"],
         ["sample", "x", "y", "--tokens", "many"],
         ["rnu", "x"],
+        ["data", "exprot", "x"],
     ):
         with pytest.raises((click.UsageError, KeyError)):
             check(wrong)
@@ -82,7 +83,10 @@ def check(words: list[str]) -> None:
     if words[0].startswith("-"):
         cli.make_context("groundup", words, resilient_parsing=True)
     else:
-        cli.commands[words[0]].make_context(words[0], words[1:])
+        group: click.Group = cli
+        while isinstance(command := group.commands[words[0]], click.Group):
+            group, words = command, words[1:]
+        command.make_context(words[0], words[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))

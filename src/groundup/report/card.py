@@ -7,7 +7,7 @@ report.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from groundup.artifacts.model_card import CONTINUE_CODE, model_card
@@ -85,7 +85,15 @@ def hub_license(table: Mapping[str, Any], base: Mapping[str, str]) -> str:
     for source in table["sources"]:
         stated = [table["entries"].get(source, {}).get("license", "")]
         names.update(table["licenses"].get(source) or stated)
-    names.discard("")
+    return hub_name(names)
+
+
+def hub_name(licenses: Iterable[str]) -> str:
+    """Return the hub's name of what has all of some licenses, where "" is one that is not stated.
+
+    It is "" if none is stated, and "other" if they differ or the hub has no name.
+    """
+    names = set(licenses) - {""}
     if not names:
         return ""
     license = min(names).lower()
