@@ -17,7 +17,7 @@ from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.questions import LAYOUTS
 from groundup.errors import SourceError, StoreError
-from groundup.recipe import Source, all_sources
+from groundup.recipe import RECORD_COLUMNS, Source, all_sources
 from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
 from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
@@ -233,6 +233,8 @@ def _key_settings(source: Source, root: Path) -> dict[str, Any]:
     settings |= {"include": list(source.include), "exclude": list(source.exclude)}
     if source.speakers != "pseudonyms":
         settings["speakers"] = source.speakers
+    named = {key: getattr(source, key) for key in RECORD_COLUMNS}
+    settings |= {key: value for key, value in named.items() if value}
     if source.columns:
         settings["columns"] = list(source.columns)
     if KINDS[source.kind].role == "evaluation":

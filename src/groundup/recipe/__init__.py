@@ -18,6 +18,7 @@ from groundup.errors import RecipeError
 from groundup.recipe.languages import LANGUAGES, MEMBERS
 from groundup.recipe.tables import (
     KINDS,
+    RECORD_COLUMNS,
     TUNING,
     Evaluate,
     Export,
@@ -38,6 +39,7 @@ __all__ = [
     "KINDS",
     "LANGUAGES",
     "MEMBERS",
+    "RECORD_COLUMNS",
     "TUNING",
     "Evaluate",
     "Export",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from groundup.recipe.languages import LANGUAGES, nearest_language
+from groundup.recipe.templates import parse_template
 from groundup.schema import check, nearest
 
 KINDS = tuple(
@@ -22,6 +23,8 @@ KINDS = tuple(
 TALKS = ("conversations", "mail", "chat", "forum")
 # Kind of the source that `[tune] data` names; no [[source]] is of this kind.
 TUNING = "tuning"
+# Settings of a source that name columns of its records.
+RECORD_COLUMNS = ("text", "title", "group", "language")
 # Codecs of Python that decode something else than the text of a file.
 NO_CHARACTER_SETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
 MAX_PATTERNS = 1_000
@@ -70,6 +73,16 @@ class Source:
     reader: str = ""
     # Encoding of plain-text files; "auto" detects it from the bytes.
     encoding: str = "auto"
+    # Records: the column that holds the text, or a template such as "{title}: {body}"; by default
+    # the first column of a common name. "{a.b}" is a value inside another, also inside JSON.
+    text: str = ""
+    # Records: column of the title, which becomes the first line where the text does not begin with
+    # it.
+    title: str = ""
+    # Records: column of the unit that is never split between training and validation.
+    group: str = ""
+    # Records: column of the language, as an ISO 639-1 code.
+    language: str = ""
     # scrape: seconds between two requests to a host, 0 to 300; more if its robots.txt asks for it.
     delay: float = 1.0
     # scrape: most pages to fetch.
@@ -92,6 +105,11 @@ class Source:
         check(0 <= self.priority <= 100, f"priority {self.priority} must lie between 0 and 100")
         most = self.most_dropped
         check(most == "auto" or 0 <= most <= 1, f"most_dropped {most} is a share between 0 and 1")
+        for key in RECORD_COLUMNS:
+            try:
+                parse_template(getattr(self, key) or "text")
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
         digest = not self.sha256 or re.fullmatch(r"[0-9a-f]{64}", self.sha256)
         check(bool(digest), "sha256 must be 64 hexadecimal digits")
         try:

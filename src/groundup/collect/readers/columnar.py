@@ -29,6 +29,8 @@ from groundup.collect.files.streams import DamagedError, Item, memory_limit, spo
 BATCH_ROWS = 64
 BATCH_BYTES = 16 << 20
 MAX_ROW = 64 << 20
+# Of columns that nobody asked for, this many are named, or read where there are no others.
+MAX_UNUSED = 64
 # A row without a value takes time too: of a file of kilobytes at most 4 million rows are read.
 ROW_BYTES = 64.0
 # What the library may allocate for a batch. `datasets` and Feather write 1,000 to 65,536 rows.
@@ -44,9 +46,10 @@ Batches = Iterator[tuple[int, pa.RecordBatch | Reject]]  # each with the number 
 def read_columnar(item: Item, columns: Collection[str] | None = None) -> Rows:
     """Yield the rows of a file, numbered; one that cannot be read is a Reject.
 
-    `columns` are those to read, in lower case; by default, or where the file has none of them, all
-    are read. The value of a column that is not read is None. Raises DamagedError if the file cannot
-    be read any further, or its values exceed its budget.
+    `columns` are those to read, in lower case; by default all are read, and the first ones where
+    the file has none of them. The value of a column that is not read is None; only the first such
+    columns of a wide table are named at all. Raises DamagedError if the file cannot be read any
+    further, or its values exceed its budget.
     """
     is_parquet = detect_format(item.name, item.head) == "parquet"
     try:
@@ -139,14 +142,17 @@ def _read_arrow(item: Item, columns: Collection[str] | None) -> Batches:
 
 def _used_columns(schema: pa.Schema, columns: Collection[str] | None) -> list[str]:
     used = [name for name in schema.names if columns is None or name.lower() in columns]
-    return used or schema.names
+    return used or schema.names[:MAX_UNUSED]
 
 
 def _complete(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch with all columns of its file; those that were not read are null."""
+    """Return a batch with the columns of its file; those that were not read are null.
+
+    Of these only the first MAX_UNUSED stay: they are what a person is shown.
+    """
     read = dict(zip(batch.schema.names, batch.columns, strict=True))
     unread = pa.nulls(len(batch))
-    names = list(dict.fromkeys(schema.names))
+    names = list(dict.fromkeys((*schema.names[:MAX_UNUSED], *read)))
     return pa.RecordBatch.from_arrays([read.get(name, unread) for name in names], names)
 
 

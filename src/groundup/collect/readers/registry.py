@@ -104,6 +104,8 @@ def read_item(
         family = "records" if form in RECORD_FORMATS else form
         keys = ((form, source.kind), (ANY, source.kind), (family, source.kind), (family, ANY))
         known = next((READERS[key] for key in keys if key in READERS), _reject_format)
+        if source.text and family == "records":
+            known = read_text_records
         reader = reader or (_reject_format if form == "empty" else known)
         for result in reader(item, source):
             last_record = max(last_record, result.record)
@@ -149,7 +151,7 @@ def user_reader(name: str, root: Path) -> Reader:
             yield from conversation_documents(rows, item)
         else:
             for index, record in rows:
-                yield text_document(record, index, item, source.kind)
+                yield text_document(record, index, item, source.kind, source.text)
 
     return read
 

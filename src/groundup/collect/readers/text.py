@@ -10,6 +10,8 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
@@ -17,10 +19,19 @@ from groundup.artifacts.questions import find_question
 from groundup.collect.charset import decode, detect_encoding, is_binary, repair_text
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_layouts import content_text
+from groundup.collect.readers.columns import (
+    METADATA_KEYS,
+    TITLE_KEYS,
+    MissingColumnError,
+    fill,
+    metadata_of,
+    with_title,
+)
 from groundup.collect.readers.feeds import element_lines, xml_root
 from groundup.collect.readers.html import host
 from groundup.collect.readers.records import lower_keys, read_records
-from groundup.recipe import Source
+from groundup.recipe import RECORD_COLUMNS, Source
+from groundup.recipe.templates import is_template, template_columns
 
 # Names of columns, the preferred first.
 TEXT_KEYS = tuple(
@@ -33,7 +44,10 @@ _GROUP_KEYS = tuple(
     " warc_target_uri".split()
 )
 _COLUMNS = frozenset(
-    (*TEXT_KEYS, *_URL_KEYS, *_GROUP_KEYS, *"group license language lang metadata meta".split())
+    (
+        *(*TEXT_KEYS, *_URL_KEYS, *_GROUP_KEYS, *TITLE_KEYS, *METADATA_KEYS),
+        *"group license language lang".split(),
+    )
 )
 # What is read of an item of an evaluation set, in this order. Any of it could have leaked.
 _ITEM_KEYS = tuple(
@@ -104,15 +118,46 @@ class _PrefixedStream(io.RawIOBase):
 
 
 def read_text_records(item: Item, source: Source) -> Iterator[Document | Reject]:
-    """Yield the records of a file that hold a text; others are rejected by number."""
-    for index, record in read_records(item, _COLUMNS):
-        yield text_document(record, index, item, source.kind)
+    """Yield the records of a file that hold a text; others are rejected by number.
+
+    The columns that the source names come first: `text`, `title`, `group` and `language`.
+    """
+    names = [name for key in RECORD_COLUMNS for name in template_columns(getattr(source, key))]
+    columns = {name.lower() for name in names} | (_COLUMNS - set(TEXT_KEYS if source.text else ()))
+    for index, record in read_records(item, columns):
+        document = text_document(record, index, item, source.kind, source.text)
+        if isinstance(document, Document) and isinstance(record, Mapping):
+            document = _with_named_columns(document, record, source)
+        yield document
 
 
-def text_document(record: Any, index: int, item: Item, kind: str = "") -> Document | Reject:
+def _with_named_columns(document: Document, record: Mapping[Any, Any], source: Source) -> Document:
+    """Return a document with its title, and the group and language that the source names."""
+    given = {"title": "", "group": "", "language": ""}
+    for key in given:
+        if setting := getattr(source, key):
+            with suppress(MissingColumnError):
+                given[key] = fill(setting, record).strip()
+    title = given["title"]
+    # Who writes a template says what comes first.
+    if not source.title and not is_template(source.text):
+        title = _known_text(record, TITLE_KEYS)
+    language = re.split(r"[-_]", given["language"].lower())[0]
+    return replace(
+        document,
+        text=with_title(document.text, title),
+        group=given["group"] or document.group,
+        language=language if len(language) == 2 else document.language,
+    )
+
+
+def text_document(
+    record: Any, index: int, item: Item, kind: str = "", template: str = ""
+) -> Document | Reject:
     """Return the document that a record, a text or a mapping, holds under one of `TEXT_KEYS`.
 
-    Pages of the kind "web" are grouped by host. A Reject is returned as it is.
+    `template` names the columns of the text instead. Pages of the kind "web" are grouped by host.
+    A Reject is returned as it is.
     """
     if isinstance(record, Reject):
         return record
@@ -120,35 +165,50 @@ def text_document(record: Any, index: int, item: Item, kind: str = "") -> Docume
         record = {"text": record}
     if not isinstance(record, Mapping):
         return Reject("no-text", index, f"a {type(record).__name__} where an object was expected")
-    text = record_text(record)
+    # Of thousands of columns, a few are looked at.
+    values = {key: value for key, value in lower_keys(record).items() if key in _COLUMNS}
+    try:
+        text = fill(template, record) if template else record_text(values)
+    except MissingColumnError as missing:
+        return Reject("no-text", index, str(missing))
     if text is None:
-        values = lower_keys(record)
-        key = next((key for key in TEXT_KEYS if key in values), None)
-        value = values[key] if key else None
-        detail = f"its {key} is no text but a {type(value).__name__}"
-        if key is None:
-            known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(map(str, list(record)[:8]))
-            detail = f"no key of {known}, … among {keys}"
-        elif value is None:
-            detail = f"its {key} is null"
-        elif isinstance(value, bytes):
-            detail = f"its {key} is no text but bytes that are no text"
-        elif isinstance(value, (list, tuple)) and value:
-            detail += " of something else than texts"
-        return Reject("no-text", index, detail)
+        return Reject("no-text", index, _why_no_text(record, values))
     if not text.strip():
         return Reject("empty", index)
-    group = first_text(record, ("group",))
+    group = first_text(values, ("group",))
     if not group and kind == "web":
         # The URL stands in the record itself, or in its metadata.
-        metadata = (record.get(key) for key in ("metadata", "meta"))
-        parts = [record, *(part for part in metadata if isinstance(part, Mapping))]
+        parts = [values, *metadata_of(values)]
         hosts = (host(first_text(part, _URL_KEYS) or "") for part in parts)
         group = next(filter(None, hosts), "")
-    group = group or first_text(record, _GROUP_KEYS) or f"{item.origin}#{index}"
-    license_name = first_text(record, ("license",)) or ""
-    language = first_text(record, ("language", "lang")) or ""
+    group = group or _known_text(values, _GROUP_KEYS) or f"{item.origin}#{index}"
+    license_name = _known_text(values, ("license",))
+    language = _known_text(values, ("language", "lang"))
     return Document(text, index, group, license_name, language if len(language) == 2 else "")
+
+
+def _why_no_text(record: Mapping[Any, Any], values: Mapping[str, Any]) -> str:
+    """Return why a record has no text, for a person; `values` are those of known columns."""
+    key = next((key for key in TEXT_KEYS if key in values), None)
+    if key is None:
+        known, keys = ", ".join(TEXT_KEYS[:4]), ", ".join(str(key) for key in islice(record, 8))
+        return f"no key of {known}, … among {keys}"
+    value = values[key]
+    if value is None:
+        return f"its {key} is null"
+    if isinstance(value, bytes):
+        return f"its {key} is no text but bytes that are no text"
+    detail = f"its {key} is no text but a {type(value).__name__}"
+    is_list = isinstance(value, (list, tuple)) and value
+    return detail + (" of something else than texts" if is_list else "")
+
+
+def _known_text(record: Mapping[Any, Any], keys: tuple[str, ...]) -> str:
+    """Return the first text under one of `keys`, in the record, then in its metadata; or ""."""
+    if text := first_text(record, keys):
+        return text
+    parts = metadata_of(record)
+    return next(filter(None, (first_text(part, keys) for part in parts)), "")
 
 
 def record_text(record: Mapping[str, Any]) -> str | None:
