@@ -24,6 +24,8 @@ from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.books import read_books
+from groundup.collect.readers.chat_logs import logs_or
+from groundup.collect.readers.chats import chats_or
 from groundup.collect.readers.code import read_code, read_code_records
 from groundup.collect.readers.conversations import (
     conversation_documents,
@@ -61,12 +63,16 @@ READERS: dict[tuple[str, str], Reader] = {
     ("text", ANY): read_text,
     ("text", "books"): read_books,
     ("text", "wikipedia"): read_page,
-    ("text", "conversations"): read_log,
-    ("text", "tuning"): read_log,
+    ("text", "text"): logs_or(read_text),
+    ("text", "chat"): logs_or(read_log),
+    ("text", "conversations"): logs_or(read_log),
+    ("text", "tuning"): logs_or(read_log),
     ("text", "evaluation"): read_evaluation_lines,
     ("records", ANY): read_text_records,
-    ("records", "conversations"): read_conversations,
-    ("records", "tuning"): read_tuning,
+    ("records", "text"): chats_or(read_text_records),
+    ("records", "chat"): chats_or(read_conversations),
+    ("records", "conversations"): chats_or(read_conversations),
+    ("records", "tuning"): chats_or(read_tuning),
     ("records", "evaluation"): read_evaluation,
     ("epub", "books"): read_epub,
     ("epub", "text"): read_epub,
@@ -76,7 +82,10 @@ READERS: dict[tuple[str, str], Reader] = {
     ("arc", "web"): read_arc,
     ("feed", "web"): read_feed,
     ("feed", "text"): read_feed,
-    ("xml", "text"): read_xml,
+    ("xml", "text"): chats_or(read_xml),
+    ("xml", "chat"): chats_or(read_xml),
+    ("xml", "conversations"): chats_or(read_xml),
+    ("xml", "tuning"): chats_or(read_xml),
     ("xml", "evaluation"): read_evaluation_xml,
     ("docx", ANY): read_docx,
     ("pptx", ANY): read_pptx,

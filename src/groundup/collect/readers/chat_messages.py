@@ -1,0 +1,215 @@
+"""Messages of a chat → documents: threads and days of channels, with pseudonyms for their speakers.
+
+    12:01 U12 Has <@U34> seen this?          Vafera: Has @Dobiru seen this?
+    12:03 U34 Yes, :+1:                  →   Dobiru: Yes, 👍
+    (nobody writes until the next day)
+    08:30 U12 …                              the next document of the channel
+
+A day is cut where people leave, not at midnight: exports give the time of UTC, or of the one who
+exported. So a document ends at the first silence of an hour after midnight. A day of fewer than
+SHORT messages goes on with the next ones, since a few words without an answer teach little. A day
+of LONG messages ends at the first silence of an hour, and one of LONGEST at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from unicodedata import lookup
+
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.streams import DamagedError
+from groundup.collect.readers import chat_layouts
+from groundup.collect.readers.speakers import pseudonym
+from groundup.recipe import Source
+
+SHORT, LONG, LONGEST = 6, 500, 2000
+_SILENCE, _ABSENCE = 3600.0, 3 * 86400.0  # seconds; the second ends a day of any length
+_DAY = 86400
+# Messages that are held until their thread or day ends: characters, and what each takes beside.
+MAX_HELD, _MESSAGE_SIZE = 64 << 20, 200
+# A mention in a text is the key of a speaker between two characters of private use.
+_MARKS = ("\ue0f2", "\ue0f3")
+_MENTION = re.compile(f"{_MARKS[0]}([^{_MARKS[0]}{_MARKS[1]}]{{1,200}}){_MARKS[1]}")
+_CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
+# Emphasis is set tight around its words. `__init__` is none.
+_EMPHASIS = [
+    re.compile(rf"(?<![\w{c}]){c * n}(?=[^\s{c}])([^{c}\n]{{1,2000}})(?<=\S){c * n}(?![\w{c}])")
+    for c, n in ((r"\*", 2), (r"\*", 1), ("_", 1), ("~", 2), ("~", 1), (r"\|", 2))
+]
+_LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?https?://[^\s()<>]{1,2000}>?\)")
+# Several in a row, too: ":wave::skin-tone-2:".
+_EMOJI = re.compile(r"(?<![\w:])(?::[A-Za-z+-][\w+'-]{0,60}:){1,100}(?![\w:])")
+_EMOJI_NAMES = {
+    "+1": "thumbs up sign",
+    "thumbsup": "thumbs up sign",
+    "-1": "thumbs down sign",
+    "smile": "smiling face with open mouth and smiling eyes",
+    "simple_smile": "slightly smiling face",
+    "joy": "face with tears of joy",
+    "wink": "winking face",
+    "heart": "heavy black heart",
+    "tada": "party popper",
+    "wave": "waving hand sign",
+    "pray": "person with folded hands",
+    "clap": "clapping hands sign",
+    "ok_hand": "ok hand sign",
+}
+_FIRST_EMOJI = "\u2190"
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; it is no part of the talk without a text (a call, a picture), or by a bot."""
+
+    speaker: str = ""  # what identifies them: an id where the platform has one
+    text: str = ""
+    time: float | None = None  # seconds
+    thread: str = ""
+    channel: str = ""
+    name: str = ""  # as people see it, where `speaker` is an id
+    is_bot: bool = False
+
+
+@dataclass
+class _Talk:
+    """A document that grows: the messages of a thread, or of a day of a channel."""
+
+    index: int
+    messages: list[Message] = field(default_factory=list)
+    size: int = 0
+    bot_sentences: int = 0
+
+    def ends_before(self, message: Message) -> bool:
+        """Return whether a message of the same channel belongs to the next document."""
+        count, last = len(self.messages), self.messages[-1].time
+        if count >= LONGEST:
+            return True
+        if message.time is None or last is None:
+            return False
+        # Some exports have the newest message first.
+        silence = abs(message.time - last)
+        first = self.messages[0].time or last
+        is_new_day = message.time // _DAY != first // _DAY
+        if silence < _SILENCE or not (is_new_day or count >= LONG):
+            return False
+        return count >= SHORT or silence > _ABSENCE
+
+
+def mention(speaker: str) -> str:
+    """Return what stands for a speaker in a text until their name is decided."""
+    return f"@{_MARKS[0]}{speaker.strip()}{_MARKS[1]}" if speaker.strip() else ""
+
+
+def parse_time(value: object) -> float | None:
+    """Return the seconds of an ISO date, or of a number of (milli)seconds; None for others."""
+    if isinstance(value, (int, float)) and abs(value) < 1e15:
+        return value / 1000 if abs(value) > 1e11 else float(value)
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def without_marks(text: str) -> str:
+    """Return a text without the marks that people type for emphasis, links and emoji.
+
+    Code between backticks stays as it is.
+    """
+    parts = _CODE.split(text)
+    for index in range(0, len(parts), 2):
+        part = _EMOJI.sub(_emoji, _LINK.sub(r"\1", parts[index]))
+        for emphasis in _EMPHASIS:
+            part = emphasis.sub(r"\1", part)
+        parts[index] = part
+    return "".join(parts).strip()
+
+
+def _emoji(match: re.Match[str]) -> str:
+    """Return the characters of emoji in a row; nothing for a name that only the platform knows."""
+    characters = []
+    for name in match[0].strip(":").split("::"):
+        with suppress(KeyError, UnicodeError):
+            characters.append(lookup(_EMOJI_NAMES.get(name, name.replace("_", " "))))
+    return "".join(character for character in characters if character >= _FIRST_EMOJI)
+
+
+def chat_documents(
+    messages: Iterable[tuple[int, Message | Reject]], source: Source
+) -> Iterator[Document | Reject]:
+    """Yield the documents of the numbered messages of a file; rejects pass through.
+
+    Raises DamagedError where the messages do, after the documents before the damage.
+    """
+    talks: dict[tuple[str, str], _Talk] = {}
+    writer = _Writer(source)
+    held, damage = 0, None
+    numbered = iter(messages)
+    while True:
+        try:
+            index, message = next(numbered)
+        except StopIteration:
+            break
+        except DamagedError as error:
+            damage = error
+            break
+        if isinstance(message, Reject):
+            yield message
+            continue
+        if not (message.speaker and message.text.strip()):
+            continue
+        key = (message.channel, message.thread)
+        talk = talks.get(key)
+        if message.is_bot:
+            if talk is not None:
+                talk.bot_sentences += len(_SENTENCE_END.findall(message.text))
+            continue
+        if talk is not None and talk.ends_before(message):
+            held -= talk.size
+            yield writer.document(talks.pop(key))
+            talk = None
+        if talk is None:
+            talk = talks[key] = _Talk(index)
+        talk.messages.append(message)
+        size = len(message.text) + _MESSAGE_SIZE
+        talk.size, held = talk.size + size, held + size
+        if held > MAX_HELD:
+            yield from map(writer.document, talks.values())
+            talks, held = {}, 0
+    yield from map(writer.document, talks.values())
+    if damage is not None:
+        raise damage
+
+
+class _Writer:
+    """Writes talks as documents, and remembers the names of speakers where they are wanted."""
+
+    def __init__(self, source: Source) -> None:
+        self._is_named = source.speakers == "names"
+        self._names: dict[str, str] = {}
+
+    def document(self, talk: _Talk) -> Document:
+        messages = list(dict.fromkeys(talk.messages))
+        if all(message.time is not None for message in messages):
+            messages.sort(key=lambda message: message.time or 0.0)
+        if self._is_named:
+            self._names |= {it.speaker: it.name for it in messages if it.name}
+        handles = {it.name or it.speaker: it.speaker for it in messages}
+        longest_first = sorted(map(re.escape, handles), key=len, reverse=True)
+        handle = re.compile(rf"(?<!\w)@({'|'.join(longest_first)})(?!\w)")
+        utterances = []
+        for message in messages:
+            text = handle.sub(lambda match: mention(handles[match[1]]), message.text)
+            text = _MENTION.sub(lambda match: self._name(match[1]), text)
+            utterances.append(chat_layouts.Utterance(self._name(message.speaker), text.strip()))
+        text, turns = chat_layouts.render(utterances)
+        group = messages[0].channel
+        return Document(text, talk.index, group, turns=turns, left_out=talk.bot_sentences)
+
+    def _name(self, speaker: str) -> str:
+        return self._names.get(speaker, speaker) if self._is_named else pseudonym(speaker)
