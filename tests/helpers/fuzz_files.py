@@ -173,6 +173,55 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         b"[10:01] <ann> is it late?\n[10:02] <bob> ann: it is\n=== cy [c@d] has joined #e\n" * 9,
     ),
     "turns": ("conversations", "x.json", json.dumps(TALK).encode()),
+    "slack": (
+        "chat",
+        "x.json",
+        json.dumps(
+            [
+                {"type": "message", "user": "U1", "ts": f"170000000{n}.000100", "text": "Hi <@U2>"}
+                for n in range(6)
+            ]
+        ).encode(),
+    ),
+    "telegram": (
+        "chat",
+        "x.json",
+        json.dumps(
+            {
+                "about": "a",
+                "chats": {
+                    "list": [
+                        {
+                            "name": "b",
+                            "id": 1,
+                            "messages": [
+                                {"type": "message", "date": "2020-01-01T10:00:00", "from": "c"}
+                                | {"text": [SENTENCE, {"type": "mention", "text": "@d"}]}
+                            ],
+                        }
+                    ]
+                    * 3
+                },
+            }
+        ).encode(),
+    ),
+    "whatsapp": (
+        "chat",
+        "x.txt",
+        f"12/24/19, 10:01 AM - Ann: {SENTENCE}\n12/25/19, 9:02 PM - Bo: @Ann yes\n".encode() * 5,
+    ),
+    "discord": (
+        "chat",
+        "x.txt",
+        b"=====\nGuild: g\nChannel: c\n=====\n\n"
+        + b"[06-Jan-23 04:11 PM] ann\nHi\n\n{Embed}\na\n\n" * 5,
+    ),
+    "chat xml": (
+        "chat",
+        "x.xml",
+        b"<slack>" + b"<message conversation_id='1'><ts>2018-01-01T10:00:00</ts><user>a</user>"
+        b"<text>Hi &lt;@b&gt;</text></message>" * 5 + b"</slack>",
+    ),
     "yaml": (
         "conversations",
         "x.yml",
@@ -220,6 +269,10 @@ REAL = {
     "code": "code/npm/express*.tgz",
     "irc": "conversations/ubuntu_irc/*",
     "turns": "conversations/*/*.json*",
+    "slack": "wild/slack/slackdump/**/*.json*",
+    "telegram": "wild/telegram/*/*.json",
+    "whatsapp": "wild/whatsapp/*/*.txt",
+    "chat xml": "wild/slack/*/*.xml",
     "yaml": "conversations/chatterbot_corpus/*/*.yml",
     "jsonl": "web/jsonl/*",
     "evaluation": "evals/*/*.jsonl",
@@ -254,6 +307,16 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
         "x.jsonl",
         "",
         lambda n: json.dumps({"messages": [{"role": "user", "content": f"Record {n}?"}]}) + "\n",
+        "",
+        1,
+    ),
+    "slack": (
+        "chat",
+        "x.jsonl",
+        json.dumps({"type": "message", "user": "U1", "ts": "1700000000.0", "text": "Record 9"}),
+        lambda n: (
+            "\n" + json.dumps({"user": "U2", "ts": f"170000001{n}.000001", "text": f"Record {n}."})
+        ),
         "",
         1,
     ),

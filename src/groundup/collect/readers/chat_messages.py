@@ -59,6 +59,8 @@ _EMOJI_NAMES = {
     "ok_hand": "ok hand sign",
 }
 _FIRST_EMOJI = "\u2190"
+# A message of a link alone says nothing: what it shows is elsewhere.
+_ONLY_LINK = re.compile(r"(?:https?://\S*\s*)*")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
@@ -87,10 +89,8 @@ class _Talk:
     def ends_before(self, message: Message) -> bool:
         """Return whether a message of the same channel belongs to the next document."""
         count, last = len(self.messages), self.messages[-1].time
-        if count >= LONGEST:
-            return True
-        if message.time is None or last is None:
-            return False
+        if count >= LONGEST or message.thread or message.time is None or last is None:
+            return count >= LONGEST
         # Some exports have the newest message first.
         silence = abs(message.time - last)
         first = self.messages[0].time or last
@@ -148,7 +148,7 @@ def chat_documents(
     """
     talks: dict[tuple[str, str], _Talk] = {}
     writer = _Writer(source)
-    held, damage = 0, None
+    held, index, damage = 0, 0, None
     numbered = iter(messages)
     while True:
         try:
@@ -161,7 +161,7 @@ def chat_documents(
         if isinstance(message, Reject):
             yield message
             continue
-        if not (message.speaker and message.text.strip()):
+        if not message.speaker or _ONLY_LINK.fullmatch(message.text.strip()):
             continue
         key = (message.channel, message.thread)
         talk = talks.get(key)
@@ -184,6 +184,8 @@ def chat_documents(
     yield from map(writer.document, talks.values())
     if damage is not None:
         raise damage
+    if not writer.count:
+        yield Reject("empty", index, "no message that a person typed")
 
 
 class _Writer:
@@ -192,8 +194,10 @@ class _Writer:
     def __init__(self, source: Source) -> None:
         self._is_named = source.speakers == "names"
         self._names: dict[str, str] = {}
+        self.count = 0
 
     def document(self, talk: _Talk) -> Document:
+        self.count += 1
         messages = list(dict.fromkeys(talk.messages))
         if all(message.time is not None for message in messages):
             messages.sort(key=lambda message: message.time or 0.0)
@@ -201,12 +205,15 @@ class _Writer:
             self._names |= {it.speaker: it.name for it in messages if it.name}
         handles = {it.name or it.speaker: it.speaker for it in messages}
         longest_first = sorted(map(re.escape, handles), key=len, reverse=True)
-        handle = re.compile(rf"(?<!\w)@({'|'.join(longest_first)})(?!\w)")
-        utterances = []
-        for message in messages:
-            text = handle.sub(lambda match: mention(handles[match[1]]), message.text)
-            text = _MENTION.sub(lambda match: self._name(match[1]), text)
-            utterances.append(chat_layouts.Utterance(self._name(message.speaker), text.strip()))
+        mentions = re.compile(rf"{_MENTION.pattern}|(?<!\w)@({'|'.join(longest_first)})(?!\w)")
+
+        def shown(match: re.Match[str]) -> str:
+            return self._name(match[1]) if match[1] else f"@{self._name(handles[match[2]])}"
+
+        utterances = [
+            chat_layouts.Utterance(self._name(it.speaker), mentions.sub(shown, it.text).strip())
+            for it in messages
+        ]
         text, turns = chat_layouts.render(utterances)
         group = messages[0].channel
         return Document(text, talk.index, group, turns=turns, left_out=talk.bot_sentences)

@@ -84,6 +84,13 @@ def _slack_angle(match: re.Match[str]) -> str:
 
 
 @_layout
+def _slackdump(record: Mapping[str, Any], chat: Chat) -> Message | None:
+    """Return nothing of what slackdump writes between messages: users, channels, files."""
+    is_chunk = isinstance(record.get("t"), int) and isinstance(record.get("ts"), int)
+    return Message() if is_chunk and record.keys() & set("ci cu p u w f".split()) else None
+
+
+@_layout
 def _discord(record: Mapping[str, Any], chat: Chat) -> Message | None:
     author, text = record.get("author"), record.get("content")
     if not isinstance(author, Mapping) or not isinstance(text, str) or "timestamp" not in record:

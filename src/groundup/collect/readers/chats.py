@@ -62,8 +62,9 @@ def _walk(window: JsonWindow, chat: Chat, depth: int = _MAX_DEPTH) -> Iterator[t
         for _, value, _ in window.elements():
             yield from _unfold(value, chat)
         return
-    around = dict(chat)
+    around, has_lists = dict(chat), False
     for key in _keys(window):
+        has_lists = has_lists or key in _MESSAGE_LISTS or key in _CHAT_LISTS
         opening = window.peek()
         if key in _MESSAGE_LISTS and opening == "[":
             for _, value, _ in window.elements():
@@ -78,6 +79,8 @@ def _walk(window: JsonWindow, chat: Chat, depth: int = _MAX_DEPTH) -> Iterator[t
                     window.value()
         else:
             around[key] = window.value()
+    if not has_lists:
+        yield chat, around
 
 
 def _keys(window: JsonWindow) -> Iterator[str]:
@@ -107,6 +110,8 @@ def _unfold(value: Any, chat: Chat, depth: int = _MAX_DEPTH) -> Iterator[tuple[C
     if isinstance(value, Mapping) and depth:
         parts = (value.get(key) for key in _MESSAGE_LISTS & value.keys())
         lists = [part for part in parts if isinstance(part, list)]
+        if "m" in value and "p" in value:
+            lists.append([value["p"]])  # the message that a thread of slackdump answers
     is_message = not lists or "text" in value
     if is_message:
         yield chat, value
@@ -153,7 +158,7 @@ def is_chat(format: str, head: bytes) -> bool:
 
     `format` is what `detect_format` says of it.
     """
-    if format == "xml":
+    if _is_xml(format, head):
         return all(tag in head for tag in (b"<message", b"<user>", b"<text>"))
     # Before the chats of an account stands more about it than the first bytes of a file.
     is_account = b'"personal_information"' in head and b'"about"' in head
@@ -162,13 +167,19 @@ def is_chat(format: str, head: bytes) -> bool:
     return any(find_message(record, chat) for chat, record in head_records(format, head))
 
 
+def _is_xml(format: str, head: bytes) -> bool:
+    # Without a declaration the root element of XML is any.
+    return format == "xml" or (format == "text" and head.lstrip()[:1] == b"<")
+
+
 def chats_or(otherwise: Reader) -> Reader:
     """Return a reader of exports of chats, which reads any other file as `otherwise` does."""
 
     def read(item: Item, source: Source) -> Iterator[Document | Reject]:
         format = detect_format(item.name, item.head)
         if is_chat(format, item.head):
-            messages = _xml_messages(item) if format == "xml" else _messages(item)
+            is_xml = _is_xml(format, item.head)
+            messages = _xml_messages(item) if is_xml else _messages(item)
             yield from chat_documents(messages, source)
         elif said := _metadata(format, item.head):
             yield Reject("metadata", detail=f"{said} of an export of chats, which holds no message")
@@ -184,7 +195,8 @@ def _metadata(format: str, head: bytes) -> str | None:
         return None
     window = JsonWindow(io.BufferedReader(io.BytesIO(text.encode())), "utf-8")
     with suppress(DamagedError):
-        first = next(window.elements())[1] if text.startswith("[") else window.value()
+        elements = window.elements() if text.startswith("[") else iter([("", window.value(), 0)])
+        _, first, _ = next(elements, ("", None, 0))
         keys = set(first) if isinstance(first, Mapping) else set()
         told = (name for name, known in _METADATA.items() if any(it <= keys for it in known))
         return next(told, None)
