@@ -313,9 +313,9 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
     "slack": (
         "chat",
         "x.jsonl",
-        json.dumps({"type": "message", "user": "U1", "ts": "1700000000.0", "text": "Record 9"}),
+        "",
         lambda n: (
-            "\n" + json.dumps({"user": "U2", "ts": f"170000001{n}.000001", "text": f"Record {n}."})
+            json.dumps({"user": "U", "ts": f"170000001{n}.000001", "text": f"Record {n}."}) + "\n"
         ),
         "",
         1,
