@@ -326,3 +326,14 @@ def test_other_files_are_read_as_before() -> None:
         assert not is_chat(detect_format("x.json", head), head)
     (turns,) = read(data[0])
     assert isinstance(turns, Document) and turns.text == "User: Hi"
+
+
+def test_who_speaks_in_other_files_of_a_chat_is_hidden_too() -> None:
+    log = "[10:01] <ann> is it late?\n[10:02] <bob> ann: it is, @ann\n[10:03] <ann> so?\n"
+    (document,) = read(log, "x.txt")
+    ann, bob = map(pseudonym, ("ann", "bob"))
+    assert document.text == f"{ann}: is it late?\n{bob}: {ann}: it is, @{ann}\n{ann}: so?"
+    assert [turn["role"] for turn in document.turns] == [ann.lower(), bob.lower(), ann.lower()]
+    assert read(log, "x.txt", **NAMED)[0].text == read(log, "x.txt", "conversations")[0].text
+    (plain,) = read([{"messages": [{"role": "user", "content": "Hi"}]}])
+    assert plain.text == "User: Hi"

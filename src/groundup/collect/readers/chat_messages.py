@@ -16,11 +16,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from unicodedata import lookup
 
-from groundup.artifacts.document import Document, Reject
+from groundup.artifacts.document import LABEL, UNLEARNED, Document, Reject
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers import chat_layouts
 from groundup.collect.readers.speakers import pseudonym
@@ -58,6 +58,8 @@ _EMOJI_NAMES = {
     "clap": "clapping hands sign",
     "ok_hand": "ok hand sign",
 }
+# Speakers without a name of their own.
+_ROLES = frozenset(("user", "assistant", "system", "speaker", LABEL, UNLEARNED))
 _FIRST_EMOJI = "\u2190"
 # A message of a link alone says nothing: what it shows is elsewhere.
 _ONLY_LINK = re.compile(r"(?:https?://\S*\s*)*")
@@ -186,6 +188,27 @@ def chat_documents(
         raise damage
     if not writer.count:
         yield Reject("empty", index, "no message that a person typed")
+
+
+def with_pseudonyms(document: Document) -> Document:
+    """Return a conversation with pseudonyms for those speakers who have names of their own."""
+    turns = document.turns or ()
+    names = {turn["role"] for turn in turns} - _ROLES
+    if not names:
+        return document
+    longest_first = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    # "ann: yes" answers ann.
+    named = re.compile(rf"(?<![^\s@])({longest_first})(?=[:,]\s)|(?<=@)({longest_first})\b", re.I)
+
+    utterances = [
+        chat_layouts.Utterance(
+            pseudonym(turn["role"]) if turn["role"] in names else turn["role"],
+            named.sub(lambda match: pseudonym(match[0]), turn["content"]),
+        )
+        for turn in turns
+    ]
+    text, hidden_turns = chat_layouts.render(utterances)
+    return replace(document, text=text, turns=hidden_turns)
 
 
 class _Writer:

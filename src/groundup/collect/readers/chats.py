@@ -29,6 +29,7 @@ from groundup.collect.readers.chat_messages import (
     Message,
     chat_documents,
     parse_time,
+    with_pseudonyms,
     without_marks,
 )
 from groundup.collect.readers.chat_platforms import Chat, find_message, first_value, slack_shown
@@ -185,6 +186,20 @@ def chats_or(otherwise: Reader) -> Reader:
             yield Reject("metadata", detail=f"{said} of an export of chats, which holds no message")
         else:
             yield from otherwise(item, source)
+
+    return read
+
+
+def hide_speakers(reader: Reader) -> Reader:
+    """Return a reader that gives pseudonyms to the speakers of what `reader` reads.
+
+    For logs and data sets that are no export of a chat, and name their speakers.
+    """
+
+    def read(item: Item, source: Source) -> Iterator[Document | Reject]:
+        for result in reader(item, source):
+            is_named = isinstance(result, Document) and source.speakers != "names"
+            yield with_pseudonyms(result) if is_named else result
 
     return read
 

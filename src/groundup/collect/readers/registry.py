@@ -25,7 +25,7 @@ from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.books import read_books
 from groundup.collect.readers.chat_logs import logs_or
-from groundup.collect.readers.chats import chats_or
+from groundup.collect.readers.chats import chats_or, hide_speakers
 from groundup.collect.readers.code import read_code, read_code_records
 from groundup.collect.readers.conversations import (
     conversation_documents,
@@ -64,13 +64,13 @@ READERS: dict[tuple[str, str], Reader] = {
     ("text", "books"): read_books,
     ("text", "wikipedia"): read_page,
     ("text", "text"): chats_or(logs_or(read_text)),
-    ("text", "chat"): chats_or(logs_or(read_log)),
+    ("text", "chat"): chats_or(logs_or(hide_speakers(read_log))),
     ("text", "conversations"): chats_or(logs_or(read_log)),
     ("text", "tuning"): chats_or(logs_or(read_log)),
     ("text", "evaluation"): read_evaluation_lines,
     ("records", ANY): read_text_records,
     ("records", "text"): chats_or(read_text_records),
-    ("records", "chat"): chats_or(read_conversations),
+    ("records", "chat"): chats_or(hide_speakers(read_conversations)),
     ("records", "conversations"): chats_or(read_conversations),
     ("records", "tuning"): chats_or(read_tuning),
     ("records", "evaluation"): read_evaluation,
