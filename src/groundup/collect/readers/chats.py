@@ -198,8 +198,10 @@ def hide_speakers(reader: Reader) -> Reader:
 
     def read(item: Item, source: Source) -> Iterator[Document | Reject]:
         for result in reader(item, source):
-            is_named = isinstance(result, Document) and source.speakers != "names"
-            yield with_pseudonyms(result) if is_named else result
+            if isinstance(result, Document) and source.speakers != "names":
+                yield with_pseudonyms(result)
+            else:
+                yield result
 
     return read
 
