@@ -324,6 +324,8 @@ def test_other_files_are_read_as_before() -> None:
     for value in data:
         head = json.dumps(value).encode()
         assert not is_chat(detect_format("x.json", head), head)
+    (other_xml,) = read("<?xml version='1.0'?><a>text</a>", "x.xml")
+    assert other_xml.reason == "wrong-kind"
     (turns,) = read(data[0])
     assert isinstance(turns, Document) and turns.text == "User: Hi"
 

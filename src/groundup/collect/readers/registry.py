@@ -56,6 +56,21 @@ from groundup.runtime.user_code import load_function
 
 Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 
+
+def _reject_format(item: Item, source: Source) -> Iterator[Reject]:
+    """Yield why no reader of READERS reads a file."""
+    form = detect_format(item.name, item.head)
+    if form == "empty":
+        # A file that is cut off before its first byte raises here.
+        item.stream.read(1)
+        yield Reject("empty")
+    elif form in UNREADABLE:
+        detail = ": ".join(filter(None, (form, ADVICE.get(form))))
+        yield Reject("binary" if form == "binary" else "unsupported-format", detail=detail)
+    else:
+        yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")
+
+
 # (format, kind) → reader. "records" stands for every format of RECORD_FORMATS, ANY for every kind
 # or format that has no line of its own.
 ANY = "*"
@@ -83,9 +98,9 @@ READERS: dict[tuple[str, str], Reader] = {
     ("feed", "web"): read_feed,
     ("feed", "text"): read_feed,
     ("xml", "text"): chats_or(read_xml),
-    ("xml", "chat"): chats_or(read_xml),
-    ("xml", "conversations"): chats_or(read_xml),
-    ("xml", "tuning"): chats_or(read_xml),
+    ("xml", "chat"): chats_or(_reject_format),
+    ("xml", "conversations"): chats_or(_reject_format),
+    ("xml", "tuning"): chats_or(_reject_format),
     ("xml", "evaluation"): read_evaluation_xml,
     ("docx", ANY): read_docx,
     ("pptx", ANY): read_pptx,
@@ -131,20 +146,6 @@ def read_item(
             raise
         # A parser that crashes costs this file, never the run.
         yield Reject("malformed", last_record + 1, f"{type(error).__name__}: {error}"[:300])
-
-
-def _reject_format(item: Item, source: Source) -> Iterator[Reject]:
-    """Yield why no reader of READERS reads a file."""
-    form = detect_format(item.name, item.head)
-    if form == "empty":
-        # A file that is cut off before its first byte raises here.
-        item.stream.read(1)
-        yield Reject("empty")
-    elif form in UNREADABLE:
-        detail = ": ".join(filter(None, (form, ADVICE.get(form))))
-        yield Reject("binary" if form == "binary" else "unsupported-format", detail=detail)
-    else:
-        yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")
 
 
 def user_reader(name: str, root: Path) -> Reader:
