@@ -279,7 +279,7 @@ def test_the_dates_of_whatsapp_are_read_in_the_order_of_their_file(
     """Day and month: no month is over 12, else time goes on."""
     times: list[float | None] = []
 
-    def note(talk: Any, message: chat_messages.ChatMessage) -> bool:
+    def note(talk: Any, message: chat_messages.Posting) -> bool:
         times.append(message.time)
         return False
 

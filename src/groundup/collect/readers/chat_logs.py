@@ -22,7 +22,7 @@ from groundup.collect.charset import decode
 from groundup.collect.files.formats import text_head
 from groundup.collect.files.streams import Item, read_all
 from groundup.collect.readers.chat_messages import (
-    ChatMessage,
+    Posting,
     chat_documents,
     mention,
     without_marks,
@@ -133,16 +133,16 @@ def _entries(text: str) -> Iterator[tuple[re.Match[str], str]]:
 
 def _message(
     header: re.Match[str], lines: str, order: str, is_discord: bool, origin: str
-) -> ChatMessage:
+) -> Posting:
     """Return a message; one without text for a line of the program, such as who joined."""
     time = _seconds(header, order)
     if is_discord:
         name = header["rest"].removesuffix(" (pinned)").strip()
         text = without_marks(_DISCORD_SECTION.sub("", lines))
-        return ChatMessage(name, text, time, channel=origin)
+        return Posting(name, text, time, channel=origin)
     named = _NAMED.match(header["rest"])
     if named is None:
-        return ChatMessage()
+        return Posting()
     # WhatsApp marks what it says itself in the name of somebody.
     start = named["text"]
     text = "" if start.startswith("\u200e") else f"{start}\n{lines}".strip()
@@ -150,7 +150,7 @@ def _message(
     if _MEDIA.fullmatch(text) or text.lower().rstrip(". ") in _NO_MESSAGE:
         text = ""
     text = _MENTION.sub(lambda match: mention(_speaker(match[1] or match[2])), text)
-    return ChatMessage(_speaker(named["name"]), without_marks(text), time, channel=origin)
+    return Posting(_speaker(named["name"]), without_marks(text), time, channel=origin)
 
 
 def _speaker(name: str) -> str:

@@ -67,7 +67,7 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class ChatMessage:
+class Posting:
     """One message; it is no part of the talk without a text (a call, a picture), or by a bot."""
 
     speaker: str = ""  # what identifies them: an id where the platform has one
@@ -84,11 +84,11 @@ class _Talk:
     """A document that grows: the messages of a thread, or of a day of a channel."""
 
     index: int
-    messages: list[ChatMessage] = field(default_factory=list)
+    messages: list[Posting] = field(default_factory=list)
     size: int = 0
     bot_sentences: int = 0
 
-    def ends_before(self, message: ChatMessage) -> bool:
+    def ends_before(self, message: Posting) -> bool:
         """Return whether a message of the same channel belongs to the next document."""
         count, last = len(self.messages), self.messages[-1].time
         if count >= LONGEST or message.thread or message.time is None or last is None:
@@ -142,7 +142,7 @@ def _emoji(match: re.Match[str]) -> str:
 
 
 def chat_documents(
-    messages: Iterable[tuple[int, ChatMessage | Reject]], source: Source
+    messages: Iterable[tuple[int, Posting | Reject]], source: Source
 ) -> Iterator[Document | Reject]:
     """Yield the documents of the numbered messages of a file; rejects pass through.
 

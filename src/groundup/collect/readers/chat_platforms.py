@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from html import unescape
 from typing import Any
 
-from groundup.collect.readers.chat_messages import ChatMessage, mention, parse_time, without_marks
+from groundup.collect.readers.chat_messages import Posting, mention, parse_time, without_marks
 from groundup.collect.readers.html import page_text
 
 Chat = Mapping[str, Any]  # what stands around the messages
 # What a layout makes of a record: a message, maybe without text; None for another layout.
-Layout = Callable[[Mapping[str, Any], Chat], ChatMessage | None]
+Layout = Callable[[Mapping[str, Any], Chat], Posting | None]
 LAYOUTS: list[Layout] = []
 
 _SLACK_TIME = re.compile(r"\d{9,11}\.\d{3,9}")
@@ -42,7 +42,7 @@ def _layout(function: Layout) -> Layout:
 
 
 @_layout
-def _slack(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _slack(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     time, text = record.get("ts"), record.get("text")
     if not isinstance(time, str) or _SLACK_TIME.fullmatch(time) is None:
         return None
@@ -54,17 +54,17 @@ def _slack(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     subtype, user = record.get("subtype") or "", record.get("user")
     is_bot = subtype == "bot_message" or bool(record.get("bot_id")) or user == "USLACKBOT"
     if not isinstance(text, str) or not (is_bot or subtype in _SLACK_TALK):
-        return ChatMessage()
+        return Posting()
     # Slack escapes these three characters and no other.
     text = without_marks(slack_shown(text))
     text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     thread = str(record.get("thread_ts") or "")
     speaker = str(user or record.get("bot_id") or "")
-    return ChatMessage(speaker, text, float(time), thread, name=str(name), is_bot=is_bot)
+    return Posting(speaker, text, float(time), thread, name=str(name), is_bot=is_bot)
 
 
 def slack_shown(text: str) -> str:
-    """Return a text with what Slack shows for `<@U12>`, `<#C12|general>` and `<http://a.org|this>`."""
+    """Return a text as Slack shows it: without angle brackets around mentions and links."""
     return _SLACK_ANGLE.sub(_slack_angle, text)
 
 
@@ -84,21 +84,21 @@ def _slack_angle(match: re.Match[str]) -> str:
 
 
 @_layout
-def _slackdump(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _slackdump(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     """Return nothing of what slackdump writes between messages: users, channels, files."""
     is_chunk = isinstance(record.get("t"), int) and isinstance(record.get("ts"), int)
-    return ChatMessage() if is_chunk and record.keys() & set("ci cu p u w f".split()) else None
+    return Posting() if is_chunk and record.keys() & set("ci cu p u w f".split()) else None
 
 
 @_layout
-def _discord(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _discord(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     author, text = record.get("author"), record.get("content")
     if not isinstance(author, Mapping) or not isinstance(text, str) or "timestamp" not in record:
         return None
     if not record.keys() & {"attachments", "channel_id"}:
         return None
     if str(record.get("type", 0)) not in ("Default", "Reply", "0", "19", "20"):
-        return ChatMessage()
+        return Posting()
     name = str(author.get("nickname") or author.get("global_name") or author.get("name") or "")
     handles: dict[str, str] = {}
     for user in _mappings(record.get("mentions")):
@@ -114,36 +114,34 @@ def _discord(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     thread = ""
     if isinstance(channel, Mapping) and "Thread" in str(channel.get("type")):
         thread = str(channel.get("id"))
-    return ChatMessage(
-        speaker, text, parse_time(record["timestamp"]), thread, name=name, is_bot=is_bot
-    )
+    return Posting(speaker, text, parse_time(record["timestamp"]), thread, name=name, is_bot=is_bot)
 
 
 @_layout
-def _discord_row(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _discord_row(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     """Return a row of DiscordChatExporter's CSV."""
     if not {"AuthorID", "Author", "Date", "Content"} <= record.keys():
         return None
     name, text = str(record["Author"]), without_marks(str(record["Content"] or ""))
     speaker = str(record["AuthorID"] or name)
-    return ChatMessage(speaker, text, parse_time(record["Date"]), name=name)
+    return Posting(speaker, text, parse_time(record["Date"]), name=name)
 
 
 @_layout
-def _telegram(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _telegram(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     kind, parts = record.get("type"), record.get("text")
     is_dated = "date" in record or "date_unixtime" in record
     if kind not in ("message", "service") or not is_dated or not isinstance(parts, (str, list)):
         return None
     if kind == "service":
-        return ChatMessage()
+        return Posting()
     text = parts if isinstance(parts, str) else "".join(map(_telegram_part, parts))
     name = str(record.get("from") or "")
     speaker = str(record.get("from_id") or name or "deleted account")
     seconds = str(record.get("date_unixtime", ""))
     time = float(seconds[:12]) if seconds.isdecimal() else parse_time(record.get("date"))
     is_bot = chat.get("type") == "bot_chat" and bool(name) and name == chat.get("name")
-    return ChatMessage(speaker, text.strip(), time, name=name, is_bot=is_bot)
+    return Posting(speaker, text.strip(), time, name=name, is_bot=is_bot)
 
 
 def _telegram_part(part: Any) -> str:
@@ -160,7 +158,7 @@ def _telegram_part(part: Any) -> str:
 
 
 @_layout
-def _signal_cli(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _signal_cli(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     """Return an envelope of signal-cli: a message received, or one's own from another device."""
     envelope = record.get("envelope")
     if not isinstance(envelope, Mapping) or "timestamp" not in envelope:
@@ -169,7 +167,7 @@ def _signal_cli(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     sent = sync.get("sentMessage") if isinstance(sync, Mapping) else None
     data = envelope.get("dataMessage") or sent
     if not isinstance(data, Mapping) or not isinstance(data.get("message"), str):
-        return ChatMessage()
+        return Posting()
     speaker = first_value(envelope, "sourceUuid", "sourceNumber", "source")
     peer = first_value(data, "destinationUuid", "destinationNumber", "destination") or speaker
     group = data.get("groupInfo")
@@ -179,20 +177,20 @@ def _signal_cli(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     for user in _mappings(data.get("mentions")):
         text = text.replace("\ufffc", mention(first_value(user, "uuid", "number", "name")), 1)
     name, time = first_value(envelope, "sourceName"), parse_time(envelope["timestamp"])
-    return ChatMessage(speaker, text.strip(), time, channel=channel, name=name)
+    return Posting(speaker, text.strip(), time, channel=channel, name=name)
 
 
 @_layout
-def _signal_export(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _signal_export(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     """Return a line of signal-export's data.json."""
     if not {"sender", "body", "date", "reactions", "attachments"} <= record.keys():
         return None
     text = without_marks(str(record["body"] or ""))
-    return ChatMessage(str(record["sender"] or ""), text, parse_time(record["date"]))
+    return Posting(str(record["sender"] or ""), text, parse_time(record["date"]))
 
 
 @_layout
-def _matrix(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _matrix(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     kind, content, sender = (record.get(key) for key in ("type", "content", "sender"))
     if not isinstance(kind, str) or not kind.startswith("m.") or not isinstance(sender, str):
         return None
@@ -204,7 +202,7 @@ def _matrix(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     is_text = how in ("m.text", "m.emote", "m.notice") and isinstance(text, str)
     # An edit repeats the message.
     if kind != "m.room.message" or not is_text or relation.get("rel_type") == "m.replace":
-        return ChatMessage()
+        return Posting()
     if "m.in_reply_to" in relation:
         text = _MATRIX_QUOTE.sub("", str(text))
     text = without_marks(_MATRIX_USER.sub(lambda match: mention(match[0]), str(text)))
@@ -213,11 +211,11 @@ def _matrix(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     time = parse_time(record.get("origin_server_ts"))
     channel, is_bot = str(record.get("room_id") or ""), how == "m.notice"
     name = sender.partition(":")[0].removeprefix("@")
-    return ChatMessage(sender, text, time, thread, channel, name, is_bot)
+    return Posting(sender, text, time, thread, channel, name, is_bot)
 
 
 @_layout
-def _zulip(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _zulip(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     text, time = record.get("content"), record.get("date_sent", record.get("timestamp"))
     if not isinstance(text, str) or not {"subject", "rendered_content"} & record.keys():
         return None
@@ -231,11 +229,11 @@ def _zulip(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
 
     text = without_marks(_ZULIP_MENTION.sub(user, text))
     channel = first_value(record, "stream_id", "recipient_id", "recipient")
-    return ChatMessage(speaker, text, float(time), str(record.get("subject") or ""), channel, name)
+    return Posting(speaker, text, float(time), str(record.get("subject") or ""), channel, name)
 
 
 @_layout
-def _teams(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _teams(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     """Return a message as Microsoft Graph writes it."""
     body, sender = record.get("body"), record.get("from")
     if not isinstance(body, Mapping) or "createdDateTime" not in record:
@@ -248,7 +246,7 @@ def _teams(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
     person = user if isinstance(user, Mapping) else sender.get("application")
     is_talk = record.get("messageType", "message") == "message" and isinstance(text, str)
     if not is_talk or not isinstance(person, Mapping) or record.get("deletedDateTime"):
-        return ChatMessage()
+        return Posting()
     people: dict[str, str] = {}
     for entry in _mappings(record.get("mentions")):
         mentioned = entry.get("mentioned")
@@ -262,21 +260,19 @@ def _teams(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
         thread = first_value(record, "replyToId", "id")
     channel = str(record.get("chatId") or "")
     time = parse_time(record["createdDateTime"])
-    return ChatMessage(speaker, text, time, thread, channel, name, is_bot)
+    return Posting(speaker, text, time, thread, channel, name, is_bot)
 
 
 @_layout
-def _teams_archive(record: Mapping[str, Any], chat: Chat) -> ChatMessage | None:
+def _teams_archive(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     """Return a message of the archive that Teams and Skype give a person of their own data."""
     if not {"originalarrivaltime", "messagetype", "content", "from"} <= record.keys():
         return None
     kind, text, sender = (record[key] for key in ("messagetype", "content", "from"))
     if kind not in ("Text", "RichText", "RichText/Html") or not isinstance(text, str):
-        return ChatMessage()
+        return Posting()
     time = parse_time(record["originalarrivaltime"])
-    return ChatMessage(
-        str(sender), _html_text(text, {}), time, name=first_value(record, "displayName")
-    )
+    return Posting(str(sender), _html_text(text, {}), time, name=first_value(record, "displayName"))
 
 
 def _html_text(markup: str, people: Mapping[str, str]) -> str:
@@ -299,7 +295,7 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
     return [it for it in value if isinstance(it, Mapping)] if isinstance(value, list) else []
 
 
-def find_message(record: Any, chat: Chat) -> ChatMessage | None:
+def find_message(record: Any, chat: Chat) -> Posting | None:
     """Return the message that a record is in one of LAYOUTS, maybe without text; None for none."""
     if not isinstance(record, Mapping):
         return None

@@ -26,7 +26,7 @@ from groundup.collect.charset import detect_encoding
 from groundup.collect.files.formats import detect_format, text_head
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.chat_messages import (
-    ChatMessage,
+    Posting,
     chat_documents,
     parse_time,
     with_pseudonyms,
@@ -220,7 +220,7 @@ def _metadata(format: str, head: bytes) -> str | None:
     return None
 
 
-def _messages(item: Item) -> Iterator[tuple[int, ChatMessage | Reject]]:
+def _messages(item: Item) -> Iterator[tuple[int, Posting | Reject]]:
     for index, (chat, record) in enumerate(_records(item)):
         if isinstance(record, Reject):
             yield index, replace(record, record=index)
@@ -236,7 +236,7 @@ def _messages(item: Item) -> Iterator[tuple[int, ChatMessage | Reject]]:
             yield index, replace(message, channel=_channel(message, chat, item))
 
 
-def _channel(message: ChatMessage, chat: Chat, item: Item) -> str:
+def _channel(message: Posting, chat: Chat, item: Item) -> str:
     """Return the group of a message: its channel, within its folder unless its id is unique."""
     inner = chat.get("channel")
     around = inner if isinstance(inner, Mapping) else chat
@@ -250,7 +250,7 @@ def _channel(message: ChatMessage, chat: Chat, item: Item) -> str:
     return name if len(name) >= _GLOBAL_ID_LENGTH else f"{folder}#{name}"
 
 
-def _xml_messages(item: Item) -> Iterator[tuple[int, ChatMessage | Reject]]:
+def _xml_messages(item: Item) -> Iterator[tuple[int, Posting | Reject]]:
     """Yield the messages of a log of Slack in XML, whose conversations were told apart."""
     root = xml_root(item)
     channel = "/".join(filter(None, map(root.findtext, ("team_domain", "channel_name"))))
@@ -259,4 +259,4 @@ def _xml_messages(item: Item) -> Iterator[tuple[int, ChatMessage | Reject]]:
         text = without_marks(slack_shown(text))
         thread = element.get("conversation_id") or ""
         group = channel or item.origin
-        yield index, ChatMessage(speaker.strip(), text, parse_time(time), thread, group)
+        yield index, Posting(speaker.strip(), text, parse_time(time), thread, group)
