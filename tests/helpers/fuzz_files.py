@@ -244,6 +244,21 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         "x.jsonl",
         (json.dumps({"query": SENTENCE, "choices": ["a", "b"], "gold": 1}) + "\n").encode() * 5,
     ),
+    "markdown": (
+        "documents",
+        "x.md",
+        b"---\ntitle: T\n---\n# A *b*\n\n> [!tip] [w](u)\n> - [[a|b]] `c`\n\n"
+        b"|a|b|\n|-|-|\n|1|2|\n\n```py\nx\n```\n<!-- c -->\n\n    code\n\n$$\nx\n$$\n"
+        b"1. a[^1]\n   <b>c</b>\n\n[^1]: n\n",
+    ),
+    "rst": (
+        "documents",
+        "x.rst",
+        b"Title\n=====\n\n:Author: A\n\nText *a* ``b`` `c <d>`_ :ref:`e` |f| [1]_::\n\n    code\n\n"
+        b".. |f| replace:: g\n.. [1] note\n.. note:: n\n   m\n\n- a\n  b\n\nterm\n  is\n\n"
+        b"+---+---+\n| a | b |\n+---+---+\n\n=== ===\na   b\n=== ===\nc   d\n=== ===\n"
+        b"\n.. image:: x\n",
+    ),
     "gz": ("text", "x.jsonl.gz", gzip.compress(LINES)),
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),

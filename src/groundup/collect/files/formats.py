@@ -44,6 +44,8 @@ _BY_SUFFIX = {
     "ndjson": "jsonl",
     "yml": "yaml",
     **dict.fromkeys(("htm", "xhtml", "shtml"), "html"),
+    **dict.fromkeys("md markdown mdown mkd mdx qmd rmd".split(), "markdown"),
+    **dict.fromkeys(("rst", "rest"), "rst"),
 }
 # Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})

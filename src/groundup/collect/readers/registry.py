@@ -36,9 +36,11 @@ from groundup.collect.readers.conversations import (
 from groundup.collect.readers.epub import read_epub
 from groundup.collect.readers.feeds import read_feed, read_xml
 from groundup.collect.readers.html import read_html
+from groundup.collect.readers.markdown import read_markdown
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
 from groundup.collect.readers.opendocument import read_odp, read_odt
 from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
+from groundup.collect.readers.restructured import read_rst
 from groundup.collect.readers.text import (
     read_evaluation,
     read_evaluation_lines,
@@ -71,6 +73,10 @@ def _reject_format(item: Item, source: Source) -> Iterator[Reject]:
         yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")
 
 
+_MARKUP: dict[str, Reader] = {
+    "markdown": read_markdown,
+    "rst": read_rst,
+}
 # (format, kind) → reader. "records" stands for every format of RECORD_FORMATS, ANY for every kind
 # or format that has no line of its own.
 ANY = "*"
@@ -109,6 +115,10 @@ READERS: dict[tuple[str, str], Reader] = {
     ("doc", ANY): read_legacy,
     ("ppt", ANY): read_legacy,
     ("encrypted", ANY): read_encrypted,
+    **{(name, ANY): reader for name, reader in _MARKUP.items()},
+    # Conversations and questions are told by their lines, in markup as in plain text.
+    **{(name, kind): read_log for name in _MARKUP for kind in ("conversations", "tuning")},
+    **{(name, "evaluation"): read_evaluation_lines for name in _MARKUP},
     # Source files are told by name: a template may look like HTML.
     (ANY, "code"): read_code,
     **{(name, "code"): read_code_records for name in ("jsonl", "parquet", "arrow")},

@@ -1,0 +1,161 @@
+"""Markup of documents becomes prose: words, code and formulas stay, marks and addresses go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.readers.markdown import markdown_text
+from groundup.collect.readers.restructured import rst_text
+
+Read = Callable[..., list[Document | Reject]]
+
+MARKDOWN = [
+    # Blocks.
+    ("# One #\nText.\n\nTwo\n---\nMore.", "One\n\nText.\n\nTwo\n\nMore."),
+    ("one\ntwo  \nthree\\\nfour", "one two\nthree\nfour"),
+    ("你好\n世界", "你好世界"),
+    ("* a\n* b\n  - c\n    d\n\n1. x\n2. y", "- a\n- b\n  - c d\n\n1. x\n2. y"),
+    ("- [ ] todo\n- [x] done", "- todo\n- done"),
+    ("```py\nx = '*a*'\n\n  # y\n```\nz", "x = '*a*'\n\n  # y\n\nz"),
+    ("a\n\n    code_ _x\n\n    more\n\nb", "a\n\ncode_ _x\n\nmore\n\nb"),
+    ("- a\n  ```\n  x\n    y\n  ```", "- a\n\nx\n  y"),
+    ("|a|b \\| c|\n|---|:-:|\n|`x`||\n|1|2|\nend", "a | b | c\nx\n1 | 2\n\nend"),
+    ("> quoted\n> text\nlazily\n\nafter", "quoted text lazily\n\nafter"),
+    ("> [!tip]- Title\n> Body", "Title\n\nBody"),
+    ("> [!NOTE]\n> Body", "Note\n\nBody"),
+    ('!!! note "Careful"\n    One.\n\n    Two.\n\nEnd.', "Careful\n\nOne.\n\nTwo.\n\nEnd."),
+    (":::{note} Title\nBody.\n:::", "Title\n\nBody."),
+    ("```{note} Title\n:class: x\nBody *em*.\n```", "Title\n\nBody em."),
+    ("a\n\n```{toctree}\nx\ny\n```", "a"),
+    ("$$\nx_1 *y* z_1\n$$", "$$\nx_1 *y* z_1\n$$"),
+    ("a\n***\nb", "a\n\nb"),
+    # What is in a line.
+    ("**b _i_ c** *d*e a_b_c 2 * 3 * 4", "b i c de a_b_c 2 * 3 * 4"),
+    ("`a *b*` ``c`d`` \\*e\\*", "a *b* c`d *e*"),
+    ("[w *x*](http://a.b/c_(d) 't') [r][q] [q] [no]\n\n[q]: http://a", "w x r q [no]"),
+    ("[![b](x.svg)](http://a) ![c][q] d ![[e.png]]\n\n[q]: http://a", "d"),
+    ("[[Page]], [[Page|words]], [[Page#Head]] [[1, 2]]", "Page, words, Page Head [[1, 2]]"),
+    ("A[^1] b^[why].\n\n[^1]: Note\n    on.", "A b (why).\n\nNote on."),
+    ("a <b>c</b> &amp; <!-- d --> <http://x.y> Vec<T>", "a c & http://x.y Vec<T>"),
+    ("<p align=center>a<br/>b</p>\n<script>\nx\n</script>\nc", "a\nb\n\nc"),
+    ("<!--\na\n\nb\n-->\nc", "c"),
+    ("<table><tr><td>a</td><td>b</td></tr></table>", "a | b"),
+    ("It costs $5 and $6; $a_1*b*c_1$.", "It costs $5 and $6; $a_1*b*c_1$."),
+    ("Seen [@a2020, p. 3; @b]. {doc}`Words <x/y>` ==h== ~~s~~ ^id-1", "Seen. Words h s"),
+    ("# Head {#id .c}\n{: .x}\n{% include y %}\ntext", "Head\n\ntext"),
+]
+
+
+@pytest.mark.parametrize("source, prose", MARKDOWN)
+def test_markdown_becomes_prose(source: str, prose: str) -> None:
+    assert markdown_text(source) == prose
+
+
+def test_front_matter_gives_its_title_once() -> None:
+    front = '---\ntitle: "A *b*"\ntags: [x]\n---\n'
+    assert markdown_text(f"{front}Text.") == "A b\n\nText."
+    assert markdown_text(f"{front}# A b\nText.") == "A b\n\nText."
+    assert markdown_text("+++\ntitle = 'A'\n+++\nText.") == "A\n\nText."
+    # Two rules are no front matter.
+    assert markdown_text("---\nText.\n\n---\nMore.").startswith("Text.")
+
+
+def test_components_of_mdx() -> None:
+    source = 'import A from "b"\n\n<Tabs>\n\nText.\n\n</Tabs>\n\nimport is a word'
+    assert markdown_text(source, "a.mdx") == "Text.\n\nimport is a word"
+
+
+def test_the_kind_decides_who_reads_markup(read: Read) -> None:
+    """Source trees, conversations and evaluation sets read it as they did."""
+    (prose,) = read("text", "a.md", "# A *b*")
+    assert isinstance(prose, Document) and prose.text == "A b" and prose.group == "a.md"
+    (file,) = read("code", "a.md", "# A *b*")
+    assert isinstance(file, Document) and file.text == "# A *b*"
+    (question,) = read("evaluation", "a.md", "# A *b*")
+    assert isinstance(question, Document) and question.text == "# A *b*"
+    (nothing,) = read("text", "a.md", "![a](b.png)")
+    assert isinstance(nothing, Reject) and nothing.reason == "empty"
+
+
+# Each took time by the square of its length in one pattern or another.
+HOSTILE = {
+    "stars": "*a " * 30000,
+    "brackets": "[a](" * 30000 + "[" * 30000,
+    "quotes": ">" * 50000,
+    "items": "* - " * 20000,
+    "deep items": "\n".join(" " * n + "- x" for n in range(2000)),
+    "underscores": " _a b" * 30000,
+    "backticks": "`a ```b `` " * 20000,
+    "comments": "<!-- " * 30000 + "-->",
+    "dollars": "a $$b" * 40000 + "$a " * 30000,
+    "braces": "{#a" * 50000,
+    "cells": "a|b\n" + "|-" * 50000 + "x",
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_markdown_keeps_its_letters(source: str) -> None:
+    """It is read within the deadline, and no word of it is lost."""
+    letters = markdown_text(source)
+    for letter in "abx":
+        assert letter not in source.replace("toctree", "") or letter in letters
+
+
+def test_real_markdown(real_data: Path) -> None:
+    """No mark is left in the pages of a manual."""
+    for path in sorted((real_data / "wild/markdown/rust-book").rglob("*.md"))[:20]:
+        prose = markdown_text(path.read_text(encoding="utf-8"))
+        assert prose and "](" not in prose and "\ufdd0" not in prose
+
+
+RST = [
+    (
+        "=====\nTitle\n=====\n\n:Author: A\n\nText\non.\n\nTwo\n---\n\n----\n",
+        "Title\n\nText on.\n\nTwo",
+    ),
+    ("*a* **b** ``*c*`` `d <http://e>`_ `f`_ g_ a_b :class:`~x.Y`", "a b *c* d f g a_b Y"),
+    (":ref:`w <x>` :pep:`8` :math:`a*b*c` x [1]_ [#n]_.", "w PEP 8 $a*b*c$ x."),
+    ("See |x|.\n\n.. |x| replace:: the\n   words\n.. |y| image:: a.png", "See the words."),
+    (".. _target: http://a\n.. comment\n   more\n\nText.", "Text."),
+    ("Code::\n\n    x = *y*\n\n      z\n\nEnd.", "Code:\n\nx = *y*\n\n  z\n\nEnd."),
+    (">>> f(*x*)\n1\n\nEnd.", ">>> f(*x*)\n1\n\nEnd."),
+    (".. code-block:: py\n   :linenos:\n\n   x\n", "x"),
+    (".. note:: One\n   two.\n\n   Three.\n\nEnd.", "Note\n\nOne two.\n\nThree.\n\nEnd."),
+    (".. versionadded:: 2.1\n   Words.", "New in version 2.1: Words."),
+    (".. figure:: a.png\n   :width: 3\n\n   Caption.", "Caption."),
+    (".. toctree::\n\n   a\n   b\n\n.. raw:: html\n\n   <b>\n\nText.", "Text."),
+    (".. math::\n\n   a_1 *b*", "$$\na_1 *b*\n$$"),
+    ("* a\n  b\n\n  * c\n\n#. d\n#. e", "- a b\n\n  - c\n\n- d\n- e"),
+    ("term : kind\n    Meaning\n    of it.", "term: kind\nMeaning of it."),
+    ("Text.\n\n:param x: the\n    value\n:returns: y", "Text.\n\nx: the value\nreturns: y"),
+    ("+---+---+\n| a | b |\n|   | c |\n+===+===+\n| d | e |\n+---+---+", "a | b c\nd | e"),
+    ("=== ===\nA   B\n=== ===\na   b\n    c\nd   e\n=== ===", "A | B\na | b c\nd | e"),
+    (".. list-table:: T\n\n   * - a\n     - b\n   * - c\n     - d", "T\n\na | b\nc | d"),
+    (".. csv-table:: T\n\n   a," + '"b, c"' + "\n", "T\n\na | b, c"),
+    ("| one\n| two", "one\ntwo"),
+    ("PEP: 1\nTitle: On\n Things\nAuthor: A\n\nText.", "On Things\n\nText."),
+    ("Text.\n\n.. [1] A *note*.", "Text.\n\nA note."),
+]
+
+
+@pytest.mark.parametrize("source, prose", RST)
+def test_rst_becomes_prose(source: str, prose: str) -> None:
+    assert rst_text(source) == prose
+
+
+def test_directives_read_no_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret words")
+    for name in ("include", "literalinclude", "raw", "csv-table"):
+        option = "   :file: " if name in ("raw", "csv-table") else ""
+        assert "secret words" not in rst_text(f"a\n\n.. {name}:: {secret}\n{option}{secret}\n")
+
+
+def test_real_rst(real_data: Path) -> None:
+    for path in sorted((real_data / "wild/rst/peps").glob("*.rst"))[:10]:
+        prose = rst_text(path.read_text(encoding="utf-8"))
+        assert len(prose) > 1000 and ">`_" not in prose and ".. [" not in prose
