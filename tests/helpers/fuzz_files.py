@@ -140,6 +140,27 @@ BOOK = (
     f"Title: T\n\n*** START OF THE PROJECT GUTENBERG EBOOK T ***\n{SENTENCE * 9}\n*** END OF THE"
     " PROJECT GUTENBERG EBOOK T ***\n".encode()
 )
+
+
+def _eml(page: str = "<p>Fine.</p><blockquote type=cite>Is it?</blockquote>") -> str:
+    """Return a mail of two alternatives, with a quote, a signature and an attachment."""
+    headers = "From: Ann <a@x.org>\nSubject: =?utf-8?q?caf=C3=A9?=\nMessage-ID: <1@x>\nDate: none\n"
+    plain = f"{SENTENCE}\n> Is it?\n-- \nAnn\n"
+    note = "Content-Type: text/plain; name=a.txt\nContent-Transfer-Encoding: base64\n\nSGVsbG8h\n"
+    inner = f"--d\nContent-Type: text/html\n\n{page}\n--d\n\n{plain}\n--d--\n"
+    return (
+        f"{headers}Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type:"
+        f" multipart/alternative; boundary=d\n\n{inner}\n--b\n{note}\n--b--\n"
+    )
+
+
+def _mbox_record(n: int) -> str:
+    return (
+        f"From a@x.org Mon Sep 17 00:00:00 2001\nFrom: a@x.org\nSubject: S{n}\n"
+        f"Message-ID: <{n}@x>\n\nRecord {n} is here.\n\n"
+    )
+
+
 # Reader → (kind, name, a small whole file).
 SMALL: dict[str, tuple[str, str, bytes]] = {
     "book": ("books", "x.txt", BOOK),
@@ -172,6 +193,9 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         "x.txt",
         b"[10:01] <ann> is it late?\n[10:02] <bob> ann: it is\n=== cy [c@d] has joined #e\n" * 9,
     ),
+    "eml": ("mail", "x.eml", _eml().encode()),
+    "mbox": ("mail", "x.mbox", "".join(map(_mbox_record, range(5))).encode()),
+    "mhtml": ("web", "x.mhtml", _eml(PAGE).encode()),
     "turns": ("conversations", "x.json", json.dumps(TALK).encode()),
     "slack": (
         "chat",
@@ -283,6 +307,8 @@ REAL = {
     "subtitles": "web/encodings/*/*.srt",
     "code": "code/npm/express*.tgz",
     "irc": "conversations/ubuntu_irc/*",
+    "eml": "wild/mail/*/*/*.eml",
+    "mbox": "wild/mail/*/*.mbox",
     "turns": "conversations/*/*.json*",
     "slack": "wild/slack/slackdump/**/*.json*",
     "telegram": "wild/telegram/*/*.json",
@@ -359,6 +385,7 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
         "</channel></rss>",
         2,
     ),
+    "mbox": ("mail", "x.mbox", "", _mbox_record, "", 1),
     "csv": ("text", "x.csv", "id,text\n", lambda n: f'{n},"Record {n} is here."\n', "", 0),
     "warc": ("web", "x.warc", "", _web, "", 0),
 }

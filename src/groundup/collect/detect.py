@@ -72,6 +72,9 @@ _KIND_OF_FORMAT = {
     "mediawiki": ("wikipedia", "MediaWiki dumps"),
     **dict.fromkeys(("docx", "odt"), ("documents", "office documents")),
     **dict.fromkeys(("pptx", "odp"), ("documents", "presentations")),
+    "eml": ("mail", "mails"),
+    "mbox": ("mail", "mailboxes"),
+    "mhtml": ("web", "saved pages"),
 }
 # When this many files of one suffix in one folder are alike, the rest are not opened.
 SAMPLE_FILES = 20

@@ -105,6 +105,17 @@ def open_items(
         yield Refused(origin, damage.reason, damage.detail)
 
 
+def open_part(data: bytes, origin: str, budget: Budget) -> Iterator[Item | Refused]:
+    """Yield what a file inside a record holds, as `open_items`; it charges the file's budget."""
+    try:
+        stream = BoundedStream(io.BytesIO(data), budget)
+        yield from _Opener(budget, Selection()).open(stream, origin, 0)
+    except DamagedError as damage:
+        if damage.reason == "bomb":
+            raise
+        yield Refused(origin, damage.reason, damage.detail)
+
+
 @dataclass
 class _Opener:
     """Opens one raw file, within bounds for everything inside it."""

@@ -22,10 +22,13 @@ _MAGIC = {
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
     b"SQLite format 3": "database",
+    b"!BDN": "pst",
+    b"\xcf\xad\x12\xfe": "dbx",
     b"{\\rtf": "rtf",
 }
 _TABLES = ("xlsx", "xls", "ods")
-UNREADABLE = {"wat", "binary", "ole", "pdf", *_TABLES, *_MAGIC.values()} - {"parquet", "arrow"}
+UNREADABLE = {"wat", "binary", "ole", "pdf", "msg", *_TABLES, *_MAGIC.values()}
+UNREADABLE -= {"parquet", "arrow"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
@@ -35,6 +38,9 @@ ADVICE = {
     **dict.fromkeys(_TABLES, "save it as CSV first"),
     "document": "save it as plain text, HTML, DOCX or EPUB first",
     "ole": "save it in a format of this century first",
+    "msg": "make a mail file of it first, for example with msgconvert",
+    "pst": "make mailboxes of it first, for example with readpst -r",
+    "dbx": "make mailboxes of it first, for example with readdbx",
     "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",
 }
 
@@ -46,9 +52,12 @@ _BY_SUFFIX = {
     **dict.fromkeys(("htm", "xhtml", "shtml"), "html"),
     **dict.fromkeys("md markdown mdown mkd mdx qmd rmd".split(), "markdown"),
     **dict.fromkeys(("rst", "rest"), "rst"),
+    **dict.fromkeys(("eml", "emlx"), "eml"),
+    **dict.fromkeys(("mbox", "mbx"), "mbox"),
+    **dict.fromkeys(("mhtml", "mht"), "mhtml"),
 }
 # Formats whose records are split before they are decoded: damage costs single records.
-_RECORDS = frozenset({"jsonl", "json", "csv", "tsv", "mediawiki", "feed"})
+_RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml".split())
 # This many first bytes must be text before binary bytes after them count as damage.
 _INTACT_BYTES = 32
 # Root elements that decide a format.
@@ -57,8 +66,9 @@ _XML_ROOT = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _OLE = b"\xd0\xcf\x11\xe0"
 # Streams in the directory of an OLE file, whose names are in UTF-16, and its suffixes.
-_OLE_STREAMS = {"WordDocument": "doc", "Workbook": "xls", "Book": "xls", "PowerPoint Docu": "ppt"}
-_OLE_SUFFIXES = {**dict.fromkeys(("doc", "dot"), "doc"), "xls": "xls", "xlt": "xls", "ppt": "ppt"}
+_OLE_STREAMS = {"__properties_version1.0": "msg", "WordDocument": "doc"}
+_OLE_STREAMS |= {"Workbook": "xls", "Book": "xls", "PowerPoint Docu": "ppt"}
+_OLE_SUFFIXES = {"doc": "doc", "dot": "doc", "xls": "xls", "xlt": "xls", "ppt": "ppt", "msg": "msg"}
 # A PDF may come after this many bytes of something else.
 _PDF_START = 1024
 # Possessive quantifiers: else each of n comments may swallow those after it, in 2^n ways.
@@ -66,6 +76,28 @@ _HTML = re.compile(
     r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*+)*+"
     r"<(?:!doctype\s+html|html|head|body|meta|title)\b",
     re.IGNORECASE | re.DOTALL,
+)
+# The `From ` line of a mailbox has a date.
+_MBOX = re.compile(
+    r"\s*From [^\n]{0,300}\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? [^\n]{0,40}\b(?:19|20)\d\d\b"
+    r"[^\n]{0,40}\r?\n(?:>From [^\n]*\n)?[!-9;-~]{1,80}:"
+)
+# Lines of headers up to a blank one; Apple's mails have a count of bytes above them.
+_HEADERS = re.compile(
+    r"(?:\s*\d{1,10}\s*\n)?\s*(?:>?From [^\n]*\n)?"
+    r"((?:[!-9;-~]{1,80}:[^\n]*\n(?:[ \t]+\S[^\n]*\n)*)++)"
+)
+_HEADER_NAME = re.compile(r"^([!-9;-~]+):", re.MULTILINE)
+_HEADER_START = re.compile(r"\s*(?:From |\d{1,10}\s*\n[\w-]+:|[A-Za-z][\w-]{1,60}:)")
+_MAIL = ("eml", "mbox", "mhtml")
+# Names that only mail and news have, and those that other files have too.
+_MAIL_NAMES = frozenset(
+    "from received return-path message-id delivered-to mime-version newsgroups x-mailer reply-to"
+    " in-reply-to x-original-to envelope-to dkim-signature x-apparently-to".split()
+)
+_HEADER_NAMES = _MAIL_NAMES | frozenset(
+    "to cc bcc date subject sender references content-type content-transfer-encoding path"
+    " organization list-id user-agent".split()
 )
 # A line of JSONL may be a conversation, which is an array of messages.
 _MESSAGE = re.compile(r'\[\s*\{\s*"(?:role|from|speaker|content|value)"')
@@ -80,7 +112,7 @@ def text_head(head: bytes) -> str:
 
 
 def ole_format(name: str, head: bytes) -> str:
-    """Return what an OLE file holds, `doc`, `xls`, `ppt` or `encrypted`; else `ole`."""
+    """Return what an OLE file holds, `doc`, `xls`, `ppt`, `msg` or `encrypted`; else `ole`."""
     if "EncryptedPackage".encode("utf-16-le") in head:
         return "encrypted"
     streams = {stream.encode("utf-16-le"): form for stream, form in _OLE_STREAMS.items()}
@@ -127,6 +159,10 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
 
 def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a table of cases
     start = head.lstrip()[:16]
+    if named in _MAIL or (named is None and _HEADER_START.match(head)):
+        if (mail := _mail_format(named, head)) is not None:
+            return mail
+        named = None
     if named == "json" and is_jsonl(head):
         return "jsonl"
     if named == "jsonl" and _is_json(head):
@@ -150,6 +186,22 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         # It may be the start of a long value.
         return "json" if len(head) > 1000 and head.count('":') > 3 else "text"
     return "json"
+
+
+def _mail_format(named: str | None, head: str) -> str | None:
+    """Return `eml`, `mbox` or `mhtml` by the headers that a file starts with; None for others."""
+    head = head.replace("\r\n", "\n")
+    if _MBOX.match(head):
+        return "mbox"
+    block = _HEADERS.match(head)
+    names = {name.lower() for name in _HEADER_NAME.findall(block[1])} if block else set()
+    if not names & _HEADER_NAMES:
+        return "mbox" if named == "mbox" and head.lstrip().startswith("From ") else None
+    is_page = "snapshot-content-location" in names or "<Saved by" in head[:500]
+    if named == "mhtml" or is_page:
+        return "mhtml"
+    is_mail = bool(names & _MAIL_NAMES) and len(names & _HEADER_NAMES) > 1
+    return "eml" if named == "eml" or is_mail else None
 
 
 def is_jsonl(head: str) -> bool:

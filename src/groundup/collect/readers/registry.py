@@ -36,6 +36,7 @@ from groundup.collect.readers.conversations import (
 from groundup.collect.readers.epub import read_epub
 from groundup.collect.readers.feeds import read_feed, read_xml
 from groundup.collect.readers.html import read_html
+from groundup.collect.readers.mail import PartReader, read_eml, read_mbox, read_mhtml
 from groundup.collect.readers.markdown import read_markdown
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
 from groundup.collect.readers.opendocument import read_odp, read_odt
@@ -73,6 +74,13 @@ def _reject_format(item: Item, source: Source) -> Iterator[Reject]:
         yield Reject("wrong-kind", detail=f"{form} in a source of {source.kind}")
 
 
+def _with_attachments(
+    reader: Callable[[Item, Source, PartReader], Iterator[Document | Reject]],
+) -> Reader:
+    """Return a reader of mails whose attachments are read by the table below."""
+    return lambda item, source: reader(item, source, read_item)
+
+
 _MARKUP: dict[str, Reader] = {
     "markdown": read_markdown,
     "rst": read_rst,
@@ -103,6 +111,10 @@ READERS: dict[tuple[str, str], Reader] = {
     ("arc", "web"): read_arc,
     ("feed", "web"): read_feed,
     ("feed", "text"): read_feed,
+    ("eml", ANY): _with_attachments(read_eml),
+    ("mbox", ANY): _with_attachments(read_mbox),
+    ("mhtml", ANY): read_mhtml,
+    ("html", "mail"): read_html,
     ("xml", "text"): chats_or(read_xml),
     ("xml", "chat"): chats_or(_reject_format),
     ("xml", "conversations"): chats_or(_reject_format),

@@ -1,0 +1,416 @@
+"""What the writer of a mail wrote: without quotes, signatures, footers of lists, and names.
+
+A quote repeats an earlier mail, so it is cut. Where an answer stands below a short one, the quote
+is what the answer is about, and stays:
+
+    On Monday Ann Example wrote:            > Is Friday fine?
+    > Hello all,
+    > here is the plan.              →      Yes.
+    >
+    > Is Friday fine?
+
+    Yes.
+    --
+    Bob, Example Inc.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+# Lines that begin what was forwarded or quoted below them, in the languages of the common programs.
+_ORIGINAL = re.compile(
+    r"\s*[-_]{2,}\s*(?:original(?:e?[- ])?(?:message|nachricht|melding|meddelande)|ursprüngliche"
+    r" nachricht|ursprungligt meddelande|message d['’]origine|mensaje original|messaggio originale"
+    r"|mensagem original|oorspronkelijke? bericht|oprindelig meddelelse|opprinnelig melding"
+    r"|alkuperäinen viesti|wiadomość oryginalna|oryginalna wiadomość|исходное сообщение"
+    r"|původní (?:zpráva|e-?mail)|eredeti üzenet|mesaj original|orijinal (?:mesaj|ileti)"
+    r"|原始邮件|原始郵件|元のメッセージ|원본 메[일시]지?)\b.{0,80}",
+    re.IGNORECASE,
+)
+_FORWARDED = re.compile(
+    r"\s*(?:begin forwarded message\s*[:：]|inizio messaggio inoltrato\s*:|inici?o del mensaje"
+    r" reenviado\s*:|início da mensagem (?:reencaminhada|encaminhada)\s*:|begin doorgestuurd"
+    r" bericht\s*:|anfang der weitergeleiteten nachricht\s*:"
+    r"|début du message (?:réexpédié|transféré)\s*:"
+    r"|[-_]{2,}\s*(?:forwarded (?:message|by)|weitergeleitete nachricht|message transféré"
+    r"|mensaje reenviado|messaggio inoltrato|mensagem encaminhada|doorgestuurd bericht"
+    r"|vidarebefordrat meddelande|videresendt (?:meddelelse|melding)|пересланное сообщение"
+    r"|przekazana wiadomość|přeposlaná zpráva|转发的?邮件|轉寄的?郵件).{0,120})\s*",
+    re.IGNORECASE,
+)
+# The header lines of a mail that is quoted in full, as programs write them into the text.
+_FROM = re.compile(
+    r"[*\s]*(?:from|von|de|da|van|från|fra|od|lähettäjä|от|від|发件人|寄件者|差出人|보낸 사람"
+    r"|feladó|kimden|de la)\s?[*]*\s?[:：]",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"[*\s]*(?:subject|betreff|objet|asunto|oggetto|assunto|onderwerp|ämne|emne|temat|aihe|тема"
+    r"|předmět|tárgy|konu|主题|主旨|件名|제목|subiect|assumpte)\s?[*]*\s?[:：]",
+    re.IGNORECASE,
+)
+_OTHER_HEADER = re.compile(
+    r"[*\s]*(?:sent|date|to|cc|reply-to|message-id|importance|attachments?|sent by|gesendet"
+    r"|datum|an|kopie|envoyé|à|enviado(?: el)?|fecha|para|inviato|data|a|verzonden|aan|skickat"
+    r"|till|sendt|dato|til|kopi|wysłano|do|dw|lähetetty|vastaanottaja|отправлено|дата|кому"
+    r"|копия|odesláno|komu|küldve|címzett|gönderme(?: tarihi)?|tarih|kime|发送时间|收件人|抄送"
+    r"|日期|送信日時|宛先|보낸 날짜|받는 사람)\s?[*]*\s?[:：]",
+    re.IGNORECASE,
+)
+_VERBS = (
+    r"wrote|writes|said|schrieb|a écrit|escribió|ha scritto|scrive|escreveu|schreef|skrev|skrifaði"
+    r"|napisał(?:\(a\)|a)?|pisze|kirjoitti|написал(?:\(а\)|а)?|пишет|написав|пише"
+    r"|napsal(?:\(a\)|a)?|írta|a scris|(?:şunu )?yazdı|va escriure"
+)
+# Possessive and bounded: a line is tried once.
+_ATTRIBUTION = re.compile(
+    rf"(?:.{{0,250}}?(?:\b(?:{_VERBS})(?!\w)|写道|寫道|のメール|書きました|작성|<[^<>\s]+@[^<>\s]+>)"
+    r".{0,100}|\s*quoting .{1,100})[:：](?:\s*\])?\s*",
+    re.IGNORECASE,
+)
+# Such a line is often wrapped; this is how its first line begins.
+_ATTRIBUTION_START = re.compile(
+    r"\s*(?:-{2,}\s*)?(?:(?:on|am|le|el|il|em|op|den|dne|w dniu|in article|in message|quoting|at"
+    r"|pe)\b|\d{1,4}[-./年]|\*|20\d\d\b)",
+    re.IGNORECASE,
+)
+_TIME = re.compile(r"\d[:.h]\d\d|@|\b\d{4}\b")
+_QUOTE = re.compile(r"\s{0,2}(?:>|[A-Z]{2,4}>)")
+_QUOTE_MARKS = re.compile(r"\s{0,2}(?:[A-Z]{2,4}>|>)(?:[ \t]?>)*[ \t]?")
+# A quote that stays as what an answer is about.
+_CONTEXT_LINES, _CONTEXT_WORDS, _CONTEXT_LENGTH = 5, 4, 400
+
+_SIGNATURE = re.compile(r"\s*(?:--|—|–)\s*")
+_SEPARATOR = re.compile(r"\s*(?:[-_=*~#+]{5,}|--|—)\s*")
+_SIGNATURE_LINES = 15
+_CONTACT = re.compile(
+    r"\S@\S|\bwww\.|https?://|\+?\d[\d ()/.-]{7,}\d|\b(?:tel|phone|fax|mobile|mobil|cell)\b",
+    re.IGNORECASE,
+)
+_SENT_FROM = re.compile(
+    r"[-–—_*\s]*(?:sent (?:from|via|with|using) (?:my|the|a|your|yahoo|gmail|outlook|mail for"
+    r"|samsung|iphone|ipad|android|blackberry|proton).{0,80}|get outlook for .{0,60}|(?:von meinem"
+    r"|gesendet von|diese nachricht wurde von mein).{0,80}|envoyé (?:de mon|depuis|à partir d)"
+    r".{0,60}|enviado (?:desde|do meu|a partir d).{0,60}|inviato da.{0,60}"
+    r"|verzonden (?:vanaf|met|van).{0,60}|skickat från.{0,60}|sendt fra.{0,60}|wysłane z.{0,60}"
+    r"|lähetetty .{0,60}"
+    r"|отправлено (?:с|из).{0,60}|odesláno z.{0,60}|iphone ?から送信|发自我的.{0,40}"
+    r"|從我的.{0,40}傳送|나의 .{0,20}에서 보냄)\s*",
+    re.IGNORECASE,
+)
+# Footers of lists and of free mail, and the notices of companies: cut from here to the end.
+_FOOTER = re.compile(
+    r"\s*(?:you(?:'re| are)? receiv(?:ed|ing) this (?:message|e?-?mail|notification) because"
+    r"|to (?:unsubscribe|subscribe|post (?:a message|to this)|view this discussion)\b"
+    r"|unsubscribe\s*:|for (?:more options|additional commands), (?:visit|e-?mail)"
+    r"|\S+ (?:e?mail(?:ing)?[ -]?list|mailinglist|maillist)\b\W{0,3}(?:- |$|\S+@\S+|https?:)"
+    r"|https?://\S{0,200}/(?:listinfo|mailman)/|[\w.-]+@[\w.-]+ mailing list"
+    r"|do you yahoo!\?|this sf\.net e?-?mail|get your (?:private, )?free e?-?mail"
+    r"|_+\s*do you yahoo|please consider the environment|reply to this email directly"
+    r"|(?:this|the (?:information|content)s?) (?:[\w,()-]+ ){0,12}(?:is|are|may be|contains?)"
+    r" (?:[\w,-]+ ){0,5}(?:confidential|privileged|intended (?:only|solely))"
+    r"|(?:important |email |e-mail )?(?:confidentiality|disclaimer|privileged)\b.{0,30}(?:[:：]|$"
+    r"|notice|note)|notice\s*:\s*(?:this|the information)\b"
+    r"|diese (?:e-?mail|nachricht) (?:enthält|kann|ist).{0,40}vertraulich"
+    r"|ce (?:message|courriel|mail) .{0,80}confidentiel|este (?:mensaje|correo|mensagem|e-?mail)"
+    r" .{0,80}confidencia|questo messaggio .{0,80}(?:riservat|confidenzial)"
+    r"|nota di riservatezza|aviso (?:legal|de confidencialidad)|avis de confidentialité)",
+    re.IGNORECASE,
+)
+_FOOTER_LINES = 40
+
+# Addresses behind words that were links, and places of images.
+_LINK = re.compile(
+    r"[ \t]?<(?:https?://|mailto:|tel:)[^<>\s]{1,2000}>|[ \t]?\[(?:cid:|image\b)[^\[\]\n]{0,300}\]",
+    re.IGNORECASE,
+)
+
+_PGP = re.compile(
+    r"-----BEGIN PGP SIGNED MESSAGE-----\n(?:[^\n]+\n){0,5}\n?(.*?)"
+    r"(?:-----BEGIN PGP SIGNATURE-----.*?(?:-----END PGP SIGNATURE-----|\Z)|\Z)",
+    re.DOTALL,
+)
+_PGP_BLOCK = re.compile(
+    r"-----BEGIN PGP ((?:PUBLIC KEY|PRIVATE KEY|SIGNATURE|MESSAGE)[^\n-]{0,20})-----"
+    r".*?(?:-----END PGP \1-----|\Z)",
+    re.DOTALL,
+)
+# Files inside a text: uuencoded, or taken out by the program of a mailing list.
+_INLINE_FILE = re.compile(
+    r"^begin [0-7]{3,4} [^\n]{1,200}\n(?:[ -`]{1,62}\n)*(?:[ `]?\n)?(?:end\b[^\n]*\n?)?",
+    re.MULTILINE,
+)
+_SCRUBBED = re.compile(
+    r"^-{10,} next part -{10,}\n"
+    r"(?:(?:A|An) [^\n]{1,80} (?:attachment|message) was scrubbed\.{3}\n"
+    r"|An embedded [^\n]{1,80}\n)?"
+    r"(?:(?:Name|Type|Size|Desc|URL|From|Subject|Date)\s?: [^\n]*(?:\n[ \t]?<?https?:[^\n]*)?\n)*"
+    r"|^(?:A|An) [^\n]{1,80} attachment was scrubbed\.{3}\n(?:\w+\s?: [^\n]*\n)*",
+    re.MULTILINE,
+)
+_GREETING = re.compile(
+    r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hallo|liebe[rs]?|sehr geehrte[rs]?"
+    r"|guten (?:tag|morgen)|bonjour|salut|cher|chère|hola|buenos días|ciao|caro|cara|olá|beste|hej"
+    r"|moi|cześć|привет|здравствуйте)\b",
+    re.IGNORECASE,
+)
+_SIGN_OFF_LINES, _ADDRESS_LINES = 6, 20
+_MAX_NAMES = 100
+
+
+def unwrap_flowed(text: str, delete_space: bool) -> str:
+    """Return format=flowed text (RFC 3676) with a line for each paragraph."""
+    lines: list[str] = []
+    last_depth, is_open = -1, False
+    for line in text.split("\n"):
+        content = line.lstrip(">")
+        depth = len(line) - len(content)
+        content = content.removeprefix(" ")
+        is_signature = content.rstrip() == "--"
+        if is_open and depth == last_depth and not is_signature:
+            lines[-1] += content
+        else:
+            lines.append("> " * depth + content)
+        is_open = content.endswith(" ") and not is_signature
+        last_depth = depth
+        if is_open and delete_space:
+            lines[-1] = lines[-1][:-1]
+    return "\n".join(lines)
+
+
+def own_text(text: str, is_forward: bool = False) -> str:
+    """Return what the writer of a mail wrote; a forwarded mail stays, without its header lines."""
+    text = _PGP.sub(lambda signed: re.sub(r"^- ", "", signed[1], flags=re.MULTILINE), text)
+    text = _SCRUBBED.sub("", _INLINE_FILE.sub("", _PGP_BLOCK.sub("", text)))
+    lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
+    lines = _cut_footers(lines)
+    own = _cut_signature(_cut_quotes(_cut_originals(lines, is_forward)))
+    if not any(map(str.strip, own)) and is_forward:
+        own = [_QUOTE_MARKS.sub("", line) for line in lines]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(own)).strip("\n")
+
+
+def _cut_footers(lines: list[str]) -> list[str]:
+    """Cut what lists, free mail and companies add below a mail, with the line that sets it off."""
+    for index in range(max(0, len(lines) - _FOOTER_LINES), len(lines)):
+        above = lines[index - 1] if index else ""
+        if _FOOTER.match(lines[index]) and (not above or _SEPARATOR.fullmatch(above)):
+            kept = lines[:index]
+            while kept and (not kept[-1] or _SEPARATOR.fullmatch(kept[-1])):
+                kept.pop()
+            # Nothing but a footer is a mail about a list.
+            return kept or lines
+    return lines
+
+
+def _header_end(lines: Sequence[str], start: int) -> int:
+    """Return where header lines that are written into a text end; `start` if it has none."""
+    end, others = start, 0
+    has_sender = has_subject = False
+    while end < min(len(lines), start + 12):
+        line = lines[end]
+        # Conversion from HTML leaves blank lines between them; a long one goes on below.
+        if not line and end > start and end + 1 < len(lines):
+            line = lines[end + 1]
+        if _FROM.match(line):
+            has_sender = True
+        elif _SUBJECT.match(line):
+            has_subject = True
+        elif _OTHER_HEADER.match(line):
+            others += 1
+        elif not lines[end] or has_subject or end == start or not (has_sender and others):
+            break
+        end += 1 if line == lines[end] else 2
+    has_place = has_subject or _TIME.search("\n".join(lines[start:end])) is not None
+    return end if has_sender and has_place and others + has_subject >= 2 else start
+
+
+def _attribution_length(lines: Sequence[str], end: int) -> int:
+    """Return how many lines above `end` say who wrote what is quoted below."""
+    for count in (3, 2, 1):
+        above = [line.strip() for line in lines[max(0, end - count) : end]]
+        if len(above) < count or not all(above):
+            continue
+        joined = " ".join(above)
+        is_start = _ATTRIBUTION_START.match(joined) is not None and _TIME.search(joined) is not None
+        if (count == 1 or is_start) and _ATTRIBUTION.fullmatch(joined):
+            return count
+    return 0
+
+
+def _cut_originals(lines: list[str], is_forward: bool) -> list[str]:
+    """Cut a whole mail below the new one, or only its header lines where it was forwarded."""
+    kept: list[str] = []
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        end, is_mark = index, False
+        # Most lines have neither; the patterns are long.
+        has_colon = ":" in line or "：" in line
+        if has_colon or line.lstrip().startswith(("--", "__")):
+            end = _header_end(lines, index)
+            has_mail_below = _FORWARDED.fullmatch(line) is not None
+            is_mark = has_mail_below or _ORIGINAL.fullmatch(line) is not None
+            is_forward = is_forward or has_mail_below
+        if end == index and not is_mark:
+            kept.append(line)
+            if has_colon and not is_forward and _starts_unmarked_quote(lines, index + 1):
+                return kept[: -_attribution_length(lines, index + 1)]
+            index += 1
+            continue
+        # A mail that begins with another was forwarded, or is answered below.
+        if any(kept) and not is_forward:
+            while kept and (not kept[-1] or _SEPARATOR.fullmatch(kept[-1])):
+                kept.pop()
+            return kept
+        kept.append("")
+        index = max(end, index + 1)
+    return kept
+
+
+def _starts_unmarked_quote(lines: Sequence[str], end: int) -> bool:
+    """Return whether an attribution ends here, and what it announces has no quote marks."""
+    if not lines[end - 1].endswith((":", "：")):
+        return False
+    count = _attribution_length(lines, end)
+    attribution = " ".join(lines[end - count : end])
+    following = next(filter(None, lines[end:]), "")
+    return (
+        bool(count and any(lines[: end - count]))
+        and _ATTRIBUTION_START.match(attribution) is not None
+        and re.search(r"\d[:.h]\d\d|@", attribution) is not None
+        and not _QUOTE.match(following)
+    )
+
+
+def _cut_quotes(lines: list[str]) -> list[str]:
+    """Cut quotes with the lines that announce them; a short one above an answer stays."""
+    kept: list[str] = []
+    context: list[str] = []
+    index = 0
+    while index < len(lines):
+        if not _QUOTE.match(lines[index]):
+            if lines[index] and context:
+                count = next((n for n in (1, 2, 3) if _is_announcement(lines, index, n)), 0)
+                # Only an answer has a use for it.
+                kept += ["", *context, ""] if not count else []
+                context = []
+            kept.append(lines[index])
+            index += 1
+            continue
+        if count := _attribution_length(kept, len(kept)) or _blank_above(kept):
+            del kept[-count:]
+        start = index
+        while index < len(lines) and (
+            _QUOTE.match(lines[index])
+            or (not lines[index] and index + 1 < len(lines) and _QUOTE.match(lines[index + 1]))
+        ):
+            index += 1
+        context = _quote_context(lines[start:index])
+    return kept
+
+
+def _is_announcement(lines: Sequence[str], start: int, count: int) -> bool:
+    following = next(filter(None, lines[start + count :]), "")
+    return bool(_QUOTE.match(following)) and _attribution_length(lines, start + count) >= count
+
+
+def _blank_above(kept: Sequence[str]) -> int:
+    """Return the lines of an attribution with the blank ones below it."""
+    end = len(kept)
+    while end and not kept[end - 1]:
+        end -= 1
+    count = _attribution_length(kept, end)
+    return count + len(kept) - end if count else 0
+
+
+def _quote_context(quote: Sequence[str]) -> list[str]:
+    """Return the last paragraph of a quote, if it is a short one of the mail that is answered."""
+    paragraphs: list[list[str]] = [[]]
+    for line in quote:
+        marks = _QUOTE_MARKS.match(line)
+        content = line[marks.end() :].strip() if marks else ""
+        if _SEPARATOR.fullmatch(content) or _FOOTER.match(content):
+            break
+        if not content or (marks and marks[0].count(">") > 1):
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(content)
+    last = next((part for part in reversed(paragraphs) if part), [])
+    text = " ".join(last)
+    is_short = len(last) <= _CONTEXT_LINES and len(text) <= _CONTEXT_LENGTH
+    if not is_short or len(text.split()) < _CONTEXT_WORDS or _ATTRIBUTION.fullmatch(text):
+        return []
+    return [f"> {line}" for line in last]
+
+
+def _cut_signature(lines: list[str]) -> list[str]:
+    """Cut a signature below its dashes, or below a line that sets off addresses."""
+    while lines and (not lines[-1].strip() or _SENT_FROM.fullmatch(lines[-1])):
+        lines = lines[:-1]
+    for index in range(max(0, len(lines) - _SIGNATURE_LINES), len(lines)):
+        below = "\n".join(lines[index + 1 :])
+        is_signature = _SIGNATURE.fullmatch(lines[index]) is not None
+        if is_signature or (_SEPARATOR.fullmatch(lines[index]) and _CONTACT.search(below)):
+            lines = lines[:index]
+            break
+    while lines and (not lines[-1].strip() or _SENT_FROM.fullmatch(lines[-1])):
+        lines = lines[:-1]
+    return lines
+
+
+def hide_names(text: str, sender: str, names: Mapping[str, str]) -> str:
+    """Return a text with names of people replaced; `names` maps each to what stands for it.
+
+    A whole name is replaced everywhere. Its parts are where people are greeted, and the sender's
+    where the mail is signed; an address or a telephone number below that is cut.
+    """
+    names = dict(list(names.items())[:_MAX_NAMES])
+    whole = {" ".join(name.lower().split()): new for name, new in names.items() if " " in name}
+    if whole:
+        pattern = "|".join(r"\s+".join(map(re.escape, name.split())) for name in whole)
+        text = re.sub(
+            rf"(?<!\w)(?:{pattern})(?!\w)",
+            lambda name: whole.get(" ".join(name[0].lower().split()), name[0]),
+            text,
+            flags=re.IGNORECASE,
+        )
+    lines = text.split("\n")
+    for index in range(min(3, len(lines))):
+        if _GREETING.match(lines[index]):
+            for name, new in names.items():
+                lines[index] = _replace_parts(lines[index], name, new)
+    if sender in names:
+        lines = _hide_sign_off(lines, sender, names[sender])
+    return "\n".join(lines)
+
+
+def _name_parts(name: str) -> list[str]:
+    return [part for part in re.findall(r"\w[\w'’-]+", name) if not part.isdigit()]
+
+
+def _replace_parts(line: str, name: str, new: str) -> str:
+    parts = "|".join(map(re.escape, _name_parts(name)))
+    if not parts:
+        return line
+    return re.sub(rf"(?<!\w)(?:{parts})(?:\s+(?:{parts}))*(?!\w)", new, line, flags=re.IGNORECASE)
+
+
+def _hide_sign_off(lines: list[str], sender: str, new: str) -> list[str]:
+    """Replace the sender's name below a mail, and cut the address that may follow it."""
+    parts = {part.lower() for part in _name_parts(sender)} | {new.lower()}
+    initials = "".join(part[0] for part in _name_parts(sender)).lower()
+    written = [index for index, line in enumerate(lines) if line.strip()][-_ADDRESS_LINES:]
+    for index in written:
+        words = re.findall(r"\w[\w'’-]*", lines[index].lower())
+        is_whole = bool(words) and all(word in parts or len(word) == 1 for word in words)
+        is_short = index == written[-1] and words == [initials]
+        is_near = index in written[-2 * _SIGN_OFF_LINES :] or len(set(words) & parts) > 1
+        if is_short or (is_whole and is_near and set(words) & parts):
+            below = lines[index + 1 :]
+            return [*lines[:index], new, *([] if _CONTACT.search("\n".join(below)) else below)]
+        if index in written[-_SIGN_OFF_LINES:] and len(words) <= 5:
+            lines[index] = _replace_parts(lines[index], sender, new)
+    return lines
