@@ -52,7 +52,7 @@ def _reasons(results: list[Document | Reject]) -> list[str]:
         # Neither prose nor front matter is a mail.
         ("x.txt", "From: here to there\n\nA tale.", "text"),
         ("x.txt", "From Monday on, it was warm.\nDate: none\n", "text"),
-        ("x.md", "Title: A post\nDate: 2020-01-01\nSubject: x\n\nText", "text"),
+        ("x.txt", "Title: A post\nDate: 2020-01-01\nSubject: x\n\nText", "text"),
         ("METADATA", "Metadata-Version: 2.1\nName: a\nVersion: 1\n\nText", "text"),
     ],
 )
