@@ -295,3 +295,13 @@ def test_deep_content_costs_its_record(read: Read) -> None:
     )
     results = read("conversations", "a.jsonl", "\n".join((good, deep, good)))
     assert [type(result) for result in results] == [Document, Reject, Document]
+
+
+def test_a_transcript_of_too_many_turns_costs_its_record(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("groundup.collect.readers.chat_layouts.MAX_TURNS", 40)
+    rows = [{"response": "Human: a\n\nAssistant: b" + "\n\nHuman: c" * n} for n in (38, 39)]
+    fits, refused = read("conversations", "x.jsonl", "\n".join(map(json.dumps, rows)))
+    assert isinstance(fits, Document) and fits.turns is not None and len(fits.turns) == 40
+    assert refused == Reject("too-large", 1, "a transcript of more than 40 turns")

@@ -35,6 +35,8 @@ _MEDIA = tuple("image audio video file".split())
 MAX_TREE_DEPTH = 200
 # Content is a list of parts at most; a list of parts of parts is as deep as any layout goes.
 MAX_PARTS_DEPTH = 8
+# Turns of a transcript: 2.6 million of them, in a record of 60 MB, took 1.9 GB.
+MAX_TURNS = 1 << 19
 # Transcripts in one string, as in hh-rlhf of Anthropic.
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|User|Assistant):[ ]?")
 # What a layout makes of a record with keys in lower case: its messages, [] for another layout.
@@ -105,6 +107,8 @@ def refusal(record: Any) -> tuple[str, str] | None:
         return "not-to-learn", f"{zero} is {values[zero]!r}"
     if _is_zero(values.get("label")) and _question_and_answer(values):
         return "not-to-learn", f"label is {values['label']!r}: a bad answer"
+    if any(map(_has_too_many_turns, values.values())):
+        return "too-large", f"a transcript of more than {MAX_TURNS:,} turns"
     # A key "file" is a path more often than a picture; a part of type file is one.
     media = next((name for name in _MEDIA[:3] if values.get(name) or values.get(f"{name}s")), None)
     media = media or next(filter(None, map(_media_part, values.values())), None)
@@ -225,9 +229,15 @@ def _prompt_list(record: Mapping[str, Any]) -> list[Utterance]:
     return []
 
 
+def _has_too_many_turns(text: Any) -> bool:
+    if not isinstance(text, str) or len(text) <= MAX_TURNS:
+        return False
+    return sum(1 for _ in _TRANSCRIPT.finditer(text)) > MAX_TURNS
+
+
 def _transcript(text: str) -> list[Utterance]:
     """Return the messages of a conversation in one string; [] if it is none."""
-    if _TRANSCRIPT.match(text.strip()) is None:
+    if _TRANSCRIPT.match(text.strip()) is None or _has_too_many_turns(text):
         return []
     _, *parts = _TRANSCRIPT.split(text.strip())
     speakers = ("assistant" if name == "Assistant" else "user" for name in parts[::2])
