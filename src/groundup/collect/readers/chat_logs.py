@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
@@ -32,18 +32,19 @@ from groundup.collect.readers.text import declared_encoding
 from groundup.recipe import Source
 
 # A million messages of WhatsApp take 60 MB.
-MAX_LOG_BYTES = 4 * MAX_DOCUMENT_BYTES
+MAX_LOG_BYTES = 2 * MAX_DOCUMENT_BYTES
 # Half of the day, before or after the time.
 _LATE = ("p", "下午", "晚上", "오후", "午後", "م", "μ.μ")
-_HALF = r"[ap]\.?\s?m\.?|上午|下午|凌晨|早上|中午|晚上|오전|오후|午前|午後|[صم]|[πμ]\.μ\."
-_DATE = r"\d{1,4}\s?[./-]\s?\d{1,2}\s?[./-]\s?\d{1,4}\.?|\d\d?-[A-Z][a-z]{2}-\d\d(?:\d\d)?"
+_HALF = r"[ap]\.?[ \xa0]?m\.?|上午|下午|凌晨|早上|中午|晚上|오전|오후|午前|午後|[صم]|[πμ]\.μ\."
+_DATE = r"\d{1,4} ?[./-] ?\d{1,2} ?[./-] ?\d{1,4}\.?|\d\d?-[A-Z][a-z]{2}-\d\d(?:\d\d)?"
+_GAP = r"[ \t\xa0\u202f]"
 _INVISIBLE = "\u200e\u200f\u202a-\u202e\ufeff"
 # The time stands in brackets; or before a dash, then without seconds.
 _HEADER = re.compile(
-    rf"[{_INVISIBLE}]*(?P<bracket>\[)?(?P<date>{_DATE})[,،]?\s{{1,2}}(?P<before>{_HALF})?\s?"
-    rf"(?P<time>\d\d?[:.]\d\d)(?(bracket)(?:[:.]\d\d)?)\s?(?P<after>{_HALF})?"
-    r"(?(bracket)\]|\s[-–])[ \t\xa0](?P<rest>.*)",
-    re.IGNORECASE,
+    rf"^[{_INVISIBLE}]*(?P<bracket>\[)?(?P<date>{_DATE})[,،]?{_GAP}{{1,2}}(?P<before>{_HALF})?{_GAP}?"
+    rf"(?P<time>\d\d?[:.]\d\d)(?(bracket)(?:[:.]\d\d)?){_GAP}?(?P<after>{_HALF})?"
+    rf"(?(bracket)\]|{_GAP}[-–]){_GAP}(?P<rest>.*)",
+    re.IGNORECASE | re.MULTILINE,
 )
 # What a person's name may hold; a sentence of the program that quotes something is none.
 _NAMED = re.compile(r"(?P<name>[^:\"“”„«»]{1,60}):(?:[ \u00a0\t]|$|(?=[.\u200e]))(?P<text>.*)")
@@ -58,7 +59,7 @@ _MEDIA = re.compile(
     r"|!?\[[^\]\n]{0,200}\]\(\.?/?media/[^()\n]{1,300}\)",
     re.IGNORECASE,
 )
-_EDITED = re.compile(r"\s*\u200e<[^<>\n]{5,60}>\s*\Z|\s*<This message was edited>\s*\Z")
+_EDITED = re.compile(r"\s?\u200e<[^<>\n]{5,60}>\Z|\s?<This message was edited>\Z")
 _NO_MESSAGE = frozenset(
     """this message was deleted|you deleted this message|missed voice call|missed video call
     |diese nachricht wurde gelöscht|du hast diese nachricht gelöscht|se eliminó este mensaje
@@ -104,31 +105,23 @@ def logs_or(otherwise: Reader) -> Reader:
 
 def _read_log(item: Item, source: Source) -> Iterator[Document | Reject]:
     text = decode(read_all(item.stream, MAX_LOG_BYTES), declared_encoding(source))
-    text = text.replace("\r\n", "\n")
     is_discord = _DISCORD_START.match(text) is not None
-    entries = list(_entries(text))
-    order = _date_order([match["date"] for match, _ in entries])
+    # Once for the dates alone: the headers of a million messages take a gigabyte.
+    order = _date_order(match["date"] for match in _HEADER.finditer(text))
     numbered = (
-        (index, _message(match, rest, order, is_discord, item.origin))
-        for index, (match, rest) in enumerate(entries)
+        (index, _message(match, lines, order, is_discord, item.origin))
+        for index, (match, lines) in enumerate(_entries(text))
     )
     yield from chat_documents(numbered, source)
 
 
 def _entries(text: str) -> Iterator[tuple[re.Match[str], str]]:
     """Yield the header of each message, and the lines after it."""
-    header: re.Match[str] | None = None
-    lines: list[str] = []
-    for line in text.split("\n"):
-        match = _HEADER.match(line)
-        if match is None:
-            lines.append(line)
-            continue
-        if header is not None:
-            yield header, "\n".join(lines)
-        header, lines = match, []
-    if header is not None:
-        yield header, "\n".join(lines)
+    headers = itertools.chain(_HEADER.finditer(text), [None])
+    for header, following in itertools.pairwise(headers):
+        assert header is not None
+        end = following.start() if following else len(text)
+        yield header, text[header.end() : end].replace("\r\n", "\n")
 
 
 def _message(
@@ -137,7 +130,7 @@ def _message(
     """Return a message; one without text for a line of the program, such as who joined."""
     time = _seconds(header, order)
     if is_discord:
-        name = header["rest"].removesuffix(" (pinned)").strip()
+        name = header["rest"].strip().removesuffix(" (pinned)")
         text = without_marks(_DISCORD_SECTION.sub("", lines))
         return Posting(name, text, time, channel=origin)
     named = _NAMED.match(header["rest"])
@@ -145,7 +138,7 @@ def _message(
         return Posting()
     # WhatsApp marks what it says itself in the name of somebody.
     start = named["text"]
-    text = "" if start.startswith("\u200e") else f"{start}\n{lines}".strip()
+    text = "" if start.startswith("\u200e") else f"{start.rstrip()}{lines}".strip()
     text = _REACTIONS.sub("", _EDITED.sub("", text)).strip()
     if _MEDIA.fullmatch(text) or text.lower().rstrip(". ") in _NO_MESSAGE:
         text = ""
@@ -159,7 +152,7 @@ def _speaker(name: str) -> str:
     return re.sub(r"\D", "", name) if _PHONE.fullmatch(name) else name
 
 
-def _date_order(dates: Sequence[str]) -> str:
+def _date_order(dates: Iterable[str]) -> str:
     """Return how the dates of a file are written: "ymd", "dmy" or "mdy".
 
     A number over 12 is no month. Else the order is the one in which fewer dates go back in time;

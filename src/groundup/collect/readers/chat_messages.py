@@ -62,7 +62,7 @@ _EMOJI_NAMES = {
 _ROLES = frozenset(("user", "assistant", "system", "speaker", LABEL, UNLEARNED))
 _FIRST_EMOJI = "\u2190"
 # A message of a link alone says nothing: what it shows is elsewhere.
-_ONLY_LINK = re.compile(r"(?:https?://\S*\s*)*")
+_ONLY_LINK = re.compile(r"(?:https?://\S*+\s*+)*+")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
