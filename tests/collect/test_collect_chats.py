@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
@@ -169,7 +174,8 @@ EXPORTS: dict[str, Any] = {
     "xml": "<slack><team_domain>t</team_domain><channel_name>c</channel_name>"
     "<message conversation_id='1'><ts>2018-01-01T10:00:00</ts><user>Ann</user>"
     "<text>Hi &lt;@Bo&gt;</text></message><message conversation_id='1'>"
-    "<ts>2018-01-01T10:00:01</ts><user>Bo</user><text>Hello, a &amp; b</text></message></slack>",
+    "<ts>2018-01-01T10:00:01</ts><user>Bo</user><text>Hello, a &amp;amp; b</text></message>"
+    "</slack>",
     "discord csv": "AuthorID,Author,Date,Content,Attachments,Reactions\n"
     '101,Ann,2023-01-06T14:26:58.031+00:00,Hi @Bo,,\n102,Bo,,"Hello, a & b",,👍 (1)\n',
     "discord text": "=====\nGuild: g\nChannel: c\n=====\n\n[06-Jan-23 04:11 PM] Ann\nHi @Bo\n\n"
@@ -339,3 +345,18 @@ def test_who_speaks_in_other_files_of_a_chat_is_hidden_too() -> None:
     assert read(log, "x.txt", **NAMED)[0].text == read(log, "x.txt", "conversations")[0].text
     (plain,) = read([{"messages": [{"role": "user", "content": "Hi"}]}])
     assert plain.text == "User: Hi"
+
+
+def test_real_exports_keep_their_words_and_nothing_of_their_markup(real_data: Path) -> None:
+    """Words of people in the XML of a community, its mentions and emoji without their marks."""
+    words = kept = 0
+    for path in sorted((real_data / "wild/slack/disentangled-xml").glob("*.xml")):
+        messages = etree.parse(path).iter("text")
+        plain = [re.sub(r"<@[^<>]*>|:[a-z_]+:|https?://\S+", "", it.text or "") for it in messages]
+        expected = Counter(re.findall(r"[a-z]+", unescape(" ".join(plain))))
+        documents = read(path.read_bytes(), path.name)
+        text = "\n".join(document.text for document in documents)
+        kept += (expected & Counter(re.findall(r"[a-z]+", text))).total()
+        words += expected.total()
+        assert not re.search(r"<@|&lt;|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d", text)
+    assert kept > 0.98 * words > 0

@@ -55,9 +55,7 @@ def _slack(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     is_bot = subtype == "bot_message" or bool(record.get("bot_id")) or user == "USLACKBOT"
     if not isinstance(text, str) or not (is_bot or subtype in _SLACK_TALK):
         return Posting()
-    # Slack escapes these three characters and no other.
     text = without_marks(slack_shown(text))
-    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     thread = str(record.get("thread_ts") or "")
     speaker = str(user or record.get("bot_id") or "")
     return Posting(speaker, text, float(time), thread, name=str(name), is_bot=is_bot)
@@ -65,7 +63,9 @@ def _slack(record: Mapping[str, Any], chat: Chat) -> Posting | None:
 
 def slack_shown(text: str) -> str:
     """Return a text as Slack shows it: without angle brackets around mentions and links."""
-    return _SLACK_ANGLE.sub(_slack_angle, text)
+    text = _SLACK_ANGLE.sub(_slack_angle, text)
+    # Slack escapes these three characters and no other.
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def _slack_angle(match: re.Match[str]) -> str:
