@@ -313,6 +313,13 @@ four
     assert document.group == "WhatsApp Chat with Ann.txt"
 
 
+@pytest.mark.parametrize("kind", ["chat", "text", "conversations"])
+def test_a_chat_in_markdown_is_a_chat(kind: str) -> None:
+    log = "[2019-12-24 12:23] Ann: Hi  \n[2019-12-24 12:24] Bo: ![](./media/1.jpg)  \n"
+    (document,) = read(log, "Bo/chat.md", kind)
+    assert document.text == f"{pseudonym('Ann')}: Hi"
+
+
 def test_other_files_are_read_as_before() -> None:
     """Logs of programs, data sets of conversations, tables and texts have shapes of their own."""
     log = "[2019-12-24, 12:23:11] INFO: started\n[2019-12-24, 12:23:12] INFO: done\n"

@@ -41,7 +41,8 @@ _GAP = r"[ \t\xa0\u202f]"
 _INVISIBLE = "\u200e\u200f\u202a-\u202e\ufeff"
 # The time stands in brackets; or before a dash, then without seconds.
 _HEADER = re.compile(
-    rf"^[{_INVISIBLE}]*(?P<bracket>\[)?(?P<date>{_DATE})[,،]?{_GAP}{{1,2}}(?P<before>{_HALF})?{_GAP}?"
+    rf"^[{_INVISIBLE}]*(?P<bracket>\[)?(?P<date>{_DATE})[,،]?{_GAP}{{1,2}}"
+    rf"(?P<before>{_HALF})?{_GAP}?"
     rf"(?P<time>\d\d?[:.]\d\d)(?(bracket)(?:[:.]\d\d)?){_GAP}?(?P<after>{_HALF})?"
     rf"(?(bracket)\]|{_GAP}[-–]){_GAP}(?P<rest>.*)",
     re.IGNORECASE | re.MULTILINE,

@@ -129,7 +129,10 @@ READERS: dict[tuple[str, str], Reader] = {
     ("encrypted", ANY): read_encrypted,
     **{(name, ANY): reader for name, reader in _MARKUP.items()},
     # Conversations and questions are told by their lines, in markup as in plain text.
-    **{(name, kind): read_log for name in _MARKUP for kind in ("conversations", "tuning")},
+    **{(name, kind): logs_or(read_log) for name in _MARKUP for kind in ("conversations", "tuning")},
+    # signal-export writes a chat as Markdown.
+    ("markdown", "text"): logs_or(read_markdown),
+    ("markdown", "chat"): logs_or(hide_speakers(read_log)),
     **{(name, "evaluation"): read_evaluation_lines for name in _MARKUP},
     # Source files are told by name: a template may look like HTML.
     (ANY, "code"): read_code,
