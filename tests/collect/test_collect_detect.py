@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from groundup.collect.detect import SuggestedSource, suggest_sources
 from groundup.collect.sources import list_source
+from groundup.collect.suggest import SuggestedSource, suggest_sources
 from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
 from groundup.recipe import Source, load_recipe
@@ -66,7 +66,7 @@ def _listed_paths(sources: list[SuggestedSource], root: Path) -> list[Path]:
 
 def test_kinds(mixture: Path) -> None:
     """Contents decide, not names; a project is code whatever else is in it."""
-    kinds = {source.path: source.kind for source in suggest_sources(mixture)}
+    kinds = {source.path: source.kind for source in suggest_sources(mixture).sources}
     assert kinds["one"] == "books"
     assert kinds["two"] == "wikipedia"
     assert kinds["three"] == "web"
@@ -78,7 +78,7 @@ def test_kinds(mixture: Path) -> None:
 
 def test_every_file_in_exactly_one_source(mixture: Path) -> None:
     """No file is left out or read twice, also where a folder is divided by suffix."""
-    sources = suggest_sources(mixture)
+    sources = suggest_sources(mixture).sources
     paths = _listed_paths(sources, mixture)
     assert sorted(paths) == sorted(path.resolve() for path in mixture.rglob("*") if path.is_file())
     assert {source.kind for source in sources if source.path == "mixed/*"} == {"web", "code"}
@@ -118,7 +118,7 @@ def test_empty_and_missing(tmp_path: Path) -> None:
 def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -> None:
     """A folder of real data is one source of its kind, whatever its parent is called."""
     shutil.copytree(real_data / copied, tmp_path / "raw" / Path(copied).name)
-    sources = suggest_sources(tmp_path / "raw")
+    sources = suggest_sources(tmp_path / "raw").sources
     assert {source.kind for source in sources} == {kind}
     assert len(_listed_paths(sources, tmp_path / "raw")) == sum(
         path.is_file() for path in (tmp_path / "raw").rglob("*")
@@ -128,7 +128,7 @@ def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["books", "wikipedia", "web", "code", "conversations"])
 def test_real_kinds(kind: str, real_data: Path) -> None:
     """Each folder of the real data is one source."""
-    assert [source.kind for source in suggest_sources(real_data / kind)] == [kind]
+    assert [source.kind for source in suggest_sources(real_data / kind).sources] == [kind]
 
 
 def test_unread_files_are_reported(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_urls_and_folder_names_decide(tmp_path: Path) -> None:
     for name, record in records.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
-        (kinds[name],) = (source.kind for source in suggest_sources(tmp_path / name))
+        (kinds[name],) = (source.kind for source in suggest_sources(tmp_path / name).sources)
     assert kinds == {"dump": "web", "extraction-benchmark": "web", "gsm8k": "evaluation"}
 
 
@@ -197,5 +197,5 @@ def test_web_pages_with_the_columns_of_fineweb_are_no_code(tmp_path: Path) -> No
     for name, record in {"pages": page, "files": code}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
-    kinds = [source.kind for source in suggest_sources(tmp_path)]
+    kinds = [source.kind for source in suggest_sources(tmp_path).sources]
     assert kinds == ["code", "web"]

@@ -1,4 +1,4 @@
-"""The command `init`: write a recipe for a folder of raw files, or copy one that comes along.
+"""The command `init`: write a recipe for raw files, or copy one that comes along.
 
 Only names and first bytes of the files are read. The recipe names the sources; every other key
 keeps its default.
@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-from groundup.collect.detect import SuggestedSource, suggest_sources
+from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.globs import Selection
 from groundup.collect.sources import list_source
+from groundup.collect.suggest import (
+    SuggestedSource,
+    Suggestions,
+    count_exchanges,
+    suggest_sources,
+)
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import Source, clean_name, load_recipe
+from groundup.recipe import Source, Tune, clean_name, load_recipe
 from groundup.runtime.files import write_whole
 
 # An installed package holds them; in a checkout they are at its top.
@@ -25,47 +30,46 @@ EXAMPLE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")
 # A smaller source may be a note or two, which a filter drops whole: that must not stop the run.
 LITTLE_BYTES = 1_000_000
 _REPLACE = "--force replaces it, --recipe FILE writes another"
-# Added for conversations.
-TUNE = (
-    "# Teaches the finished model to answer, from the conversations above;"
-    ' "none" leaves it as it was trained.\n'
-    '[tune]\nmethod = "sft"\n'
-)
+# Fewer exchanges teach no model to answer.
+MIN_EXCHANGES = 300
+# Sorts of unread files that the recipe names.
+MAX_UNREAD = 12
+_SIZES = ("files", "bytes")
 
 
 def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
-    """Write a recipe for the raw files in `directory`; return what was found, as a table.
+    """Write a recipe for a folder of raw files, or for one; return what was found, as a table.
 
-    Raises SourceError if the folder is missing or nothing in it can be read, RecipeError if there
-    is a recipe already or it cannot be written.
+    Raises SourceError if the path is missing or nothing in it can be read, RecipeError if there is
+    a recipe already or it cannot be written.
     """
     if re.match(r"(https?|s3|hf|pypi|scrape):", str(directory)):
         hint = "write such a path into a recipe (docs/sources.md, Places)"
         raise SourceError(f"{directory}: init looks into folders on this machine; {hint}")
-    if directory.is_file():
-        raise SourceError(f"{directory}: is a file; name the folder that holds it")
-    if not directory.is_dir():
-        raise SourceError(f"{directory}: there is no such folder")
+    if not directory.exists():
+        raise SourceError(f"{directory}: there is no such file or folder")
     if recipe.exists() and not force:
         raise RecipeError(f"{recipe}: there is a recipe already; {_REPLACE}")
-    if not any(directory.iterdir()):
+    if directory.is_dir() and not any(directory.iterdir()):
         raise SourceError(f"{directory}: the folder is empty")
     path, top = recipe.resolve(), directory.resolve()
     # If the recipe is inside of the folder of raw files, it is not collected.
     own_path = path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
-    entries = suggest_sources(directory, own_path)
-    if not any(entry.readable for entry in entries):
-        reasons = "; ".join(entry.why for entry in entries).replace("not read: ", "")
+    found = suggest_sources(directory, own_path)
+    if not found.sources:
+        reasons = "; ".join(f"{part.files:,} × {part.reason}" for part in found.unread)
         raise SourceError(f"{directory}: nothing in it can be read: {reasons}")
-    if not any(entry.readable and entry.kind != "evaluation" for entry in entries):
+    if all(KINDS[source.kind].role == "evaluation" for source in found.sources):
         only = "it holds evaluation items only, which no model is trained on"
         raise SourceError(f"{directory}: {only}; name a folder that holds texts, too")
-    name = clean_name(top.name).strip("-.")[:80] or "mine"
-    text = recipe_text(name, entries, os.path.relpath(directory, path.parent), own_path)
-    _write(recipe, text)
+    folder = directory if directory.is_dir() else directory.parent
+    name = clean_name(top.stem if directory.is_file() else top.name).strip("-.")[:80] or "mine"
+    text = recipe_text(name, found, os.path.relpath(folder, path.parent), own_path)
+    tune = tune_text(found, folder)
+    _write(recipe, f"{text}\n{tune}" if tune else text)
     load_recipe(recipe)
     next_step = f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"
-    return "\n".join([*_survey_lines(entries, directory), "", next_step])
+    return "\n".join([*_survey_lines(found, directory), "", next_step])
 
 
 def examples() -> dict[str, Path]:
@@ -98,41 +102,76 @@ def _write(recipe: Path, text: str) -> None:
         raise RecipeError(f"{recipe}: cannot be written: {error.strerror}") from None
 
 
-def recipe_text(
-    name: str, entries: Sequence[SuggestedSource], prefix: str, own_path: str = ""
-) -> str:
-    """Return a recipe with one source for each entry of a survey.
+def recipe_text(name: str, found: Suggestions, prefix: str, own_path: str = "") -> str:
+    """Return a recipe with the sources that were suggested, and a comment on what is not read.
 
     `prefix` leads from the folder of the recipe to the folder of raw files; `own_path` is the path
     of the recipe inside of that folder, which is excluded.
     """
     blocks = [f"name = {_quoted(name)}\nseed = 1\n"]
-    used: set[str] = set()
-    for entry in entries:
-        source = clean_name(entry.name).strip("-.")[:60] or entry.kind
-        names = (source if n == 1 else f"{source}-{n}" for n in range(1, len(used) + 2))
-        unique = next(name for name in names if name not in used)
-        used.add(unique)
-        path = os.path.normpath(entry.path if prefix == "." else f"{prefix}/{entry.path}")
-        # A leading ~ would be taken for a home folder.
-        path = f"./{path}" if path.startswith("~") else path
-        lines = [f"# {entry.why}", "[[source]]", f"name = {_quoted(unique)}"]
-        lines += [f"kind = {_quoted(entry.kind)}", f"path = {_quoted(path)}"]
-        if entry.include:
-            lines.append(f"include = [{', '.join(map(_quoted, entry.include))}]")
-        # Exclude the recipe itself from a source that would read it.
-        folder = entry.path.removesuffix("*").rstrip("/")
-        inside = own_path if folder in ("", ".") else own_path.removeprefix(f"{folder}/")
-        is_inside = own_path and (folder in ("", ".") or inside != own_path)
-        if is_inside and Selection(entry.include).keeps(inside):
-            lines.append(f"exclude = [{_quoted(inside)}]")
-        if entry.kind != "evaluation" and (not entry.readable or entry.bytes < LITTLE_BYTES):
-            why = "little text" if entry.readable else "nothing that is read"
-            lines.append(f"most_dropped = 1  # {why}: it may all be dropped")
+    blocks += [_source_text(source, prefix, own_path) for source in found.sources]
+    if found.unread:
+        files, size = (sum(getattr(part, key) for part in found.unread) for key in _SIZES)
+        lines = [
+            f"# Not read, {files:,} files of {size / 1e6:,.1f} MB; the run lists those that are"
+        ]
+        lines.append("# inside of a source.")
+        for part in found.unread[:MAX_UNREAD]:
+            lines.append(f"#   {part.files:,} × {part.reason}: {_quoted(part.example)}")
+        if others := found.unread[MAX_UNREAD:]:
+            lines.append(f"#   {sum(part.files for part in others):,} others")
         blocks.append("\n".join(lines) + "\n")
-    if any(entry.kind == "conversations" for entry in entries):
-        blocks.append(TUNE)
     return "\n".join(blocks)
+
+
+def _source_text(source: SuggestedSource, prefix: str, own_path: str) -> str:
+    """Return the table of one source."""
+    path = os.path.normpath(source.path if prefix == "." else f"{prefix}/{source.path}")
+    # A leading ~ would be taken for a home folder.
+    path = f"./{path}" if path.startswith("~") else path
+    lines = [f"# {source.why}", "[[source]]", f"name = {_quoted(source.name)}"]
+    lines += [f"kind = {_quoted(source.kind)}", f"path = {_quoted(path)}"]
+    # Exclude the recipe itself from a source that would read it.
+    folder = source.path.removesuffix("*").rstrip("/")
+    inside = own_path if folder in ("", ".") else own_path.removeprefix(f"{folder}/")
+    is_inside = own_path and (folder in ("", ".") or inside != own_path)
+    exclude = list(source.exclude)
+    if is_inside and Selection(source.include, source.exclude).keeps(inside):
+        exclude.append(inside)
+    for key, patterns in (("include", source.include), ("exclude", exclude)):
+        if patterns:
+            lines.append(f"{key} = [{', '.join(map(_quoted, patterns))}]")
+    if KINDS[source.kind].role != "evaluation" and source.bytes < LITTLE_BYTES:
+        lines.append("most_dropped = 1  # little text: it may all be dropped")
+    return "\n".join(lines) + "\n"
+
+
+def tune_text(found: Suggestions, folder: Path) -> str:
+    """Return a [tune] table if the sources hold enough exchanges to learn from, else ""."""
+    talks = {
+        source.name: count
+        for source in found.sources
+        if KINDS[source.kind].has_turns and (count := count_exchanges(source, folder))
+    }
+    if sum(talks.values()) < MIN_EXCHANGES:
+        return ""
+    size = {
+        is_talk: sum(
+            source.bytes * KINDS[source.kind].clean_share
+            for source in found.sources
+            if (source.name in talks) is is_talk
+        )
+        for is_talk in (True, False)
+    }
+    # The model has read them once. More passes than one pay where they are few beside other text.
+    epochs = 1 if size[True] > size[False] else Tune().epochs
+    lines = [
+        "# Teaches the finished model to answer, from conversations above;"
+        ' method = "none" leaves it out.',
+        *("[tune]", 'method = "sft"', f"epochs = {epochs}"),
+        f"sources = [{', '.join(map(_quoted, talks))}]",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _quoted(text: str) -> str:
@@ -141,17 +180,22 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", text) + '"'
 
 
-def _survey_lines(entries: Sequence[SuggestedSource], directory: Path) -> list[str]:
+def _survey_lines(found: Suggestions, directory: Path) -> list[str]:
     """Return a line for each source, and one for each sort of file that is not read or opened."""
     lines = []
-    for entry in entries:
-        why = entry.why if entry.readable else f"nothing that is read; {entry.why}"
-        seen, *unread = why.split("; not read: ")
-        megabytes = f"{entry.bytes / 1e6:9,.1f} MB"
-        lines.append(f"{entry.kind:14} {entry.files:7,} files {megabytes}  {entry.path}  ({seen})")
-        lines += [f"{'':14} not read, but listed: {reason}" for reason in unread]
+    for source in found.sources:
+        size, where = f"{source.bytes / 1e6:9,.1f} MB", source.path
+        if source.include:
+            where += f": {', '.join(source.include)}"
+        elif source.exclude:
+            where += f" but {', '.join(source.exclude)}"
+        lines.append(f"{source.kind:14} {source.files:7,} files {size}  {where}  ({source.why})")
+    lines += [
+        f"{'not read':14} {part.files:7,} files {part.bytes / 1e6:9,.1f} MB  {part.reason}"
+        for part in found.unread
+    ]
     # Links, pipes and the like.
-    listing = list_source(Source(path=".", name="survey"), directory)
+    listing = list_source(Source(path=str(directory.absolute()), name="survey"), directory.parent)
     reasons = Counter(refused.reason for refused in listing.refused)
     if reasons:
         counts = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))

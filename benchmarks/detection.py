@@ -1,0 +1,243 @@
+"""What kind of source a file is, and its format: real files of more than 40 sorts, labeled by hand
+before they were looked at. A file is shown with the name of its folder only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.machine import machine, test_data
+from groundup.collect.detect import detect_kind
+from groundup.collect.files.archives import open_items
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import Item, read_all
+from groundup.runtime.fetch.download import fetch
+
+# Of a rule at most so many files, evenly spread, that no sort outweighs the others.
+EACH = 30
+# Path or glob | sort | formats | kinds; the first rule that fits holds. Where two answers are as
+# good as each other for a user, both are right; "-" is no kind: a note, or a file nobody reads.
+# Members of archives are labeled by what most of them are.
+LABELS = """
+books/*                                   | Gutenberg book         | text       | books
+wikipedia/*.7z                            | 7z archive             | 7z         | -
+wikipedia/wikitext-pages/*                | page of wikitext       | text       | wikipedia
+wikipedia/plain/*                         | plain wikitext-2       | text       | text wikipedia
+wikipedia/*                               | MediaWiki dump         | mediawiki  | wikipedia
+web/encodings/*.xml                       | feed                   | feed       | web
+web/encodings/*.html                      | HTML page              | html       | web
+web/encodings/*.srt                       | subtitles              | text       | text
+web/encodings/*.txt                       | plain text             | text       | text
+web/html/*/expected-metadata.json         | JSON without text      | json       | -
+web/html/*.json                           | answers of a benchmark | json       | evaluation - web
+web/html/*                                | HTML page              | html       | web
+web/jsonl/*                               | web text as JSONL      | jsonl      | web text
+web/quality/*                             | web text as JSONL      | jsonl      | web text
+web/mojibake/*.json                       | JSON without text      | json       | - text
+web/mojibake/*.md                         | note                   | markdown   | - documents
+web/warc/*.wat                            | WAT                    | wat        | -
+web/warc/*.arc                            | ARC                    | arc        | web
+web/warc/*.arc.gz                         | ARC                    | arc        | web
+web/warc/cc_net/*                         | WARC                   | warc text  | web text
+web/warc/*                                | WARC                   | warc       | web
+code/*                                    | source package         | text       | code
+conversations/*.yml                       | conversations as YAML  | yaml       | conversations
+conversations/*.jsonl                     | conversations as JSONL | jsonl      | conversations
+conversations/*.json                      | conversations as JSON  | json       | conversations
+conversations/*.json.gz                   | conversations as JSON  | json       | conversations
+conversations/*.zip                       | conversations as JSON  | json       | conversations
+conversations/ubuntu_irc/*                | IRC log                | text       | conversations chat
+dedup/*.csv                               | table without text     | csv        | -
+dedup/*                                   | plain text             | text tsv   | text
+langid/*                                  | plain text             | text       | text
+models/*.bin                              | binary file            | binary     | -
+models/*.json                             | JSON without text      | json       | -
+models/*                                  | table without text     | text       | - text
+evals/hellaswag/reference-nll/*           | table without text     | csv        | - evaluation
+evals/*.csv                               | evaluation as CSV      | csv        | evaluation
+evals/*.xml                               | evaluation as XML      | xml        | evaluation
+evals/*.lst                               | evaluation as text     | text       | evaluation -
+evals/*.txt.bz2                           | evaluation as text     | text       | evaluation
+evals/*                                   | evaluation as JSONL    | jsonl      | evaluation
+wild/discord/*                            | chat of Discord        | json       | chat
+wild/telegram/*                           | chat of Telegram       | json       | chat
+wild/whatsapp/*                           | chat of WhatsApp       | text       | chat
+wild/signal/*                             | chat of Signal         | text       | chat
+wild/slack/*.xml                          | chat of Slack as XML   | xml        | chat
+wild/slack/*/channels.json                | lists of Slack         | json       | -
+wild/slack/*/dms.json                     | lists of Slack         | json       | -
+wild/slack/*/groups.json                  | lists of Slack         | json       | -
+wild/slack/*/mpims.json                   | lists of Slack         | json       | -
+wild/slack/*/ref-channels.json            | lists of Slack         | json       | -
+wild/slack/*/users.json*                  | lists of Slack         | json       | -
+wild/slack/*/workspace.json.gz            | lists of Slack         | json jsonl | -
+wild/slack/*/authtestinfo.json            | lists of Slack         | json       | -
+wild/slack/*                              | chat of Slack          | json jsonl | chat
+wild/stackexchange/*                      | Stack Exchange dump    | stackexchange | forum
+wild/subtitles/*                          | subtitles              | text       | text
+wild/ipynb/*                              | notebook               | notebook   | code
+wild/latex/*.tex                          | LaTeX                  | latex      | documents
+wild/latex/*.bib                          | table without text     | text       | - text
+wild/*.eml                                | mail                   | eml        | mail
+wild/*.p7s                                | mail                   | eml        | mail
+wild/*.mbox                               | mailbox                | mbox       | mail
+wild/*.mhtml                              | saved web page         | mhtml      | web
+wild/*.msg                                | mail of Outlook        | msg        | -
+wild/*/fake-email.txt                     | mail                   | eml        | mail
+wild/*README*                             | note                   | markdown rst org | - documents
+wild/*.md                                 | Markdown               | markdown   | documents
+wild/*.rst                                | reStructuredText       | rst        | documents
+wild/*.org                                | Org                    | org        | documents
+wild/*.pdf                                | PDF                    | pdf encrypted | documents -
+wild/*/testWORD_truncated.docx            | Word                   | docx       | documents -
+wild/*.docx                               | Word                   | docx       | documents
+wild/*.doc                                | old Word               | doc        | - documents
+wild/*.odt                                | OpenDocument text      | odt        | documents
+wild/*.pptx                               | PowerPoint             | pptx       | documents
+wild/*/password_protected.xlsx            | encrypted workbook     | encrypted  | -
+wild/*.xlsx                               | Excel                  | xlsx       | documents
+wild/*.xls                                | old Excel              | xls        | documents
+wild/*.rtf                                | RTF                    | rtf        | documents
+wild/*.ipynb                              | notebook               | notebook   | code
+wild/*.html                               | HTML page              | html       | web
+wild/*.png                                | image                  | image      | -
+wild/*.jpeg                               | image                  | image      | -
+wild/*.csv                                | table without text     | csv        | - documents
+wild/*/arbitrary-records.*                | JSON without text      | json jsonl | -
+wild/*/single-line-object.json            | JSON without text      | json       | -
+wild/*/not-unstructured-payload.json      | JSON without text      | json       | - text
+wild/*.pdf.json                           | records with a text    | json       | text documents web -
+wild/*/example-docs/*.json                | records with a text    | json       | text documents web
+wild/*/example-docs/*.ndjson              | records with a text    | jsonl      | text documents web
+wild/*/filter_list.txt                    | plain text             | text       | text -
+wild/*/currency.csv.txt                   | plain text             | text csv   | text - documents
+wild/*/book-war-and-peace-1p.txt          | plain text             | text       | text books
+wild/messy_folder/*.txt                   | plain text             | text       | text
+wild/jsonl/*c4*                           | web text as JSONL      | jsonl      | web text
+wild/jsonl/*-cc-*                         | web text as JSONL      | jsonl      | web text
+wild/jsonl/*alpaca*                       | conversations as JSONL | jsonl      | conversations
+wild/jsonl/*demo-dataset.jsonl            | conversations as JSONL | json       | conversations text
+wild/jsonl/*                              | records with a text    | jsonl      | text
+wild/parquet/fineweb*                     | web text as Parquet    | parquet    | web
+wild/parquet/SmolLM2*                     | conversations as Parquet | parquet  | conversations
+wild/parquet/*                            | table of other columns | parquet    | text documents -
+Pygments/*/setup.cfg                      | code                   | text       | code -
+Pygments/*.py                             | code                   | text       | code
+Pygments/tests/examplefiles/*.scala       | code                   | text       | code
+Pygments/tests/examplefiles/*.rb          | code                   | text       | code
+Pygments/tests/examplefiles/*.js          | code                   | text       | code
+Pygments/tests/examplefiles/*.c           | code                   | text       | code
+Pygments/tests/examplefiles/*.cpp         | code                   | text       | code
+Pygments/doc/docs/*.rst                   | reStructuredText       | rst        | documents
+borgbackup/docs/man/*.1                   | manual page            | man        | documents
+borgbackup/src/*.c                        | code                   | text       | code
+borgbackup/src/*.pyx                      | code                   | text       | code
+borgbackup/docs/usage/*.rst               | reStructuredText       | rst        | documents
+python_docx/*.docx                        | Word                   | docx       | documents
+python_docx/*.feature                     | code                   | text       | code text
+python_pptx/*.pptx                        | PowerPoint             | pptx       | documents
+python_pptx/*.png                         | image                  | image      | -
+python_pptx/*.jpeg                        | image                  | image      | -
+feedparser/tests/wellformed/rss/*.xml     | feed                   | feed       | web
+feedparser/tests/wellformed/atom10/*.xml  | feed                   | feed       | web
+nbconvert/*.ipynb                         | notebook               | notebook   | code
+odfpy/*.docbook                           | DocBook                | docbook    | documents
+odfpy/*.odt                               | OpenDocument text      | odt        | documents
+odfpy/*.ods                               | OpenDocument spreadsheet | ods      | documents
+odfpy/*.odp                               | OpenDocument presentation | odp     | documents
+"""
+PACKAGES = (
+    *("Pygments==2.19.2", "borgbackup==1.4.1", "python_docx==1.1.2", "python_pptx==1.0.2"),
+    *("feedparser==6.0.11", "nbconvert==7.16.4", "odfpy==1.4.1"),
+)
+
+
+class Rule(NamedTuple):
+    """Files and their label."""
+
+    pattern: str
+    sort: str
+    formats: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+class Answer(NamedTuple):
+    """What was detected of a file, beside its label."""
+
+    rule: Rule
+    name: str
+    format: str
+    kind: str
+
+    @property
+    def is_right(self) -> tuple[bool, bool]:
+        """Whether the format is right, and whether the kind is."""
+        return self.format in self.rule.formats, self.kind in self.rule.kinds
+
+
+def measure() -> dict[str, object] | None:
+    data = test_data()
+    if data is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(Path(folder))
+        answers = [*detected(data), *detected(Path(folder))]
+    wrong = [answer for answer in answers if not all(answer.is_right)]
+    for answer in wrong:
+        print(f"  {answer.name}: {answer.format} {answer.kind}, label {answer.rule[1:]}")
+    sorts = Counter(answer.rule.sort for answer in answers)
+    right = [sum(answer.is_right[part] for answer in answers) for part in (0, 1)]
+    figures: dict[str, object] = {"files": len(answers), "sorts": len(sorts)}
+    figures |= {"format right": right[0] / len(answers), "kind right": right[1] / len(answers)}
+    confusion = Counter(
+        f"{answer.rule.sort}: taken for {answer.format}, {answer.kind}" for answer in wrong
+    )
+    figures |= dict(sorted(confusion.items(), key=lambda entry: (-entry[1], entry[0])))
+    return {
+        "what": " ".join((__doc__ or "").split()),
+        "figures": figures,
+        "files of each sort": dict(sorted(sorts.items())),
+        "machine": machine(),
+    }
+
+
+def rules() -> list[Rule]:
+    rows = [[cell.strip() for cell in line.split("|")] for line in LABELS.strip().split("\n")]
+    return [Rule(row[0], row[1], tuple(row[2].split()), tuple(row[3].split())) for row in rows]
+
+
+def detected(root: Path) -> Iterator[Answer]:
+    """Yield the answer for a sample of the labeled files below a folder."""
+    paths: dict[Rule, list[Path]] = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = path.relative_to(root).as_posix()
+        rule = next((rule for rule in rules() if fnmatchcase(name, rule.pattern)), None)
+        if rule is not None and not path.name.startswith("."):
+            paths.setdefault(rule, []).append(path)
+    for rule, same in paths.items():
+        for path in spread(same):
+            found = detect_kind(path, f"{path.parent.name}/{path.name}")
+            name = path.relative_to(root).as_posix()
+            yield Answer(rule, name, found.format, found.kind or "-")
+
+
+def spread(paths: Sequence[Path]) -> Sequence[Path]:
+    return paths[:: -(-len(paths) // EACH)]
+
+
+def unpack(folder: Path) -> None:
+    """Write the files of the packages into a folder each."""
+    for package in PACKAGES:
+        path = fetch(f"pypi:{package}")
+        with path.open("rb") as file:
+            for item in open_items(path, file, path.name, path.stat().st_size, Selection()):
+                if isinstance(item, Item):
+                    inside = item.origin.partition("!/")[2].partition("/")[2]
+                    target = folder / package.partition("==")[0] / inside
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(read_all(item.stream))

@@ -1,0 +1,112 @@
+"""Finds few include patterns that name some files of a folder and none of certain others.
+
+    wanted a.eml, old/b.eml; others b.txt             →  *.eml
+    wanted slack/1.json, slack/x/2.json; others 3.json →  slack
+    wanted notes/a.txt; others notes/b.json, c.txt    →  notes/**/*.txt
+
+The shortest list is a set cover, so it is found greedily. What a pattern matches is defined in
+`files/globs.py`: a path, its tail, or a folder or archive above.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+
+from groundup.collect.files.globs import COMPRESSED
+
+# Folders of a path that a pattern may start with.
+_MAX_FOLDERS = 3
+_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,9}\Z")
+
+# The folder of some files, and the suffixes that all of them have.
+_Cell = tuple[str, tuple[str, ...]]
+
+
+class Patterns:
+    """The files below one folder, and the patterns that can name them."""
+
+    def __init__(self, prefix: str, origins: Iterable[str]) -> None:
+        self._prefix = prefix
+        self._cells = defaultdict[_Cell, list[str]](list)
+        for origin in origins:
+            folder, _, name = origin.removeprefix(prefix).rpartition("/")
+            self._cells[folder, _suffixes(name)].append(origin)
+
+    def cover(
+        self, wanted: Collection[str], others: Collection[str], limit: int
+    ) -> tuple[list[str], set[str]]:
+        """Return at most `limit` patterns for `wanted`, sorted, and what they leave of it.
+
+        They name none of `others`; of files in neither, they may name any.
+        """
+        sizes, banned, left = dict[_Cell, int](), set[str](), set(wanted)
+        for cell, origins in self._cells.items():
+            count = sum(origin in wanted for origin in origins)
+            if any(origin in others for origin in origins):
+                banned.update(_matching(cell))
+            elif count:
+                sizes[cell] = count
+        reached = dict[str, set[_Cell]]()
+        for cell in sizes:
+            for pattern in _starting(cell):
+                if pattern not in banned:
+                    reached.setdefault(pattern, set()).add(cell)
+        chosen: list[str] = []
+        while reached and len(chosen) < limit:
+            counts = {key: sum(sizes[cell] for cell in cells) for key, cells in reached.items()}
+            best = min(reached, key=lambda key: (-counts[key], len(key), key))
+            chosen.append(best)
+            gone = reached[best]
+            left.difference_update(origin for cell in gone for origin in self._cells[cell])
+            reached = {key: cells - gone for key, cells in reached.items() if cells - gone}
+        for origin in sorted(left)[: limit - len(chosen)]:
+            name = origin.removeprefix(self._prefix)
+            if not any(other.endswith(f"/{name}") for other in others):
+                chosen.append(glob.escape(name))
+                left.discard(origin)
+        return sorted(chosen), left
+
+    def named(self, patterns: Collection[str]) -> set[str]:
+        """Return the files that patterns of `cover` name."""
+        chosen = set(patterns)
+        return {
+            origin
+            for cell, origins in self._cells.items()
+            for origin in origins
+            if not chosen.isdisjoint(_matching(cell))
+            or glob.escape(origin.removeprefix(self._prefix)) in chosen
+        }
+
+
+def _suffixes(name: str) -> tuple[str, ...]:
+    """Return the suffixes of a name that a pattern may end with: `.json`, `.gz` of a.json.gz."""
+    last = _SUFFIX.search(name)
+    packed = next((suffix for suffix in COMPRESSED if name.endswith(suffix)), "")
+    inner = _SUFFIX.search(name.removesuffix(packed)) if packed else None
+    return tuple(match[0] for match in (inner, last) if match)
+
+
+def _starting(cell: _Cell) -> Iterator[str]:
+    """Yield the patterns for the files of a cell: their suffixes, folders, or both."""
+    folder, suffixes = cell
+    parts = [glob.escape(part) for part in folder.split("/") if part]
+    starts = ["/".join(parts[: n + 1]) for n in range(min(len(parts), _MAX_FOLDERS))]
+    yield from starts
+    for suffix in suffixes:
+        yield f"*{suffix}"
+        yield from (f"{start}/**/*{suffix}" for start in starts)
+
+
+def _matching(cell: _Cell) -> Iterator[str]:
+    """Yield every pattern that names the files of a cell, also by the tail of their path."""
+    folder, suffixes = cell
+    parts = folder.split("/") if folder else []
+    for n in range(len(parts)):
+        # A folder may have a suffix, too, and what is in it is named by it.
+        above = [suffix for part in parts[n:] for suffix in _suffixes(part)]
+        tail = "/".join(parts[n:])
+        yield from _starting((tail, (*suffixes, *above)))
+    yield from (f"*{suffix}" for suffix in suffixes)
