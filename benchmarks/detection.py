@@ -4,6 +4,7 @@ before they were looked at. A file is shown with the name of its folder only.
 
 from __future__ import annotations
 
+import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,6 @@ from typing import NamedTuple
 
 from benchmarks.machine import machine, test_data
 from groundup.collect.detect import detect_kind
-from groundup.collect.files.archives import open_items
-from groundup.collect.files.globs import Selection
-from groundup.collect.files.streams import Item, read_all
 from groundup.runtime.fetch.download import fetch
 
 # Of a rule at most so many files, evenly spread, that no sort outweighs the others.
@@ -231,13 +229,9 @@ def spread(paths: Sequence[Path]) -> Sequence[Path]:
 
 
 def unpack(folder: Path) -> None:
-    """Write the files of the packages into a folder each."""
+    """Unpack each package into the folder of its name."""
     for package in PACKAGES:
-        path = fetch(f"pypi:{package}")
-        with path.open("rb") as file:
-            for item in open_items(path, file, path.name, path.stat().st_size, Selection()):
-                if isinstance(item, Item):
-                    inside = item.origin.partition("!/")[2].partition("/")[2]
-                    target = folder / package.partition("==")[0] / inside
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(read_all(item.stream))
+        with tarfile.open(fetch(f"pypi:{package}")) as archive:
+            archive.extractall(folder / "packages", filter="data")
+        (top,) = (folder / "packages").iterdir()
+        top.rename(folder / package.partition("==")[0])
