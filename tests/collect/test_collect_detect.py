@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import socket
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from groundup.collect.sources import list_source
-from groundup.collect.suggest import SuggestedSource, suggest_sources
+from groundup.collect.suggest import MAX_PATTERNS, SuggestedSource, suggest_sources
 from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
 from groundup.recipe import Source, load_recipe
@@ -52,39 +53,134 @@ def mixture(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def _listed_paths(sources: list[SuggestedSource], root: Path) -> list[Path]:
-    """Return every file of every source, as list_source finds them from what `init` writes."""
+def _listed(sources: list[SuggestedSource], root: Path) -> list[tuple[str, str]]:
+    """Return path and kind of every file of every source, as list_source finds them."""
     return [
-        file.path
+        (file.path.relative_to(root.resolve()).as_posix(), source.kind)
         for source in sources
         for file in list_source(
-            Source(path=source.path, kind=source.kind, name=source.name, include=source.include),
+            Source(
+                source.path,
+                source.kind,
+                source.name,
+                include=source.include,
+                exclude=source.exclude,
+            ),
             root,
         ).files
     ]
 
 
+def _files(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
 def test_kinds(mixture: Path) -> None:
     """Contents decide, not names; a project is code whatever else is in it."""
-    kinds = {source.path: source.kind for source in suggest_sources(mixture).sources}
-    assert kinds["one"] == "books"
-    assert kinds["two"] == "wikipedia"
-    assert kinds["three"] == "web"
-    assert kinds["four/proj"] == "code"
-    assert kinds["five"] == "conversations"
-    assert kinds["six"] == "evaluation"
-    assert kinds["*"] == "text"
+    found = suggest_sources(mixture)
+    kinds = dict(_listed(found.sources, mixture))
+    assert {path.partition("/")[0]: kind for path, kind in kinds.items()} == {
+        "one": "books",
+        "two": "wikipedia",
+        "three": "web",
+        "four": "code",
+        "five": "conversations",
+        "six": "evaluation",
+        "loose.txt": "text",
+        "mixed": "web",
+    }
+    assert kinds["mixed/b.py"] == "code" and kinds["four/proj/test.html"] == "code"
 
 
 def test_every_file_in_exactly_one_source(mixture: Path) -> None:
-    """No file is left out or read twice, also where a folder is divided by suffix."""
-    sources = suggest_sources(mixture).sources
-    paths = _listed_paths(sources, mixture)
-    assert sorted(paths) == sorted(path.resolve() for path in mixture.rglob("*") if path.is_file())
-    assert {source.kind for source in sources if source.path == "mixed/*"} == {"web", "code"}
-    assert len({source.name for source in sources}) == len(sources)
-    assert all(source.why and "\n" not in source.why for source in sources)
-    assert sum(source.files for source in sources) == len(paths)
+    """No file is left out or read twice; one that cannot be read is named with its reason."""
+    found = suggest_sources(mixture)
+    paths = sorted(path for path, _ in _listed(found.sources, mixture))
+    assert paths == [path for path in _files(mixture) if path != "mixed/c.blob"]
+    assert [(part.reason, part.example) for part in found.unread] == [
+        ("binary files", "mixed/c.blob")
+    ]
+    assert len({source.name for source in found.sources}) == len(found.sources) == 7
+    assert all(source.why and "\n" not in source.why for source in found.sources)
+    assert sum(source.files for source in found.sources) == len(paths)
+
+
+def test_many_folders_become_few_sources(tmp_path: Path) -> None:
+    """Thirty small folders of three kinds are three sources of few patterns; a large one is one."""
+    talk = json.dumps([{"messages": [{"role": "user", "content": "x"}]}])
+    texts = {
+        "web": ("page.html", "<html><body>x</body></html>"),
+        "code": ("main.py", "import os\n"),
+        "conversations": ("day.json", talk),
+    }
+    for kind, (name, text) in texts.items():
+        for number in range(10):
+            folder = tmp_path / f"{kind[::-1]}{number}"
+            folder.mkdir()
+            (folder / name).write_text(text)
+    (tmp_path / "tales").mkdir()
+    (tmp_path / "tales" / "a.txt").write_text(WRAPPED * 30)
+    sources = suggest_sources(tmp_path).sources
+    assert {source.path: source.kind for source in sources if source.path != "."} == {
+        "tales": "books"
+    }
+    assert sorted((source.kind, *source.include) for source in sources) == [
+        ("books",),
+        ("code", "*.py"),
+        ("conversations", "*.json"),
+        ("web", "*.html"),
+    ]
+
+
+def test_files_that_no_pattern_tells_apart_go_together(tmp_path: Path) -> None:
+    """Where each file would need a pattern of its own, one source takes what others cannot name."""
+    talk = json.dumps([{"messages": [{"role": "user", "content": "x"}]}])
+    for number in range(40):
+        for part in ("a", "b"):
+            folder = tmp_path / f"{number}" / part
+            folder.mkdir(parents=True)
+            is_talk = (number % 2 == 0) == (part == "a")
+            (folder / "x.json").write_text(talk if is_talk else '{"text": "t"}')
+            (folder / "y.html").write_text("<html><body>x</body></html>")
+    sources = suggest_sources(tmp_path).sources
+    assert sorted(path for path, _ in _listed(sources, tmp_path)) == _files(tmp_path)
+    assert all(len(source.include) + len(source.exclude) <= MAX_PATTERNS for source in sources)
+
+
+def test_evaluation_items_stay_apart_however_many_patterns_they_need(tmp_path: Path) -> None:
+    """No evaluation item gets into a source of training text."""
+    for number in range(60):
+        folder = tmp_path / "raw" / f"{number}"
+        folder.mkdir(parents=True)
+        item = {"query": "a", "choices": ["b"], "gold": 0} if number % 3 == 0 else {"text": "t"}
+        (folder / "x.jsonl").write_text(f"{json.dumps(item)}\n" * 3)
+    kinds = dict(_listed(suggest_sources(tmp_path / "raw").sources, tmp_path / "raw"))
+    assert len(kinds) == 60
+    assert {path for path, kind in kinds.items() if kind == "evaluation"} == {
+        f"{number}/x.jsonl" for number in range(0, 60, 3)
+    }
+
+
+def test_archives_are_read_by_one_source_only(tmp_path: Path) -> None:
+    """A source opens every archive below its path, whatever it includes, unless it excludes it."""
+    with zipfile.ZipFile(tmp_path / "pages.zip", "w") as archive:
+        archive.writestr("a.html", "<html><body>x</body></html>")
+        archive.writestr("b.py", "import os\n")
+        archive.writestr("c.html", "<html><body>y</body></html>")
+        archive.writestr("d.html", "<html><body>z</body></html>")
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("import os\n")
+    kinds = _listed(suggest_sources(tmp_path).sources, tmp_path)
+    assert sorted(kinds) == [("a.py", "code"), ("b.py", "code"), ("pages.zip", "web")]
+
+
+def test_a_single_file_is_a_source(tmp_path: Path) -> None:
+    """`init` takes a file as well as a folder, also under a name with glob characters."""
+    (tmp_path / "a [1].txt").write_text("A few words.")
+    (tmp_path / "b.txt").write_text("Others.")
+    write_recipe(tmp_path / "a [1].txt", tmp_path / "r.toml")
+    (source,) = load_recipe(tmp_path / "r.toml").source
+    assert [file.origin for file in list_source(source, tmp_path).files] == ["a [1].txt"]
 
 
 def test_empty_and_missing(tmp_path: Path) -> None:
@@ -120,9 +216,8 @@ def test_real_folders(copied: str, kind: str, real_data: Path, tmp_path: Path) -
     shutil.copytree(real_data / copied, tmp_path / "raw" / Path(copied).name)
     sources = suggest_sources(tmp_path / "raw").sources
     assert {source.kind for source in sources} == {kind}
-    assert len(_listed_paths(sources, tmp_path / "raw")) == sum(
-        path.is_file() for path in (tmp_path / "raw").rglob("*")
-    )
+    listed = _listed(sources, tmp_path / "raw")
+    assert sorted(path for path, _ in listed) == _files(tmp_path / "raw")
 
 
 @pytest.mark.parametrize("kind", ["books", "wikipedia", "web", "code", "conversations"])
@@ -159,7 +254,8 @@ def test_unread_files_are_reported(tmp_path: Path) -> None:
     told = write_recipe(raw, tmp_path / "r.toml")
     for line in (
         "2 × plain text; 1 × notes and documentation",
-        "1 × pdf (make plain text of it first",
+        "5 not read",
+        "1 files       0.0 MB  archives: damaged",
         "1 × link, 2 × special-file",
     ):
         assert line in told

@@ -28,14 +28,22 @@ from groundup.collect.readers import code
 from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
 from groundup.collect.readers.conversations import is_irc, is_message_row
+from groundup.collect.readers.office import find_converter
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import record_text
 
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300
 _EVALUATION_KEYS = (
-    *({"query", "choices"}, {"context", "continuation"}, {"ctx", "endings"}),
-    *({"question", "choices"}, {"sentence_good", "sentence_bad"}),
+    {"query", "choices"},
+    {"context", "continuation"},
+    {"context_options", "continuation"},
+    {"ctx", "endings"},
+    {"question", "choices"},
+    {"question", "choice0", "answer"},
+    {"sentence_good", "sentence_bad"},
+    {"prompt", "canonical_solution"},
+    {"goal", "sol1", "sol2"},
 )
 _BENCHMARK_NAME = re.compile(
     r"lambada|hellaswag|\barc (?:easy|challenge)|piqa|winogrande|\bmmlu"
@@ -82,6 +90,8 @@ _KIND_OF_FORMAT = {
     "discourse": ("forum", "topics of Discourse"),
     "notebook": ("code", "notebooks"),
     "pdf": ("documents", "PDF files"),
+    "doc": ("documents", "old Word documents"),
+    "ppt": ("documents", "old PowerPoint presentations"),
     "docx": ("documents", "Word documents"),
     "pptx": ("documents", "PowerPoint presentations"),
     "xlsx": ("documents", "Excel workbooks"),
@@ -159,6 +169,10 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
     is_notes = code.is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
     if is_notes and format in _NOTES_FORMATS:
         return Detection(None, format, "notes and documentation")
+    if format == "encrypted":
+        return Detection(None, format, "encrypted files (save them without a password first)")
+    if format in ("doc", "ppt") and find_converter(format) is None:
+        return Detection(None, format, f"old office files (save them as {format}x first)")
     if format in _KIND_OF_FORMAT:
         kind, plural = _KIND_OF_FORMAT[format]
         return Detection(kind, format, plural)

@@ -139,6 +139,8 @@ def suggest_sources(folder: Path, own: str = "") -> Suggestions:
             held[id(owners[file.origin])].append(file)
     top = folder.resolve().name
     sources = [_suggested(group, held[id(group)]) for group in groups]
+    if folder.is_file():
+        sources = [replace(source, path=folder.name) for source in sources]
     ordered = sorted(sources, key=lambda source: (source.path, source.kind))
     unread = [file for file in files if not file.detection.readable]
     return Suggestions(_named(ordered, top), _count_unread(unread))

@@ -113,11 +113,10 @@ def recipe_text(name: str, found: Suggestions, prefix: str, own_path: str = "") 
     if found.unread:
         files, size = (sum(getattr(part, key) for part in found.unread) for key in _SIZES)
         lines = [
-            f"# Not read, {files:,} files of {size / 1e6:,.1f} MB; the run lists those that are"
+            f"# Not read: {files:,} files, {size / 1e6:,.1f} MB, with an example of each sort."
         ]
-        lines.append("# inside of a source.")
         for part in found.unread[:MAX_UNREAD]:
-            lines.append(f"#   {part.files:,} × {part.reason}: {_quoted(part.example)}")
+            lines.append(f"#   {part.files:,} × {part.reason}: {_quoted(part.example)[1:-1]}")
         if others := found.unread[MAX_UNREAD:]:
             lines.append(f"#   {sum(part.files for part in others):,} others")
         blocks.append("\n".join(lines) + "\n")

@@ -72,8 +72,9 @@ _OLE_SUFFIXES = {"doc": "doc", "dot": "doc", "xls": "xls", "xlt": "xls", "ppt": 
 # A PDF may come after this many bytes of something else.
 _PDF_START = 1024
 # Possessive quantifiers: else each of n comments may swallow those after it, in 2^n ways.
+_COMMENTS = re.compile(r"\s*+(?:<!--(?:(?!-->).)*+-->\s*+)*+", re.DOTALL)
 _HTML = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*+)*+"
+    rf"\s*(?:<\?xml[^>]*>\s*)?{_COMMENTS.pattern}"
     r"<(?:!doctype\s+html|html|head|body|meta|title)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -174,7 +175,7 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "mediawiki"
     if _HTML.match(head):
         return "html"
-    if start.startswith(("<?xml", "<rss", "<feed", "<rdf:RDF")):
+    if _COMMENTS.sub("", head, count=1).startswith(("<?xml", "<rss", "<feed", "<rdf:RDF")):
         return "xml" if root is None else "feed"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"

@@ -87,16 +87,21 @@ def read_encrypted(item: Item, source: Source) -> Iterator[Reject]:
     yield Reject("encrypted", detail="it wants a password: save it without one first")
 
 
+def find_converter(format: str) -> tuple[str, ...] | None:
+    """Return the command of the best program on this machine that reads an old format, if any."""
+    commands = _CONVERTERS[format]
+    return next((command for command in commands if shutil.which(command[0])), None)
+
+
 def read_legacy(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the text of a Word or PowerPoint file from before 2007, by a program that reads it.
 
     The program is a child with bounds of time and memory.
     """
     suffix = detect_format(item.name, item.head)
-    commands = _CONVERTERS[suffix]
-    command = next((command for command in commands if shutil.which(command[0])), None)
+    command = find_converter(suffix)
     if command is None:
-        names = " or ".join(command[0] for command in commands)
+        names = " or ".join(command[0] for command in _CONVERTERS[suffix])
         yield Reject("unsupported-format", detail=f"{suffix}: install {names}, or save it as"
                      f" {suffix}x first")  # fmt: skip
         return
