@@ -1,5 +1,5 @@
 """What kind of source a file is, and its format: real files of more than 40 sorts, labeled by hand
-before they were run; three labels that the bytes proved wrong were corrected. A file is shown with
+before they were run; four labels that the bytes proved wrong were corrected. A file is shown with
 the name of its folder only.
 """
 
@@ -64,6 +64,7 @@ evals/*.lst                               | evaluation as text     | text       
 evals/*.txt.bz2                           | evaluation as text     | text       | evaluation
 evals/*                                   | evaluation as JSONL    | jsonl      | evaluation
 wild/discord/*                            | chat of Discord        | json       | chat
+wild/telegram/*/personal.json             | JSON without text      | json       | - chat
 wild/telegram/*                           | chat of Telegram       | json       | chat
 wild/whatsapp/*                           | chat of WhatsApp       | text       | chat
 wild/signal/*                             | chat of Signal         | text       | chat

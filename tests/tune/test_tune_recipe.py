@@ -68,13 +68,19 @@ def test_a_plan_counts_tuning(tmp_path: Path) -> None:
     )
 
 
-def test_init_asks_for_tuning_where_there_are_conversations(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "Me."}]
-    for name in ("talk", "books"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "talk" / "a.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 20)
-    (tmp_path / "books" / "b.txt").write_text("It was a bright cold day in April. " * 100)
-    write_recipe(tmp_path / "talk", tmp_path / "talk.toml")
-    write_recipe(tmp_path / "books", tmp_path / "books.toml")
-    assert load_recipe(tmp_path / "talk.toml").tune.method == "sft"
-    assert load_recipe(tmp_path / "books.toml").tune.method == "none"
+@pytest.mark.parametrize(("count", "books", "epochs"), [(400, 3, 3), (400, 0, 1), (20, 3, None)])
+def test_init_asks_for_tuning_where_there_are_many_answers(
+    tmp_path: Path, count: int, books: int, epochs: int | None
+) -> None:
+    """A few exchanges teach nothing; what the model read anyway is not repeated three times."""
+    talk = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "Me."}]
+    raw = tmp_path / "raw"
+    (raw / "talk").mkdir(parents=True)
+    (raw / "talk" / "a.jsonl").write_text((json.dumps({"messages": talk}) + "\n") * count)
+    (raw / "talk" / "none.jsonl").write_text(json.dumps({"messages": talk[:1]}) + "\n")
+    for number in range(books):
+        (raw / f"{number}.txt").write_text("It was a bright cold day in April. " * 1000)
+    write_recipe(raw, tmp_path / "r.toml")
+    tune = load_recipe(tmp_path / "r.toml").tune
+    assert (tune.method, tune.epochs if epochs else None) == ("sft" if epochs else "none", epochs)
+    assert tune.sources == (("talk" if books else "raw",) if epochs else ())

@@ -27,6 +27,8 @@ from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers import code
 from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
+from groundup.collect.readers.chat_logs import is_chat_log
+from groundup.collect.readers.chats import is_chat
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.office import find_converter
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
@@ -176,6 +178,8 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
     if format in _KIND_OF_FORMAT:
         kind, plural = _KIND_OF_FORMAT[format]
         return Detection(kind, format, plural)
+    if is_chat(format, item.head):
+        return Detection("chat", format, "exports of chats")
     if format in ("feed", "xml"):
         if _EVALUATION_NAME.search(_words(item.origin)):
             return Detection("evaluation", format, "evaluation items")
@@ -195,6 +199,8 @@ def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     if language and language not in code.DOC_LANGUAGES:
         return Detection("code", "text", f"source code in {language}")
     head = formats.text_head(item.head)
+    if is_chat_log(head):
+        return Detection("chat", "text", "chats as text")
     if is_irc(head):
         return Detection("conversations", "text", "IRC logs")
     if _SUBTITLES.match(head):

@@ -208,7 +208,8 @@ def _common_kind(files: Sequence[_File], is_project: bool) -> str | None:
             counts[file.detection.kind] += 1
             sizes[file.detection.kind] += file.size
     if not counts:
-        return "text"
+        is_plain = all(file.detection.format == "text" for file in files)
+        return "text" if is_plain else "documents"
     # A source tree holds pages, tables and dumps as test data; it is still one project.
     if is_project and counts["code"] * 3 >= counts.total():
         return "code"
@@ -255,6 +256,9 @@ def _set_paths(groups: list[_Group], files: Sequence[_File]) -> dict[str, _Group
     Returns the group of each file that is in one. Where too many patterns would be needed, files
     move to the most general group; if that does not help, it takes all but evaluation items.
     """
+    if len(groups) == 1:
+        groups[0].path = "."
+        return dict.fromkeys((file.origin for file in files), groups[0])
     for attempt in range(_ROUNDS + 1):
         groups.sort(key=_order)
         rest, is_last = groups[0], attempt == _ROUNDS

@@ -60,6 +60,7 @@ _BY_SUFFIX = {
 _RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml".split())
 # This many first bytes must be text before binary bytes after them count as damage.
 _INTACT_BYTES = 32
+_XML_STARTS = ("<?xml", "<rss", "<feed", "<rdf:RDF", "<!DOCTYPE rss")
 # Root elements that decide a format.
 _XML_ROOT = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
 # Starts each message of an Arrow stream; the suffix must agree.
@@ -175,7 +176,7 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "mediawiki"
     if _HTML.match(head):
         return "html"
-    if _COMMENTS.sub("", head, count=1).startswith(("<?xml", "<rss", "<feed", "<rdf:RDF")):
+    if _COMMENTS.sub("", head, count=1).startswith(_XML_STARTS):
         return "xml" if root is None else "feed"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"
