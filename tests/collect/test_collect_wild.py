@@ -174,8 +174,8 @@ def refined(folder: Path, out: Path) -> None:
 def test_the_recipe_of_a_mixed_folder_runs(real_data: Path, tmp_path: Path) -> None:
     """A sample of everything: no filter, threshold or empty source stops the run."""
     small = (path for path in real_data.rglob("*") if path.is_file())
-    small = (path for path in small if path.stat().st_size < 100_000)
-    for path in sorted(small)[::30]:
+    small = (path for path in small if path.stat().st_size < 40_000)
+    for path in sorted(small)[::60]:
         target = tmp_path / "raw" / path.relative_to(real_data)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
