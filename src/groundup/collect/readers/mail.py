@@ -76,7 +76,7 @@ def read_eml(item: Item, source: Source, read_part: PartReader) -> Iterator[Docu
 def read_mbox(item: Item, source: Source, read_part: PartReader) -> Iterator[Document | Reject]:
     """Yield what is attached to the mails of a mailbox, then its threads.
 
-    The texts of the mails wait on disk until all were read; memory holds about 200 bytes a mail.
+    The texts of the mails wait on disk until all were read; memory holds about 400 bytes a mail.
     """
     record = 0
     damage: DamagedError | None = None

@@ -119,7 +119,7 @@ _FOOTER = re.compile(
     r"|nota di riservatezza|aviso (?:legal|de confidencialidad)|avis de confidentialité)",
     re.IGNORECASE,
 )
-_FOOTER_LINES = 40
+_FOOTER_LINES, _FOOTER_LENGTH = 40, 1500
 
 # Addresses behind words that were links, and places of images.
 _LINK = re.compile(
@@ -197,6 +197,9 @@ def _cut_footers(lines: list[str]) -> list[str]:
     for index in range(max(0, len(lines) - _FOOTER_LINES), len(lines)):
         above = lines[index - 1] if index else ""
         if _FOOTER.match(lines[index]) and (not above or _SEPARATOR.fullmatch(above)):
+            # What goes on for long is the text of a newsletter.
+            if sum(map(len, lines[index:])) > _FOOTER_LENGTH:
+                continue
             kept = lines[:index]
             while kept and (not kept[-1] or _SEPARATOR.fullmatch(kept[-1])):
                 kept.pop()
@@ -368,7 +371,12 @@ def hide_names(text: str, sender: str, names: Mapping[str, str]) -> str:
     where the mail is signed; an address or a telephone number below that is cut.
     """
     names = dict(list(names.items())[:_MAX_NAMES])
-    whole = {" ".join(name.lower().split()): new for name, new in names.items() if " " in name}
+    lower = text.lower()
+    whole = {
+        " ".join(name.lower().split()): new
+        for name, new in names.items()
+        if " " in name and name.split()[0].lower() in lower
+    }
     if whole:
         pattern = "|".join(r"\s+".join(map(re.escape, name.split())) for name in whole)
         text = re.sub(
@@ -392,9 +400,11 @@ def _name_parts(name: str) -> list[str]:
 
 
 def _replace_parts(line: str, name: str, new: str) -> str:
-    parts = "|".join(map(re.escape, _name_parts(name)))
-    if not parts:
+    lower = line.lower()
+    # A pattern is made only where it finds something: it takes most of the time.
+    if not any(part.lower() in lower for part in _name_parts(name)):
         return line
+    parts = "|".join(map(re.escape, _name_parts(name)))
     return re.sub(rf"(?<!\w)(?:{parts})(?:\s+(?:{parts}))*(?!\w)", new, line, flags=re.IGNORECASE)
 
 

@@ -18,7 +18,7 @@ import re
 import tempfile
 from array import array
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, Self
 
 import orjson
@@ -157,12 +157,10 @@ class Threads:
         self._offsets.append(self._file.tell())
         self._dates.append(date)
         self._texts.append(text)
-        fields = {
-            key: repair_text(value) if isinstance(value, str) else value
-            for key, value in asdict(mail).items()
-            if key not in ("references", "topic")
-        }
-        self._file.write(orjson.dumps(fields) + b"\n")
+        # Only what a document is made of.
+        names = (mail.sender, mail.subject, mail.text, mail.group)
+        row = [*map(repair_text, names), mail.record]
+        self._file.write(orjson.dumps(row) + b"\n")
         return True
 
     def _join_by_topic(self, mail: Mail, node: int, date: float, number: int) -> None:
@@ -196,7 +194,8 @@ class Threads:
 
     def _read(self, number: int) -> Mail:
         self._file.seek(self._offsets[number])
-        return Mail(**orjson.loads(self._file.readline()))
+        *names, record = orjson.loads(self._file.readline())
+        return Mail(*names, record=record)
 
     def _new_node(self) -> int:
         self._parents.append(len(self._parents))
