@@ -84,7 +84,7 @@ _CONTEXT_LINES, _CONTEXT_WORDS, _CONTEXT_LENGTH = 5, 4, 400
 
 _SIGNATURE = re.compile(r"\s*(?:--|—|–)\s*")
 _SEPARATOR = re.compile(r"\s*(?:[-_=*~#+]{5,}|--|—)\s*")
-_SIGNATURE_LINES = 15
+_SIGNATURE_LINES, _SET_OFF_LINES = 15, 6
 _CONTACT = re.compile(
     r"\S@\S|\bwww\.|https?://|\+?\d[\d ()/.-]{7,}\d|\b(?:tel|phone|fax|mobile|mobil|cell)\b",
     re.IGNORECASE,
@@ -199,7 +199,7 @@ def _cut_footers(lines: list[str]) -> list[str]:
         if _FOOTER.match(lines[index]) and (not above or _SEPARATOR.fullmatch(above)):
             # What goes on for long is the text of a newsletter.
             if sum(map(len, lines[index:])) > _FOOTER_LENGTH:
-                continue
+                return lines
             kept = lines[:index]
             while kept and (not kept[-1] or _SEPARATOR.fullmatch(kept[-1])):
                 kept.pop()
@@ -354,9 +354,10 @@ def _cut_signature(lines: list[str]) -> list[str]:
     while lines and (not lines[-1].strip() or _SENT_FROM.fullmatch(lines[-1])):
         lines = lines[:-1]
     for index in range(max(0, len(lines) - _SIGNATURE_LINES), len(lines)):
-        below = "\n".join(lines[index + 1 :])
-        is_signature = _SIGNATURE.fullmatch(lines[index]) is not None
-        if is_signature or (_SEPARATOR.fullmatch(lines[index]) and _CONTACT.search(below)):
+        below = [line for line in lines[index + 1 :] if line.strip()]
+        is_set_off = _SEPARATOR.fullmatch(lines[index]) and len(below) <= _SET_OFF_LINES
+        has_address = is_set_off and _CONTACT.search("\n".join(below))
+        if _SIGNATURE.fullmatch(lines[index]) or has_address:
             lines = lines[:index]
             break
     while lines and (not lines[-1].strip() or _SENT_FROM.fullmatch(lines[-1])):
