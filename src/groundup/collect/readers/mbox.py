@@ -194,8 +194,8 @@ class Threads:
 
     def _read(self, number: int) -> Mail:
         self._file.seek(self._offsets[number])
-        *names, record = orjson.loads(self._file.readline())
-        return Mail(*names, record=record)
+        sender, subject, text, group, record = orjson.loads(self._file.readline())
+        return Mail(sender, subject, text, group, record=record)
 
     def _new_node(self) -> int:
         self._parents.append(len(self._parents))
