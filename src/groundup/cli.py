@@ -35,6 +35,7 @@ WORKERS_HELP = "Processes for data stages.  [default: cores]"
 RAY_HELP = "Run data stages on a Ray cluster: auto, or host:port."
 TOKEN_HELP = "The document of training token N, and the steps that read it."
 LINES_HELP = "The lines that were cut because SOURCE repeats them."
+KEPT_HELP = "N random kept documents of each source; with --search, the first N.  [default: 5]"
 TUNE_HELP = "A setting of [tune]: epochs=5."
 DATA_HELP = "File, folder or glob to learn from.  [default: the run's own conversations]"
 TYPE_HELP = "Number format of a GGUF file.  [default: f16]"
@@ -100,6 +101,20 @@ def init(directory: Path | None, recipe: Path, example: str | None, force: bool)
 
 
 @cli.command()
+@click.argument("target", metavar="DIR|RECIPE", type=PATH)
+@click.option(
+    "--out", metavar="DIR", type=PATH, help="Run directory of the sample.  [default: in the cache]"
+)
+@_option("--files", type=click.IntRange(1, 100_000), default=200, help="Files of the sample.")
+@_option("--megabytes", type=click.FloatRange(0.1, 10_000), default=20, help="Its size.")
+def look(target: Path, **options: Any) -> None:
+    """Show on a page what a sample of raw files would become, before anything is trained."""
+    from groundup.commands.look import look as look_at
+
+    echo(look_at(target, **options))
+
+
+@cli.command()
 @RECIPE
 @SET
 @click.option("--price", type=float, default=0.0, help="Cost of this machine per hour.")
@@ -158,11 +173,20 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 @click.option("--duplicates", metavar="ID", help="The duplicates of a document, kept and dropped.")
 @click.option("--token", metavar="N", type=click.IntRange(min=0), help=TOKEN_HELP)
 @click.option("--lines", metavar="[SOURCE]", is_flag=False, flag_value="", help=LINES_HELP)
-def inspect(directory: Path, **options: Any) -> None:
+@click.option("--kept", metavar="[N]", type=COUNT, is_flag=False, flag_value=5, help=KEPT_HELP)
+@click.option("--search", metavar="WORDS", help="Kept documents with WORDS, in any case.")
+@click.option("--source", metavar="NAME", help="With --kept or --search: of this source only.")
+def inspect(directory: Path, source: str | None, **options: Any) -> None:
     """Look into the data of a run: what was kept, what was dropped and why."""
     from groundup.commands import inspect as lineage
 
+    kept, search = options.pop("kept"), options["search"]
     asked = {name: value for name, value in options.items() if value is not None}
+    # --kept says how many of those that were searched.
+    if kept is not None and search is None:
+        asked["kept"] = kept
+    if source is not None and not asked.keys() & {"kept", "search"}:
+        raise click.UsageError("--source goes with --kept or --search")
     if len(asked) > 1:
         raise click.UsageError("ask for one thing at a time")
     show: dict[str, Callable[[Path, Any, int], str]] = {
@@ -170,7 +194,9 @@ def inspect(directory: Path, **options: Any) -> None:
         "document": lineage.describe_document,
         "duplicates": lineage.describe_duplicates,
         "token": lineage.describe_token,
-        "lines": lambda root, source, _: lineage.describe_lines(root, source),
+        "lines": lambda root, name, _: lineage.describe_lines(root, name),
+        "kept": lambda root, count, _: lineage.describe_kept(root, count, source),
+        "search": lambda root, words, _: lineage.describe_found(root, words, kept, source),
     }
     width = shutil.get_terminal_size().columns
     for name, value in asked.items():
@@ -189,7 +215,7 @@ def data() -> None:
 @click.option("--to", metavar="DIR", required=True, help="Folder to write.")
 @_option("--format", "form", type=DATA_FORMATS, default="parquet", help="hf has a README, too.")
 @_option("--split", type=SPLITS, default="all")
-@click.option("--source", default="", metavar="NAME", help="Of this source only.")
+@click.option("--source", metavar="NAME", help="Of this source only.")
 @click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress JSON lines.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 def data_export(directory: Path, split: str, compress: str | None, **options: Any) -> None:

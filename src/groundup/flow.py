@@ -86,9 +86,19 @@ def run_flow(
                     else:
                         STAGES[name](run)
                 page.tell()
+        if until == "refine" or ("refine" in names and (run.root / "look").exists()):
+            show_data(run)
         if until == "report":
             run.store.discard(run.store.unreferenced(STAGES))
     return run
+
+
+def show_data(run: Run) -> None:
+    """Write the page RUN/look, for whoever stops before training to read texts."""
+    from groundup.report.look import write_look
+
+    page = write_look(run.root, run.recipe.name, run.recipe.seed)
+    say(f"look      {page.absolute()}")
 
 
 def run_one(root: Path, name: str, recipe: Recipe | None = None, redo: Sequence[str] = ()) -> Run:

@@ -169,8 +169,11 @@ class RefinedShard:
             yield batch.append_column("split", pa.array(verdicts[rows])) if with_split else batch
 
 
-def refined_shards(root: Path) -> list[RefinedShard]:
-    """Return the refined shards of a run as they were collected; StoreError if it has none."""
+def refined_shards(root: Path, source: str | None = None) -> list[RefinedShard]:
+    """Return the refined shards of a run, or of one source, as they were collected.
+
+    Raises StoreError if the run has no refined documents, GroundupError if there is no such source.
+    """
     view = Store(root).view("refine")
     if view is None:
         advice = "`groundup run` builds it, with --redo refine if it stays damaged"
@@ -184,7 +187,11 @@ def refined_shards(root: Path) -> list[RefinedShard]:
             names = {role: path.relative_to(view.path).as_posix() for role, path in roles.items()}
             digests = {role: files[name]["sha256"] for role, name in names.items() if name in files}
             shards.append(RefinedShard(view.path, shard.name, digests))
-    return shards
+    sources = {shard.source for shard in shards}
+    if source is not None and source not in sources:
+        known = ", ".join(sorted(sources)) or "none"
+        raise GroundupError(f'{root}: no source "{source}" has documents; sources: {known}')
+    return [shard for shard in shards if source in (None, shard.source)]
 
 
 def kept_documents(

@@ -33,8 +33,8 @@ MAX_STEPS = 20
 
 # Stages whose artifacts hold text, in order; all but the models can be made again.
 DATA_STAGES = ("collect", "refine", "tokenize")
-# Stages that quote documents, or what a model remembers of them.
-QUOTING_STAGES = ("evaluate", "report")
+# Views that quote documents, or what a model remembers of them.
+QUOTING_STAGES = ("evaluate", "report", "look")
 VIEWS = (*DATA_STAGES, "evaluate", "tune", "export", "report")
 MODEL_FOLDERS = ("model", "adapter")
 

@@ -98,7 +98,7 @@ def export_data(
     to: str,
     form: Format = "parquet",
     split: Split | None = None,
-    source: str = "",
+    source: str | None = None,
     compress: str = "",
     force: bool = False,
 ) -> str:
@@ -116,10 +116,7 @@ def export_data(
         raise GroundupError("--compress is for --format jsonl; Parquet files are compressed")
     target, recipe = Path(to).expanduser(), load_lock(root)
     check_target(target, force)
-    shards = [shard for shard in refined_shards(root) if source in ("", shard.source)]
-    if not shards:
-        known = ", ".join(sorted({shard.source for shard in refined_shards(root)})) or "none"
-        raise GroundupError(f'{root}: no source "{source}" has documents; sources: {known}')
+    shards = refined_shards(root, source)
     splits: list[Split] = [split] if split else list(VERDICTS)
     with staging_folder(target) as folder:
         # Apart from the manifest: programs that read a folder take every file for a table.

@@ -6,6 +6,7 @@ wide character takes two places of the terminal.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import mask, replace_rows
-from groundup.artifacts.corpus import find_documents, tables
+from groundup.artifacts.corpus import (
+    DROPPED,
+    SHOWN,
+    find_documents,
+    refined_shards,
+    tables,
+)
 from groundup.artifacts.document import Row, matching, read_batches
 from groundup.artifacts.forgotten import Forgotten
 from groundup.artifacts.tokens import train_lengths
@@ -27,6 +34,7 @@ from groundup.commands.duplicates import find_cluster
 from groundup.commands.trace import describe_trace
 from groundup.errors import GroundupError
 from groundup.recipe import Refine
+from groundup.report.content import kept_examples
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import printable
@@ -98,6 +106,46 @@ def describe_dropped(root: Path, reason: str, width: int = WIDTH) -> str:
         text = text_lines(texts.get(row["id"]), width)
         blocks.append("\n".join([f"{_name(row)}{score}{of}{detail}", *text]))
     return "\n\n".join([f"{counts[reason]:,} dropped for {reason}; {len(rows)} of them:", *blocks])
+
+
+def describe_kept(root: Path, count: int, source: str | None = None) -> str:
+    """Show `count` random kept documents of each source, or of one; the same ones at every call."""
+    kept = Counter[str]()
+    for shard in refined_shards(root, source):
+        kept[shard.source] += int((shard.verdicts() != DROPPED).sum())
+    rows = kept_examples(root, 0, count, PREVIEW, source)
+    blocks = []
+    for name, total in kept.items():
+        shown = [row for row in rows if row["source"] == name]
+        more = f"; {len(shown)} of them:" if shown else ""
+        blocks.append(f"{name}: {total:,} kept{more}")
+        blocks += [_kept_block(row, row["text"]) for row in shown]
+    return "\n\n".join(blocks)
+
+
+def describe_found(
+    root: Path, words: str, count: int | None = None, source: str | None = None
+) -> str:
+    """Show the first kept documents that hold `words`, in any case, where they hold them."""
+    found, rows, most = 0, list[Row](), count or EXAMPLES
+    for shard in refined_shards(root, source):
+        for batch in shard.batches(SHOWN):
+            hits = batch.filter(pc.match_substring(batch.column("text"), words, ignore_case=True))
+            rows += hits.slice(0, most - len(rows)).to_pylist()
+            found += len(hits)
+    blocks = []
+    for row in rows:
+        match = re.search(re.escape(words), row["text"], re.IGNORECASE)
+        begin = max(0, match.start() - PREVIEW // 2) if match else 0
+        blocks.append(_kept_block(row, "… " * bool(begin) + _cut(row["text"][begin:], PREVIEW)))
+    more = f"; {len(rows)} of them:" if rows else ""
+    return "\n\n".join([f'{found:,} kept documents with "{words}"{more}', *blocks])
+
+
+def _kept_block(row: Row, text: str) -> str:
+    stated = [f"{name} {row[name]}" for name in ("language", "license") if row[name]]
+    head = "  ".join([_name(row), *stated])
+    return "\n".join([head, *text_lines((text, text), WIDTH)])
 
 
 def _name(row: Row) -> str:

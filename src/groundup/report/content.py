@@ -21,7 +21,7 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard
 from groundup.report.charts import MEASURES, STEPS, drawings
 from groundup.report.figures import DamagedRunFileError, Figure, Row, json_file, number
-from groundup.report.formatting import cut
+from groundup.report.formatting import PREVIEW_CHARACTERS, cut
 
 # Examples of each source or reason.
 KEPT, LEFT_OUT, DROPPED, PAIRS = 2, 3, 2, 3
@@ -40,22 +40,28 @@ MAX_SCORES = 4
 
 def examples(root: Path, seed: int) -> dict[str, list[Row]]:
     """Return documents `kept` and `left_out` by source, `dropped` by reason, and `duplicates`."""
+    left_out = choose_dropped(root, ["refine"], seed, LEFT_OUT, by="source")
     stages = ("collect", "refine")
-    left_out = _choose_dropped(root, ["refine"], seed, LEFT_OUT, by="source")
-    dropped = _choose_dropped(root, stages, seed, DROPPED, lambda name: name not in DUPLICATES)
-    pairs = _choose_dropped(root, stages, seed, PAIRS, lambda name: name in DUPLICATES)
+    dropped = choose_dropped(root, stages, seed, DROPPED, lambda name: name not in DUPLICATES)
+    return {
+        "kept": kept_examples(root, seed),
+        "left_out": dropped_examples(root, left_out),
+        "dropped": dropped_examples(root, dropped),
+        "duplicates": duplicate_examples(root, seed),
+    }
+
+
+def duplicate_examples(root: Path, seed: int) -> list[Row]:
+    """Return dropped duplicates, each with the document that was `kept` instead, if it is there."""
+    stages = ("collect", "refine")
+    pairs = choose_dropped(root, stages, seed, PAIRS, lambda name: name in DUPLICATES)
     collected = tables(root, "collect/documents")
     winners = find_documents(collected, {row["duplicate_of"] for row in pairs})
-    duplicates = _dropped_examples(root, pairs)
+    duplicates = dropped_examples(root, pairs)
     for example, row in zip(duplicates, pairs, strict=True):
         winner = winners.get(row["duplicate_of"])
         example["kept"] = _kept_row(winner) if winner is not None else None
-    return {
-        "kept": kept_examples(root, seed),
-        "left_out": _dropped_examples(root, left_out),
-        "dropped": _dropped_examples(root, dropped),
-        "duplicates": duplicates,
-    }
+    return duplicates
 
 
 def sample_ids(ids: pa.Array | pa.ChunkedArray, seed: int, count: int) -> list[str]:
@@ -71,18 +77,29 @@ def sample_ids(ids: pa.Array | pa.ChunkedArray, seed: int, count: int) -> list[s
     return chosen
 
 
-def kept_examples(root: Path, seed: int) -> list[Row]:
-    """Return documents of each source that became tokens."""
+def kept_examples(
+    root: Path,
+    seed: int,
+    count: int = KEPT,
+    characters: int = PREVIEW_CHARACTERS,
+    source: str | None = None,
+) -> list[Row]:
+    """Return `count` documents of each source, or of one, that became tokens."""
     chosen: dict[str, dict[str, Path]] = {}
     for shard in _refined_shards(root):
-        columns = [batch.column("id") for batch in shard.batches(["id"])]
-        ids = sample_ids(pa.chunked_array(columns, pa.string()), seed, KEPT)
-        chosen.setdefault(shard.source, {}).update(dict.fromkeys(ids, shard.documents))
+        if source in (None, shard.source):
+            columns = [batch.column("id") for batch in shard.batches(["id"])]
+            ids = sample_ids(pa.chunked_array(columns, pa.string()), seed, count)
+            chosen.setdefault(shard.source, {}).update(dict.fromkeys(ids, shard.documents))
     rows: list[Row] = []
     for paths in list(chosen.values())[:MAX_SOURCES]:
-        best = set(sample_ids(pa.array(list(paths), pa.string()), seed, KEPT))
+        best = set(sample_ids(pa.array(list(paths), pa.string()), seed, count))
+        of_files: dict[Path, list[str]] = {}
         for document in [name for name in paths if name in best]:
-            rows += map(_kept_row, find_documents([paths[document]], {document}).values())
+            of_files.setdefault(paths[document], []).append(document)
+        for path, ids in of_files.items():
+            documents = find_documents([path], ids)
+            rows += [_kept_row(documents[document], characters) for document in ids]
     return rows
 
 
@@ -91,7 +108,7 @@ def _refined_shards(root: Path) -> list[RefinedShard]:
     return [RefinedShard(root / "refine", path.stem) for path in paths]
 
 
-def _choose_dropped(
+def choose_dropped(
     root: Path,
     stages: Sequence[str],
     seed: int,
@@ -123,7 +140,9 @@ def _choose_dropped(
     return [rows[key] for key in order if key in rows]
 
 
-def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
+def dropped_examples(
+    root: Path, rows: Sequence[Row], characters: int = PREVIEW_CHARACTERS
+) -> list[Row]:
     """Return dropped rows with the beginning of their text, if one was read."""
     sources = {row["source"] for row in rows}
     paths = [path for name in sorted(sources) for path in tables(root, "collect/documents", name)]
@@ -131,15 +150,15 @@ def _dropped_examples(root: Path, rows: Sequence[Row]) -> list[Row]:
     shown = []
     for row in rows:
         names = ("id", "source", "origin", "record", "reason", "detail")
-        text = cut(documents.get(row["id"], {}).get("text") or "")
+        text = cut(documents.get(row["id"], {}).get("text") or "", characters)
         score = number(row["score"])
         shown.append({name: row[name] for name in names} | {"score": score, "text": text})
     return shown
 
 
-def _kept_row(row: Row) -> Row:
+def _kept_row(row: Row, characters: int = PREVIEW_CHARACTERS) -> Row:
     names = ("id", "source", "origin", "record", "license", "language")
-    return {name: row.get(name) for name in names} | {"text": cut(row["text"] or "")}
+    return {name: row.get(name) for name in names} | {"text": cut(row["text"] or "", characters)}
 
 
 def document_labels(root: Path) -> Iterator[Figure]:
