@@ -262,7 +262,6 @@ def test_unreadable_formats_say_what_to_do(read: Read) -> None:
     """An unsupported format is one rejection, with advice where there is some."""
     for name, data, advice in (
         ("d.xml.7z", b"7z\xbc\xaf\x27\x1c\0\4", "zstd"),
-        ("x.pdf", b"%PDF-1.4\n", "pdftotext"),
         ("x.rar", b"Rar!\x1a\7", "unpack"),
     ):
         (result,) = read("wikipedia", name, data + bytes(100))

@@ -11,11 +11,14 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.helpers.office_files import docx, odf, p, pptx, shape
+from tests.helpers.office_files import docx, lines, odf, p, pdf, pptx, shape
+
+HAS_PDF = find_spec("pypdfium2") is not None
 
 SENTENCE = "It was late in the year, and nobody in the village had seen the harvest come in. "
 PAGE = (
@@ -261,6 +264,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         "x.odp",
         odf(f"<draw:page><text:p>{SENTENCE * 2}</text:p></draw:page>" * 3, "presentation"),
     ),
+    **({"pdf": ("documents", "x.pdf", pdf([lines([SENTENCE] * 5)] * 2))} if HAS_PDF else {}),
     "parquet": ("text", "x.parquet", _parquet()),
     "arrow": ("text", "x.arrow", _arrow()),
     "evaluation": (

@@ -104,3 +104,39 @@ def odf(body: str, form: str = "text", styles: str = "", meta: str = "") -> byte
     )
     members = {"content.xml": content, "meta.xml": f"<m {ODF_SPACES}>{meta}</m>"}
     return package(members, f"application/vnd.oasis.opendocument.{form}")
+
+
+def pdf(pages: Sequence[Sequence[tuple[float, float, str]]], size: float = 10.0) -> bytes:
+    """Return a PDF of pages of texts in Courier, each with the left end and the baseline.
+
+    A letter is 0.6 of `size` wide.
+    """
+    streams = []
+    for texts in pages:
+        draw = "".join(f"1 0 0 1 {x} {y} Tm ({text}) Tj " for x, y, text in texts)
+        streams.append(f"BT /F {size} Tf {draw}ET")
+    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(pages)))
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>",
+        "<</Type/Font/Subtype/Type1/BaseFont/Courier/Encoding/WinAnsiEncoding>>",
+    ]
+    for n, stream in enumerate(streams):
+        objects.append(
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<</Font<</F 3 0 R>>>>"
+            f"/Contents {5 + 2 * n} 0 R>>"
+        )
+        objects.append(f"<</Length {len(stream)}>>\nstream\n{stream}\nendstream")
+    out, starts = "%PDF-1.4\n", []
+    for number, text in enumerate(objects, 1):
+        starts.append(len(out))
+        out += f"{number} 0 obj\n{text}\nendobj\n"
+    table = "".join(f"{start:010} 00000 n \n" for start in starts)
+    trailer = f"trailer\n<</Root 1 0 R/Size {len(objects) + 1}>>\nstartxref\n{len(out)}\n%%EOF\n"
+    out += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}"
+    return out.encode("cp1252")
+
+
+def lines(texts: Sequence[str], x: float = 50, y: float = 700) -> list[tuple[float, float, str]]:
+    """Return lines for a page of a PDF below each other; "" is a blank line."""
+    return [(x, y - 12 * n, text) for n, text in enumerate(texts) if text]

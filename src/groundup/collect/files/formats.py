@@ -27,13 +27,12 @@ _MAGIC = {
     b"{\\rtf": "rtf",
 }
 _TABLES = ("xlsx", "xls", "ods")
-UNREADABLE = {"wat", "binary", "ole", "pdf", "msg", *_TABLES, *_MAGIC.values()}
+UNREADABLE = {"wat", "binary", "ole", "msg", *_TABLES, *_MAGIC.values()}
 UNREADABLE -= {"parquet", "arrow"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack it first",
-    "pdf": "make plain text of it first, for example with pdftotext",
     "rtf": "save it as DOCX first",
     **dict.fromkeys(_TABLES, "save it as CSV first"),
     "document": "save it as plain text, HTML, DOCX or EPUB first",

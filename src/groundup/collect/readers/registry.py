@@ -40,6 +40,7 @@ from groundup.collect.readers.mail import PartReader, read_eml, read_mbox, read_
 from groundup.collect.readers.markdown import read_markdown
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
 from groundup.collect.readers.opendocument import read_odp, read_odt
+from groundup.collect.readers.pdf import read_pdf
 from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
 from groundup.collect.readers.restructured import read_rst
 from groundup.collect.readers.text import (
@@ -124,6 +125,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("pptx", ANY): read_pptx,
     ("odt", ANY): read_odt,
     ("odp", ANY): read_odp,
+    ("pdf", ANY): read_pdf,
     ("doc", ANY): read_legacy,
     ("ppt", ANY): read_legacy,
     ("encrypted", ANY): read_encrypted,

@@ -1,0 +1,175 @@
+"""PDF: lines become paragraphs in reading order; what has no text is listed, by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.helpers.office_files import lines, pdf
+
+from groundup.artifacts.document import Document, Reject
+from groundup.collect.readers import pdf as pdf_reader
+from groundup.collect.readers.pdf import is_garbled
+from groundup.collect.readers.pdf_pages import Page
+
+pytest.importorskip("pypdfium2")
+
+Read = Callable[..., list[Document | Reject]]
+Texts = Callable[..., list[str]]
+LONG = "It was late in the year and nobody had seen the"  # a whole line of a column
+
+
+def _text(texts: Texts, *pages: list[tuple[float, float, str]]) -> str:
+    (text,) = texts("documents", "x.pdf", pdf(pages))
+    return text
+
+
+def test_lines_become_paragraphs(texts: Texts) -> None:
+    """A gap, an indent or an early end after a sentence ends a paragraph; a line does not."""
+    page = [
+        *lines(["A Title", "", LONG, "harvest.", LONG, "rain."]),
+        *lines(["  " + LONG, "sun."], 50, 628),
+    ]
+    first, second, third, fourth = _text(texts, page).split("\n\n")
+    assert (first, second) == ("A Title", f"{LONG} harvest.")
+    assert (third, fourth) == (f"{LONG} rain.", f"{LONG} sun.")
+
+
+def test_cut_words_are_joined(texts: Texts) -> None:
+    """A hyphen at a line end goes, unless other places of the text write the word with one."""
+    page = lines(
+        [
+            "It is a well-known and long tale of a vil-",
+            "lage that had no name, and of a well-",
+            "known man who lived in it for a year.",
+        ]
+    )
+    text = _text(texts, page)
+    assert "of a village that" in text and "a well-known man" in text
+
+
+def test_columns_are_read_one_by_one(texts: Texts) -> None:
+    """Two columns that are drawn line by line over both are read from top to bottom."""
+    page = [(50.0, 760.0, "A title over both of the columns")]
+    for n in range(12):
+        page.append((50, 700 - 12 * n, f"left {n} goes on and on and on"))
+        page.append((330, 700 - 12 * n, f"right {n} goes on and on and on"))
+    text = _text(texts, page)
+    assert text.startswith("A title") and text.index("left 11") < text.index("right 0")
+
+
+def test_tables_are_rows(texts: Texts) -> None:
+    """Cells that stand below each other are rows of a table."""
+    rows = [("name", "score"), ("ours", "7"), ("theirs", "12")]
+    cells = [
+        cell
+        for n, (name, score) in enumerate(rows)
+        for cell in ((50, 600 - 12 * n, name), (200, 600 - 12 * n, score))
+    ]
+    text = _text(texts, [*lines([LONG, "harvest."]), *cells])
+    assert text.endswith("\n\nname | score\nours | 7\ntheirs | 12")
+
+
+def test_running_lines_go(texts: Texts) -> None:
+    """Heads, feet and numbers that pages repeat go; a paragraph goes on over the page."""
+    pages = [
+        [
+            (50.0, 780.0, f"{n} A Tale of a Year"),
+            *lines([LONG, f"harvest {word}", LONG]),
+            (300.0, 20.0, f"- {n} -"),
+        ]
+        for n, word in enumerate("one two three four five".split(), 1)
+    ]
+    text = _text(texts, *pages)
+    assert "Tale" not in text and "-" not in text
+    assert text.count(LONG) == 10
+
+
+def test_a_paragraph_goes_on_over_the_page(texts: Texts) -> None:
+    """The first line of a page that starts in lower case belongs to the page before."""
+    assert _text(texts, lines([LONG]), lines(["harvest."])) == f"{LONG} harvest."
+
+
+def test_ligatures_are_letters(texts: Texts) -> None:
+    """A ligature of a font is the letters that it joins."""
+    page = pdf([lines([LONG])]).replace(b"(It was", b"(\xdet was")
+    assert texts("documents", "x.pdf", page) == [LONG.replace("It", "Þt")]
+    assert "ﬁ".translate(pdf_reader._LIGATURES) == "fi"
+
+
+def _told(results: list[Document | Reject]) -> list[tuple[int, str, str]]:
+    return [
+        (r.record, "text", "") if isinstance(r, Document) else (r.record, r.reason, r.detail)
+        for r in results
+    ]
+
+
+def test_pages_without_text_are_listed(read: Read) -> None:
+    """A scan is one rejection; pages of one are listed by number beside the text."""
+    ((record, reason, detail),) = _told(read("documents", "x.pdf", pdf([[], []])))
+    assert (record, reason) == (0, "no-text-layer") and "1-2 of 2" in detail
+    part = _told(read("documents", "x.pdf", pdf([[], lines([LONG]), [], []])))
+    assert part[0] == (0, "text", "")
+    assert part[1][:2] == (1, "no-text-layer") and "1, 3-4 of 4" in part[1][2]
+
+
+def test_fonts_without_letters_are_garbage() -> None:
+    """Private and shifted characters are no text; prose in several languages is."""
+    prose = "Byl pozdní večer, první máj, večerní máj, byl lásky čas. " * 9
+    shifted = "".join(chr(ord(char) - 29) if char.isalpha() else char for char in f"{LONG} " * 9)
+    assert is_garbled("\ue001\ue002 " * 99, Page())
+    assert is_garbled(shifted, Page())
+    assert is_garbled("abc", Page(unmapped=3))
+    for text in (
+        prose,
+        "It was late in the year. " * 20,
+        "年の瀬であった。" * 50,
+        "12 | 13\n" * 99,
+    ):
+        assert not is_garbled(text, Page())
+
+
+def test_what_is_no_whole_pdf(read: Read) -> None:
+    """Rubbish in front is skipped; a file that cannot be opened is one rejection."""
+    whole = pdf([lines([LONG])])
+    assert _told(read("documents", "x.pdf", b"\x00\x05\x16\x07" * 100 + whole))[0][1] == "text"
+    assert _told(read("documents", "x.pdf", b"%PDF-1.4\n" + b"\0" * 99))[0][1] == "damaged"
+
+
+def test_a_crash_costs_the_page(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that kills the child is listed; the others, and the next file, are read."""
+    monkeypatch.setattr(pdf_reader, "read_pages", _read_or_die)
+    data = pdf([lines([LONG]), [(1.0, 1.0, "DIE")], lines([LONG])])
+    results = read("documents", "x.pdf", data)
+    assert isinstance(results[0], Document) and results[0].text.count(LONG) == 2
+    assert _told(results)[1][:2] == (1, "damaged") and "pages 2 of 3" in _told(results)[1][2]
+    monkeypatch.undo()
+    assert isinstance(read("documents", "x.pdf", pdf([lines([LONG])]))[0], Document)
+
+
+def _read_or_die(path: str, first: int, count: int) -> Any:
+    """Read pages in the child as `read_pages`, but die at a page that says so."""
+    import os
+
+    from groundup.collect.readers.pdf_pages import read_pages
+
+    pages = read_pages(path, first, count)
+    if any(page and "DIE" in "".join(line.text for line in page.lines) for page in pages):
+        os._exit(1)
+    return pages
+
+
+def test_real_files(texts: Texts, read: Read, real_data: Path) -> None:
+    """Real files: a memo in paragraphs, a scan and a file with a password as rejections."""
+    folder = real_data / "wild/messy_folder/example-docs/pdf"
+    (memo,) = texts("documents", "x.pdf", (folder / "fake-memo.pdf").read_bytes())
+    assert memo.split("\n\n")[1:3] == [
+        "To Whom it May Concern:",
+        "There were 20,000 bottles of water, 10,000 blankets, and 200 laptops delivered on January"
+        " 23, 2023. A total of 3 trucks were used for 15 hours.",
+    ]
+    for name, reason in (("single_table", "no-text-layer"), ("password", "encrypted")):
+        results = read("documents", "x.pdf", (folder / f"{name}.pdf").read_bytes())
+        assert [told[1] for told in _told(results)] == [reason]
