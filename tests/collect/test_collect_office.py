@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.helpers.office_files import docx, odf, p, package, pptx, shape
+from tests.helpers.office_files import docx, odf, p, package, pptx, shape, xlsx
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files import packages, streams
@@ -284,6 +284,7 @@ def test_open_presentations(texts: Texts) -> None:
         ("x", b"\xd0\xcf\x11\xe0" + "WordDocument".encode("utf-16-le"), "doc"),
         ("x.docx", b"\xd0\xcf\x11\xe0" + "EncryptedPackage".encode("utf-16-le"), "encrypted"),
         ("x.docx", b"{\\rtf1 a}", "rtf"),
+        ("x.zip", xlsx(A=[["a"]]), "xlsx"),
     ],
 )
 def test_formats_are_told_by_bytes(name: str, data: bytes, form: str) -> None:
@@ -352,6 +353,72 @@ def test_what_stands_before_damage_is_kept(read: Read) -> None:
         document, reject = read("documents", "x.docx", docx(p("before") + inner))
         assert isinstance(document, Document) and document.text == "before"
         assert isinstance(reject, Reject) and (reject.record, reject.reason) == (1, reason)
+
+
+@pytest.mark.parametrize(
+    ("rtf", "text"),
+    [
+        (r"Caf\'e9 {\b bold}\par next\par", "Café bold\n\nnext"),
+        (r"It\u8217?s \uc2\u945 xxb{\uc0\u946}c\par", "It’s αbβc"),
+        (r"\u-10179?\u-8704?", "😀"),
+        (r"a{\*\unknown gone}{\pict 0a0b}{\header no}b", "ab"),
+        (r"a\bin3 }{\b", "ab"),
+        (r"{\v hidden}{\deleted gone}shown {\field{\*\fldinst PAGE}{\fldrslt 7}}", "shown 7"),
+        (r"\f1\'e0\'e1 {\f2\'61\'b7}", "аб α•"),
+        (r"10{\super 23} to\~\endash  b\-c\_d\line e", "10²³ to – bc-d\ne"),
+        (r"{\listtext 1.\tab}one\par{\listtext \'b7\tab}two\par", "1. one\n- two"),
+        (r"\trowd a\cell b\par c\cell\row\trowd d\cell e\cell\row\pard f", "a | b c\nd | e\n\nf"),
+        (r"a{\footnote note\par}b\par{\outlinelevel1 H\par}", "ab\n\nH\n\nnote"),
+        (r"{\info{\title A Tale}{\author Ann}}text", "A Tale\n\ntext"),
+    ],
+)
+def test_rtf(texts: Texts, rtf: str, text: str) -> None:
+    """Words of RTF become characters and structure; groups that are no text go."""
+    fonts = r"{\fonttbl{\f0 Arial;}{\f1\fcharset204 Arial Cyr;}{\f2\fcharset2 Symbol;}}"
+    data = rf"{{\rtf1\ansi\ansicpg1252{fonts}\f0 {rtf}}}garbage".encode()
+    assert texts("documents", "x.rtf", data) == [text]
+
+
+def test_groups_of_rtf_are_bounded(read: Read) -> None:
+    """A million groups inside each other are a rejection."""
+    assert _reason(read("documents", "x.rtf", b"{\\rtf1 " + b"{" * 1_000_000)) == "nesting"
+
+
+def test_sheets_of_words_are_documents(read: Read) -> None:
+    """A sheet of words gives its rows; one of numbers is listed with its share of words."""
+    pytest.importorskip("python_calamine")
+    words: list[list[str | float]] = [
+        ["Question", "Answer"],
+        ["Is it late?", "It is, and dark."],
+        ["How many?", 7],
+    ]
+    results = read(
+        "documents", "x.xlsx", xlsx(Survey=words, Sheet2=[["n"], *[[n] for n in range(99)]])
+    )
+    assert isinstance(results[0], Document)
+    assert results[0].text == (
+        "Survey\n\nQuestion | Answer\nIs it late? | It is, and dark.\nHow many? | 7"
+    )
+    assert isinstance(results[1], Reject) and results[1].reason == "no-text"
+    assert "Sheet2: 0%" in results[1].detail
+    assert _reason(read("documents", "x.xlsx", xlsx(A=words)[:-30])) == "damaged"
+
+
+def test_a_sheet_may_not_claim_a_billion_cells(read: Read) -> None:
+    """A cell at the last corner makes the library ask for all of them: that costs the sheet."""
+    pytest.importorskip("python_calamine")
+    data = package(
+        {
+            name: text.replace('r="B1"', 'r="XFD1048576"')
+            for name, text in _members(xlsx(A=[["a", "b"]])).items()
+        }
+    )
+    assert _reason(read("documents", "x.xlsx", data)) in ("damaged", "too-large", "no-text")
+
+
+def _members(data: bytes) -> dict[str, str]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
 
 
 def test_symbols() -> None:

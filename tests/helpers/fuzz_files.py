@@ -16,9 +16,10 @@ from importlib.util import find_spec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.helpers.office_files import docx, lines, odf, p, pdf, pptx, shape
+from tests.helpers.office_files import docx, lines, odf, p, pdf, pptx, shape, xlsx
 
 HAS_PDF = find_spec("pypdfium2") is not None
+HAS_CALAMINE = find_spec("python_calamine") is not None
 
 SENTENCE = "It was late in the year, and nobody in the village had seen the harvest come in. "
 PAGE = (
@@ -265,6 +266,18 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         odf(f"<draw:page><text:p>{SENTENCE * 2}</text:p></draw:page>" * 3, "presentation"),
     ),
     **({"pdf": ("documents", "x.pdf", pdf([lines([SENTENCE] * 5)] * 2))} if HAS_PDF else {}),
+    **(
+        {"xlsx": ("documents", "x.xlsx", xlsx(Notes=[["n", SENTENCE]] * 9))} if HAS_CALAMINE else {}
+    ),
+    "rtf": (
+        "documents",
+        "x.rtf",
+        (
+            r"{\rtf1\ansi{\fonttbl{\f0\fcharset0 Arial;}}{\info{\title T}}\f0 "
+            + rf"Caf\'e9 {{\b {SENTENCE}}}\par\trowd a\cell b\cell\row\u8217?x\par" * 5
+            + "}"
+        ).encode(),
+    ),
     "parquet": ("text", "x.parquet", _parquet()),
     "arrow": ("text", "x.arrow", _arrow()),
     "evaluation": (

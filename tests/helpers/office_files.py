@@ -106,6 +106,42 @@ def odf(body: str, form: str = "text", styles: str = "", meta: str = "") -> byte
     return package(members, f"application/vnd.oasis.opendocument.{form}")
 
 
+def xlsx(**sheets: Sequence[Sequence[str | float]]) -> bytes:
+    """Return an XLSX of sheets by name."""
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    types = "http://schemas.openxmlformats.org/package/2006/content-types"
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    main = f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
+    names = list(sheets)
+    entries = "".join(
+        f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in enumerate(names, 1)
+    )
+    members = {
+        "[Content_Types].xml": f'<Types xmlns="{types}">{main}</Types>',
+        "_rels/.rels": relations(a="officeDocument xl/workbook.xml"),
+        "xl/workbook.xml": (
+            f'<workbook xmlns="{space}" xmlns:r="{_R}"><sheets>{entries}</sheets></workbook>'
+        ),
+        "xl/_rels/workbook.xml.rels": relations(
+            **{f"r{n}": f"worksheet worksheets/sheet{n}.xml" for n in range(1, len(names) + 1)}
+        ),
+    }
+    for number, rows in enumerate(sheets.values(), 1):
+        data = ""
+        for y, row in enumerate(rows, 1):
+            cells = (
+                f'<c r="{chr(65 + x)}{y}" t="inlineStr"><is><t>{value}</t></is></c>'
+                if isinstance(value, str)
+                else f'<c r="{chr(65 + x)}{y}"><v>{value}</v></c>'
+                for x, value in enumerate(row)
+            )
+            data += f'<row r="{y}">{"".join(cells)}</row>'
+        members[f"xl/worksheets/sheet{number}.xml"] = (
+            f'<worksheet xmlns="{space}"><sheetData>{data}</sheetData></worksheet>'
+        )
+    return package(members)
+
+
 def pdf(pages: Sequence[Sequence[tuple[float, float, str]]], size: float = 10.0) -> bytes:
     """Return a PDF of pages of texts in Courier, each with the left end and the baseline.
 

@@ -26,15 +26,12 @@ _MAGIC = {
     b"\xcf\xad\x12\xfe": "dbx",
     b"{\\rtf": "rtf",
 }
-_TABLES = ("xlsx", "xls", "ods")
-UNREADABLE = {"wat", "binary", "ole", "msg", *_TABLES, *_MAGIC.values()}
-UNREADABLE -= {"parquet", "arrow"}
+UNREADABLE = {"wat", "binary", "ole", "msg", *_MAGIC.values()}
+UNREADABLE -= {"parquet", "arrow", "rtf"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack it first",
-    "rtf": "save it as DOCX first",
-    **dict.fromkeys(_TABLES, "save it as CSV first"),
     "document": "save it as plain text, HTML, DOCX or EPUB first",
     "ole": "save it in a format of this century first",
     "msg": "make a mail file of it first, for example with msgconvert",

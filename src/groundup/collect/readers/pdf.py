@@ -1,7 +1,7 @@
 """PDF files: one document a file, by pdfium, in a child process.
 
-pdfium is a C++ library that reads what anybody may have written: it runs in a child with bounds of
-memory and time. A page that kills the child costs itself; the child is replaced.
+pdfium is a C++ library that reads what anybody may have written: a page that kills the child costs
+itself (`files/child.py`).
 
 Lines become paragraphs again: words that a line end has cut are joined, and running heads, feet and
 page numbers, which many pages repeat at the same place, are left out. Pages without text (scans),
@@ -10,21 +10,16 @@ and pages whose fonts do not say which letters they draw, are listed.
 
 from __future__ import annotations
 
-import atexit
-import pickle
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from multiprocessing.connection import wait
 from statistics import median
-from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
-from groundup.collect.files.streams import RECORD_SECONDS, DamagedError, Item
+from groundup.collect.files.child import Child, item_path
+from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.blocks import Blocks
 from groundup.collect.readers.pdf_pages import (
     HYPHEN,
@@ -35,7 +30,6 @@ from groundup.collect.readers.pdf_pages import (
     read_pages,
 )
 from groundup.recipe import Source
-from groundup.runtime.workers.processes import Worker
 
 # Pages that one call reads.
 _BATCH = 32
@@ -75,7 +69,7 @@ def read_pdf(item: Item, source: Source) -> Iterator[Document | Reject]:
 
     Raises DamagedError if it is damaged, wants a password, or has too many pages.
     """
-    with _file(item) as path:
+    with item_path(item) as path:
         pages = _Pages(path)
         text = _Text(pages.read())
     document = text.document()
@@ -104,58 +98,6 @@ def read_pdf(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Reject("no-text", detail="a PDF without any text")
 
 
-@contextmanager
-def _file(item: Item) -> Iterator[str]:
-    """Give the path of a file; a member of an archive is written to a temporary one."""
-    if item.path is not None:
-        yield str(item.path)
-        return
-    with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
-        while data := item.stream.read(1 << 20):
-            file.write(data)
-        file.flush()
-        yield file.name
-
-
-class _Child:
-    """The process that reads PDFs: started with the first file, replaced when it dies."""
-
-    worker: Worker | None = None
-
-    @classmethod
-    def call(cls, function: Any, *arguments: Any) -> Any:
-        """Return `function(*arguments)`; DamagedError if it crashes, or takes too long."""
-        if cls.worker is None or cls.worker.process.poll() is not None:
-            cls.stop()
-            cls.worker = Worker()
-        worker = cls.worker
-        worker.submit(0, pickle.dumps((function, arguments)))
-        if not wait([worker.pipe], RECORD_SECONDS):
-            cls.stop()
-            raise DamagedError("timeout", f"it took longer than {RECORD_SECONDS:.0f} s")
-        outcome = worker.outcome()
-        if outcome.lost:
-            cls.worker = None
-            raise DamagedError("damaged", f"its pages crash the reader: {outcome.lost}")
-        result, error = pickle.loads(outcome.answer)
-        if isinstance(error, MemoryError):
-            cls.stop()
-            raise DamagedError("too-large", "it takes too much memory")
-        if error is not None:
-            raise error
-        return result
-
-    @classmethod
-    def stop(cls) -> None:
-        """End the process."""
-        if cls.worker is not None:
-            cls.worker.kill()
-            cls.worker = None
-
-
-atexit.register(_Child.stop)
-
-
 @dataclass
 class _Pages:
     """The pages of a file, and the numbers of those that cannot be read."""
@@ -167,7 +109,7 @@ class _Pages:
 
     def read(self) -> Iterator[Page]:
         """Yield the pages in order; DamagedError if the file cannot be opened."""
-        self.count, reason, self.is_form = _Child.call(open_document, self.path)
+        self.count, reason, self.is_form = Child.call(open_document, self.path)
         if reason == "encrypted":
             raise DamagedError(reason, "it wants a password: save it without one first")
         if reason:
@@ -178,21 +120,19 @@ class _Pages:
         for first in range(0, self.count, _BATCH):
             numbers = range(first, min(first + _BATCH, self.count))
             try:
-                yield from self._kept(
-                    first, _Child.call(read_pages, self.path, first, len(numbers))
-                )
+                yield from self._kept(first, Child.call(read_pages, self.path, first, len(numbers)))
             except DamagedError:
                 # One by one: the page that does it costs itself.
                 for number in numbers:
                     try:
                         if failures < _MAX_FAILURES:
-                            page = _Child.call(read_pages, self.path, number, 1)
+                            page = Child.call(read_pages, self.path, number, 1)
                             yield from self._kept(number, page)
                             continue
                     except DamagedError:
                         failures += 1
                     self.failed.append(number)
-        _Child.call(close_document)
+        Child.call(close_document)
 
     def _kept(self, first: int, pages: Sequence[Page | None]) -> Iterator[Page]:
         for number, page in enumerate(pages, first):

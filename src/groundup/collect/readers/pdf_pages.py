@@ -16,7 +16,6 @@ Only the standard library and pypdfium2 are imported here: the child starts in 0
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +24,6 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-# Address space of the child.
-MEMORY = 2 << 30
 # A page with more characters is a drawing, or an attack.
 MAX_CHARACTERS = 1_000_000
 # pdfium writes this for a hyphen at the end of a line.
@@ -103,11 +100,6 @@ def _pdfium() -> Any:
 @lru_cache(maxsize=1)
 def _document(path: str) -> Any:
     """Return the open document; the one before is closed as nothing refers to it any more."""
-    if sys.platform == "linux":
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
     return _pdfium().PdfDocument(path)
 
 

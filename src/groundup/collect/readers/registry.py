@@ -43,6 +43,8 @@ from groundup.collect.readers.opendocument import read_odp, read_odt
 from groundup.collect.readers.pdf import read_pdf
 from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
 from groundup.collect.readers.restructured import read_rst
+from groundup.collect.readers.rtf import read_rtf
+from groundup.collect.readers.spreadsheets import read_spreadsheet
 from groundup.collect.readers.text import (
     read_evaluation,
     read_evaluation_lines,
@@ -126,6 +128,8 @@ READERS: dict[tuple[str, str], Reader] = {
     ("odt", ANY): read_odt,
     ("odp", ANY): read_odp,
     ("pdf", ANY): read_pdf,
+    ("rtf", ANY): read_rtf,
+    **{(name, ANY): read_spreadsheet for name in ("xlsx", "xls", "ods")},
     ("doc", ANY): read_legacy,
     ("ppt", ANY): read_legacy,
     ("encrypted", ANY): read_encrypted,
