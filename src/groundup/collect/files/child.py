@@ -1,7 +1,8 @@
 """A child process for libraries that a file may crash, as parsers in C++ and Rust may be.
 
 It starts with the first file that needs it, reads one file after the other, and is replaced when it
-dies: a file that crashes it, or that takes too much time or memory, costs itself.
+dies: a file that crashes it, or that takes too much time or memory, costs itself. The child imports
+this module, too, so that it imports little.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from groundup.collect.files.streams import RECORD_SECONDS, DamagedError, Item
 from groundup.runtime.workers.processes import Worker
+
+if TYPE_CHECKING:
+    from groundup.collect.files.streams import Item
 
 # Address space of the child.
 MEMORY = 2 << 30
@@ -30,6 +33,8 @@ class Child:
     @classmethod
     def call(cls, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return `function(*arguments)`; DamagedError if it crashes, or takes too long."""
+        from groundup.collect.files.streams import RECORD_SECONDS, DamagedError
+
         if cls._worker is None or cls._worker.process.poll() is not None:
             cls.stop()
             cls._worker = Worker()

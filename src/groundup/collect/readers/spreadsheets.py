@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.files.child import Child, item_path
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.blocks import Blocks, join_cells
+from groundup.collect.readers.sheet_rows import sheet_names, sheet_rows
 from groundup.recipe import Source
 
-MAX_CELLS = 2_000_000  # of a sheet
 # A sheet of which less than this share of characters is in cells with words is one of numbers.
 MIN_WORDS = 0.5
 _WORD = re.compile(r"[^\W\d_]{2}")
 # Names that programs give sheets.
 _MADE_NAME = re.compile(
-    r"(?:sheet|tabelle|feuille?|hoja|blad|foglio|лист|ark|工作表|シート)[ _]?\d*", re.I
+    r"(?:sheet|tabelle|feuil(?:le)?|hoja|blad|foglio|лист|ark|工作表|シート)[ _]?\d*", re.I
 )
 
 
@@ -37,19 +36,16 @@ def read_spreadsheet(item: Item, source: Source) -> Iterator[Document | Reject]:
                 yield Reject("no-text", number, f"{name}: a hidden sheet")
                 continue
             try:
-                rows = Child.call(sheet_rows, path, number)
+                rows, reason = Child.call(sheet_rows, path, number, MAX_DOCUMENT_BYTES)
+                if reason:
+                    raise DamagedError(*reason)
             except DamagedError as damage:
                 yield Reject(damage.reason, number, f"{name}: {damage.detail}")
                 continue
             yield _sheet(rows, name, number, item)
 
 
-def _sheet(
-    rows: Sequence[Sequence[str]] | None, name: str, number: int, item: Item
-) -> Document | Reject:
-    if rows is None:
-        detail = f"{name}: it has more than {MAX_CELLS:,} cells, or {MAX_DOCUMENT_BYTES >> 20} MB"
-        return Reject("too-large", number, detail)
+def _sheet(rows: Sequence[Sequence[str]], name: str, number: int, item: Item) -> Document | Reject:
     cells = [cell for row in rows for cell in row]
     size = sum(map(len, cells))
     share = sum(len(cell) for cell in cells if _WORD.search(cell)) / max(1, size)
@@ -62,46 +58,3 @@ def _sheet(
         blocks.add(join_cells(row), "row")
     title = "" if _MADE_NAME.fullmatch(name.strip()) else name
     return Document(blocks.text(title), number, item.origin)
-
-
-def sheet_names(path: str) -> tuple[list[tuple[str, bool]], tuple[str, str] | None]:
-    """Return the name of each sheet, and whether it is shown; or why the file cannot be read."""
-    import python_calamine
-
-    try:
-        book = python_calamine.CalamineWorkbook.from_path(path)
-    except python_calamine.PasswordError:
-        return [], ("encrypted", "it wants a password: save it without one first")
-    except (python_calamine.CalamineError, OSError, ValueError) as error:
-        return [], ("damaged", str(error))
-    shown = python_calamine.SheetVisibleEnum.Visible
-    return [(sheet.name, sheet.visible == shown) for sheet in book.sheets_metadata], None
-
-
-def sheet_rows(path: str, number: int) -> list[list[str]] | None:
-    """Return the rows of a sheet as text; None if it is too large."""
-    import python_calamine
-
-    book = python_calamine.CalamineWorkbook.from_path(path)
-    try:
-        sheet = book.get_sheet_by_index(number)
-    except python_calamine.CalamineError as error:
-        raise DamagedError("damaged", str(error)) from None
-    rows, cells, size = [], 0, 0
-    for row in sheet.iter_rows():
-        texts = [_cell_text(cell) for cell in row]
-        while texts and not texts[-1]:
-            texts.pop()
-        cells += len(texts)
-        size += sum(map(len, texts))
-        if cells > MAX_CELLS or size > MAX_DOCUMENT_BYTES:
-            return None
-        rows.append(texts)
-    return rows
-
-
-def _cell_text(cell: Any) -> str:
-    """Return a cell as a person sees it: whole numbers without a fraction."""
-    if isinstance(cell, float):
-        return f"{cell:.10g}"
-    return " ".join(str(cell).split())
