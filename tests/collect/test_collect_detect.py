@@ -231,7 +231,7 @@ def test_unread_files_are_reported(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "a.bin").write_bytes(b"\0\1\2" * 99)
-    (raw / "b.pdf").write_bytes(b"%PDF-1.7")
+    (raw / "b.rar").write_bytes(b"Rar!\x1a\7")
     (raw / "c.csv").write_text("x,y\n1,2\n")
     (raw / "d.txt").touch()
     (raw / "e.zip").write_bytes(b"PK\x03\x04damaged")
