@@ -92,6 +92,11 @@ def test_a_paragraph_goes_on_over_the_page(texts: Texts) -> None:
     assert _text(texts, lines([LONG]), lines(["harvest."])) == f"{LONG} harvest."
 
 
+def test_what_the_page_does_not_show_is_no_text(texts: Texts) -> None:
+    """The halves of a spread hold the text of both, each beyond the edge of the other."""
+    assert _text(texts, [*lines([LONG]), (650.0, 700.0, "right"), (50.0, 900.0, "above")]) == LONG
+
+
 def test_ligatures_are_letters(texts: Texts) -> None:
     """A ligature of a font is the letters that it joins."""
     page = pdf([lines([LONG])]).replace(b"(It was", b"(\xdet was")

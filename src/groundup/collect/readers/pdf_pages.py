@@ -127,7 +127,7 @@ def _read_page(document: Any, number: int) -> Page | None:
     except _pdfium().PdfiumError:
         return None
     try:
-        words = list(_words(text_page))
+        words = list(_words(text_page, pdf_page.get_cropbox()))
         page = Page(height=pdf_page.get_height())
         page.characters = sum(len(word.text) for word in words)
         page.unmapped = sum(len(word.text) for word in words if word.unmapped)
@@ -144,18 +144,24 @@ def _read_page(document: Any, number: int) -> Page | None:
         pdf_page.close()
 
 
-def _words(text_page: Any) -> Iterator[_Word]:
-    """Yield the words of a page in the order in which they are drawn."""
+def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[_Word]:
+    """Yield the words of a page in the order in which they are drawn.
+
+    `box` is what the page shows (left, bottom, right, top): the halves of a spread hold all of it.
+    """
     from pypdfium2 import raw
 
     count = raw.FPDFText_CountChars(text_page)
     unicode = raw.FPDFText_GetUnicode
     codes = [unicode(text_page, n) for n in range(min(count, MAX_CHARACTERS))]
+    x, y = ctypes.c_double(), ctypes.c_double()
     start = 0
     for end, code in enumerate([*codes, 32]):
         if code in (32, 13, 10, 9, 0xA0, 0):
             if end > start:
-                yield _word(text_page, raw, codes[start:end], start)
+                raw.FPDFText_GetCharOrigin(text_page, start, x, y)
+                if box[0] <= x.value <= box[2] and box[1] <= y.value <= box[3]:
+                    yield _word(text_page, raw, codes[start:end], start)
             start = end + 1
 
 
