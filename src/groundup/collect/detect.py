@@ -74,6 +74,9 @@ _NOTES_NAME = re.compile(
     r"(?:readme|changelog|changes|notice|authors|contributing|manifest|metadata|index)(?:[._-].*)?",
     re.IGNORECASE,
 )
+_BIBTEX = re.compile(
+    r"\s*(?:%[^\n]*\n\s*)*@(?:string|preamble|\w+\s*\{[^\s,]+,\s*\n)", re.IGNORECASE
+)
 # Shorter plain text is no book, even if its lines are wrapped.
 _BOOK_BYTES = 30_000
 # Pieces of wiki markup per 1,000 characters that make a text wikitext.
@@ -199,6 +202,8 @@ def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     if language and language not in code.DOC_LANGUAGES:
         return Detection("code", "text", f"source code in {language}")
     head = formats.text_head(item.head)
+    if _BIBTEX.match(head):
+        return Detection(None, "text", "bibliographies")
     if is_chat_log(head):
         return Detection("chat", "text", "chats as text")
     if is_irc(head):

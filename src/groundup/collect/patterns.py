@@ -14,6 +14,7 @@ import glob
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from groundup.collect.files.globs import COMPRESSED
 
@@ -23,6 +24,14 @@ _SUFFIX = re.compile(r"\.[A-Za-z]\w{0,9}\Z")
 
 # The folder of some files, and the suffixes that all of them have.
 _Cell = tuple[str, tuple[str, ...]]
+
+
+class Cover(NamedTuple):
+    """Patterns for some files."""
+
+    patterns: list[str]  # sorted
+    left: set[str]  # the files that they do not name
+    exceptions: list[str]  # patterns for files that they name but should not
 
 
 class Patterns:
@@ -36,18 +45,23 @@ class Patterns:
             self._cells[folder, _suffixes(name)].append(origin)
 
     def cover(
-        self, wanted: Collection[str], others: Collection[str], limit: int
-    ) -> tuple[list[str], set[str]]:
-        """Return at most `limit` patterns for `wanted`, sorted, and what they leave of it.
+        self, wanted: Collection[str], others: Collection[str], limit: int, few: int = 0
+    ) -> Cover:
+        """Return at most `limit` patterns for `wanted` that name none of `others`.
 
-        They name none of `others`; of files in neither, they may name any.
+        Of files in neither they may name any; and up to `few` of `others` among more wanted files
+        of their folder and suffix, which are exceptions.
         """
-        sizes, banned, left = dict[_Cell, int](), set[str](), set(wanted)
+        sizes, banned = dict[_Cell, int](), set[str]()
+        exceptions, left = dict[_Cell, list[str]](), set(wanted)
         for cell, origins in self._cells.items():
             count = sum(origin in wanted for origin in origins)
-            if any(origin in others for origin in origins):
+            foreign = [origin for origin in origins if origin in others]
+            if foreign and (len(foreign) > min(few, count - 1) or self._is_tail(foreign, wanted)):
                 banned.update(_matching(cell))
-            elif count:
+                continue
+            exceptions[cell] = foreign
+            if count:
                 sizes[cell] = count
         reached = dict[str, set[_Cell]]()
         for cell in sizes:
@@ -62,12 +76,21 @@ class Patterns:
             gone = reached[best]
             left.difference_update(origin for cell in gone for origin in self._cells[cell])
             reached = {key: cells - gone for key, cells in reached.items() if cells - gone}
+        hit = {cell for cell in exceptions if not set(chosen).isdisjoint(_matching(cell))}
         for origin in sorted(left)[: limit - len(chosen)]:
-            name = origin.removeprefix(self._prefix)
-            if not any(other.endswith(f"/{name}") for other in others):
-                chosen.append(glob.escape(name))
+            if not self._is_tail([origin], others):
+                chosen.append(glob.escape(self._name(origin)))
                 left.discard(origin)
-        return sorted(chosen), left
+        foreign = sorted(origin for cell in hit for origin in exceptions[cell])
+        return Cover(sorted(chosen), left, [glob.escape(self._name(origin)) for origin in foreign])
+
+    def _is_tail(self, origins: Collection[str], others: Collection[str]) -> bool:
+        """Return whether the whole name of a file would also name one of `others`."""
+        names = tuple(f"/{self._name(origin)}" for origin in origins)
+        return any(other.endswith(names) for other in others)
+
+    def _name(self, origin: str) -> str:
+        return origin.removeprefix(self._prefix)
 
     def named(self, patterns: Collection[str]) -> set[str]:
         """Return the files that patterns of `cover` name."""
@@ -76,8 +99,7 @@ class Patterns:
             origin
             for cell, origins in self._cells.items()
             for origin in origins
-            if not chosen.isdisjoint(_matching(cell))
-            or glob.escape(origin.removeprefix(self._prefix)) in chosen
+            if not chosen.isdisjoint(_matching(cell)) or glob.escape(self._name(origin)) in chosen
         }
 
 

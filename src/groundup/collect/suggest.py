@@ -38,7 +38,7 @@ from groundup.recipe import Source, clean_name
 
 MAX_SOURCES = 12
 # Include and exclude patterns of one source, together.
-MAX_PATTERNS = 16
+MAX_PATTERNS = 20
 # The same where nothing else tells files apart that must not be mixed.
 MAX_EXACT_PATTERNS = 500
 # A part of this size is a data set of its own.
@@ -176,7 +176,9 @@ def _share_out(files: Sequence[_File], projects: frozenset[str]) -> list[_Group]
                 rest[part.kind] += part.files
         if len(data_sets) + len(rest) <= MAX_SOURCES:
             return [*data_sets, *(_Group(kind, rest[kind]) for kind in sorted(rest))]
-        data_sets.pop()
+        # The smallest that has company in the rest, or among the data sets.
+        kinds = Counter([*rest, *(part.kind for part in data_sets)])
+        data_sets.remove(next(part for part in reversed(data_sets) if kinds[part.kind] > 1))
 
 
 def _parts(folder: str, files: Sequence[_File], projects: frozenset[str]) -> Iterator[_Group]:
@@ -208,7 +210,7 @@ def _common_kind(files: Sequence[_File], is_project: bool) -> str | None:
             counts[file.detection.kind] += 1
             sizes[file.detection.kind] += file.size
     if not counts:
-        is_plain = all(file.detection.format == "text" for file in files)
+        is_plain = all(file.detection.format in ("text", "xml") for file in files)
         return "text" if is_plain else "documents"
     # A source tree holds pages, tables and dumps as test data; it is still one project.
     if is_project and counts["code"] * 3 >= counts.total():
@@ -320,12 +322,13 @@ def _locate(
     named, left = set(below), set[str]()
     if others:
         patterns = Patterns(prefix, below)
-        group.include, left = patterns.cover(mine, others, limit)
+        group.include, left, exceptions = patterns.cover(mine, others, limit, FEW_FILES)
         named = patterns.named(group.include)
         # Archives are opened whatever is included.
-        archives = {origin for origin in below if origin.lower().endswith(ARCHIVES)}
-        group.exclude, kept = patterns.cover(archives - named, mine, limit)
-        excluded, over = patterns.cover(others, mine, limit)
+        archives = {origin for origin in below if origin.lower().endswith(ARCHIVES)} - named
+        closed, kept, _ = patterns.cover(archives, mine, limit)
+        group.exclude = [*closed, *exceptions]
+        excluded, over, _ = patterns.cover(others, mine, limit)
         count = len(group.include) + len(group.exclude)
         is_long = bool(left or kept) or count > limit
         if (is_rest and is_long) or (not over and (is_long or len(excluded) * 2 < count)):
