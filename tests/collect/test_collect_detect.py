@@ -174,6 +174,22 @@ def test_archives_are_read_by_one_source_only(tmp_path: Path) -> None:
     assert sorted(kinds) == [("a.py", "code"), ("b.py", "code"), ("pages.zip", "web")]
 
 
+def test_records_with_a_column_of_another_name(tmp_path: Path) -> None:
+    """A source names the column with the prose; what twelve sources cannot hold is told."""
+    prose = "It was a bright morning in early spring when they set out for the village."
+    for number in range(20):
+        row = {"id": f"x{number}", f"col{number}": prose}
+        text = f"{json.dumps(row)}\n" * (number + 6)
+        (tmp_path / f"{number:02}.jsonl").write_text(text)
+    (tmp_path / "note.txt").write_text(prose)
+    found = suggest_sources(tmp_path)
+    columns = {source.column for source in found.sources}
+    assert len(found.sources) <= 12 and {"", "col19", "col12"} <= columns
+    assert sum(part.files for part in found.unread) + len(_listed(found.sources, tmp_path)) == 21
+    write_recipe(tmp_path / "19.jsonl", tmp_path / "r.toml")
+    assert [source.text for source in load_recipe(tmp_path / "r.toml").source] == ["col19"]
+
+
 def test_a_single_file_is_a_source(tmp_path: Path) -> None:
     """`init` takes a file as well as a folder, also under a name with glob characters."""
     (tmp_path / "a [1].txt").write_text("A few words.")
@@ -239,7 +255,7 @@ def test_unread_files_are_reported(tmp_path: Path) -> None:
         SourceError,
         match=(
             r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a"
-            r" text"
+            r" column of prose"
         ),
     ):
         write_recipe(raw, tmp_path / "r.toml")

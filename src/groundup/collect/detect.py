@@ -29,6 +29,7 @@ from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
 from groundup.collect.readers.chat_logs import is_chat_log
 from groundup.collect.readers.chats import is_chat
+from groundup.collect.readers.columns import propose_columns
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.office import find_converter
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
@@ -36,6 +37,10 @@ from groundup.collect.readers.text import record_text
 
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300
+# A file of records is judged by this many of them.
+_RECORDS = 50
+# A column of another name is the text of a data set, not a remark in a file of settings.
+_MIN_RECORDS = 5
 _EVALUATION_KEYS = (
     {"query", "choices"},
     {"context", "continuation"},
@@ -127,6 +132,7 @@ class Detection:
     kind: str | None
     format: str
     reason: str  # what it was recognized by, as a plural: `EPUB books`
+    column: str = ""  # of its records, the one with the text, where the name does not say so
 
     @property
     def readable(self) -> bool:
@@ -225,11 +231,11 @@ def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases
     return Detection(named or "text", "text", "plain text")
 
 
-def _detect_records(item: Item, format: str) -> Detection:
-    """Return what a file of records seems to be, by its first three records."""
+def _detect_records(item: Item, format: str) -> Detection:  # noqa: PLR0911 - a table of cases
+    """Return what a file of records seems to be, by its first records."""
     records: list[Any] = []
     try:
-        for _, record in islice(read_records(item), 3):
+        for _, record in islice(read_records(item), _RECORDS):
             if not isinstance(record, Reject):
                 records.append(record)
     except (DamagedError, ValueError, RecursionError):
@@ -242,15 +248,16 @@ def _detect_records(item: Item, format: str) -> Detection:
         _EVALUATION_NAME.search(_words(item.origin)) and not (has_text and _has_url(first))
     ):
         return Detection("evaluation", format, "evaluation items")
-    if all(find_messages(record) or is_message_row(record) for record in records):
+    if all(find_messages(record) or is_message_row(record) for record in records[:3]):
         return Detection("conversations", format, "turns by speaker")
     if code.is_code_record(first):
         return Detection("code", format, "source files as records")
     if has_text:
         kind = _kind_in_name(item.origin) or ("web" if _has_url(first) else "text")
         return Detection(kind, format, "records with a text")
-    reason = f"{format} without a text under a name that is known (text, content, …)"
-    return Detection(None, format, reason)
+    if len(records) >= _MIN_RECORDS and (column := propose_columns(records)):
+        return Detection("text", format, f"records with prose in {column}", column)
+    return Detection(None, format, f"{format} without a column of prose")
 
 
 def _has_url(record: Mapping[Any, Any]) -> bool:

@@ -73,6 +73,7 @@ class SuggestedSource:
     # Patterns, where one folder is divided between several sources.
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    column: str = ""  # that holds the text of its records, where the name does not say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +103,27 @@ class _File:
     size: int
     detection: Detection
 
+    @property
+    def label(self) -> str | None:
+        """Its kind, and the column of its records: files of one source have one label."""
+        kind, column = self.detection.kind, self.detection.column
+        return f"{kind}:{column}" if column else kind
+
 
 @dataclass(eq=False)
 class _Group:
     """The files of one source, all that can be read."""
 
-    kind: str
+    label: str
     files: list[_File]
     is_data_set: bool = False
     path: str = ""
     include: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        return self.label.partition(":")[0]
 
     @property
     def bytes(self) -> int:
@@ -127,7 +138,7 @@ def suggest_sources(folder: Path, own: str = "") -> Suggestions:
     """
     if not folder.exists():
         raise SourceError(f"{folder}: there is no such file or folder")
-    files = _survey(folder, own)
+    files = _without_columns(_survey(folder, own))
     if not files:
         raise SourceError(f"{folder}: nothing in it can be read")
     readable = [file for file in files if file.detection.readable]
@@ -173,12 +184,12 @@ def _share_out(files: Sequence[_File], projects: frozenset[str]) -> list[_Group]
         rest = defaultdict[str, list[_File]](list)
         for part in parts:
             if part not in data_sets:
-                rest[part.kind] += part.files
+                rest[part.label] += part.files
         if len(data_sets) + len(rest) <= MAX_SOURCES:
-            return [*data_sets, *(_Group(kind, rest[kind]) for kind in sorted(rest))]
+            return [*data_sets, *(_Group(label, rest[label]) for label in sorted(rest))]
         # The smallest that has company in the rest, or among the data sets.
-        kinds = Counter([*rest, *(part.kind for part in data_sets)])
-        data_sets.remove(next(part for part in reversed(data_sets) if kinds[part.kind] > 1))
+        labels = Counter([*rest, *(part.label for part in data_sets)])
+        data_sets.remove(next(part for part in reversed(data_sets) if labels[part.label] > 1))
 
 
 def _parts(folder: str, files: Sequence[_File], projects: frozenset[str]) -> Iterator[_Group]:
@@ -202,13 +213,33 @@ def _parts(folder: str, files: Sequence[_File], projects: frozenset[str]) -> Ite
         yield from _parts(prefix + part, below[part], projects)
 
 
+def _without_columns(files: Sequence[_File]) -> list[_File]:
+    """Return the files; where their columns would need too many sources, the small are unread."""
+    sizes = Counter[str]()
+    for file in files:
+        if file.detection.column:
+            sizes[file.detection.column] += file.size
+    kinds = {file.detection.kind for file in files if not file.detection.column} - {None}
+    kept = {column for column, _ in sizes.most_common(max(0, MAX_SOURCES - 1 - len(kinds)))}
+    shown = []
+    for file in files:
+        column = file.detection.column
+        if column and column not in kept:
+            reason = f'{file.detection.reason} (give them a source with text = "{column}")'
+            unread = replace(file.detection, kind=None, column="", reason=reason)
+            shown.append(replace(file, detection=unread))
+        else:
+            shown.append(file)
+    return shown
+
+
 def _common_kind(files: Sequence[_File], is_project: bool) -> str | None:
     """Return the kind of a whole folder, or None when it is mixed."""
     counts, sizes = Counter[str](), Counter[str]()
     for file in files:
-        if file.detection.kind is not None:
-            counts[file.detection.kind] += 1
-            sizes[file.detection.kind] += file.size
+        if file.label is not None:
+            counts[file.label] += 1
+            sizes[file.label] += file.size
     if not counts:
         is_plain = all(file.detection.format in ("text", "xml") for file in files)
         return "text" if is_plain else "documents"
@@ -233,21 +264,21 @@ def _divide_by_suffix(files: Sequence[_File]) -> Iterator[_Group]:
     by_suffix, total = defaultdict[str, list[_File]](list), Counter[str]()
     for file in files:
         by_suffix[file.suffix].append(file)
-        if file.detection.kind is not None:
-            total[file.detection.kind] += file.size
+        if file.label is not None:
+            total[file.label] += file.size
     # Files of no kind go with the largest kind that a model is trained on.
-    trained = Counter({kind: n for kind, n in total.items() if KINDS[kind].role == "training"})
+    trained = Counter({label: n for label, n in total.items() if label != "evaluation"})
     rest = largest(trained or total)
     parts = defaultdict[str, list[_File]](list)
     for same in by_suffix.values():
-        kinds = [file.detection.kind or rest for file in same]
+        kinds = [file.label or rest for file in same]
         counts, sizes = Counter(kinds), Counter[str]()
         for file, kind in zip(same, kinds, strict=True):
             sizes[kind] += file.size
         owner = max(sorted(counts), key=lambda kind: (counts[kind], sizes[kind]))
         for file, kind in zip(same, kinds, strict=True):
-            stays = {kind, owner} <= _PROSE or len(same) - counts[owner] > FEW_FILES
-            parts[owner if stays else kind].append(file)
+            is_many = len(same) - counts[owner] > FEW_FILES and not file.detection.column
+            parts[owner if is_many or {kind, owner} <= _PROSE else kind].append(file)
     for kind in sorted(parts):
         yield _Group(kind, parts[kind])
 
@@ -271,10 +302,10 @@ def _set_paths(groups: list[_Group], files: Sequence[_File]) -> dict[str, _Group
             left |= _locate(group, files, owners, group is rest, is_last)
         if not left:
             return owners
-        is_first_kind = KINDS[rest.kind].role
+        role = KINDS[rest.kind].role
         for group in groups[1:]:
             gone = left if attempt + 1 < _ROUNDS else {file.origin for file in group.files}
-            if KINDS[group.kind].role == is_first_kind:
+            if KINDS[group.kind].role == role:
                 rest.files += [file for file in group.files if file.origin in gone]
                 group.files = [file for file in group.files if file.origin not in gone]
         groups[:] = [group for group in groups if group.files]
@@ -287,7 +318,7 @@ def _order(group: _Group) -> tuple[bool, bool, bool, int]:
     Plain text and documents are the kinds whose rules are for all prose.
     """
     is_trained = KINDS[group.kind].role == "training"
-    is_general = group.kind in ("text", "documents")
+    is_general = group.label in ("text", "documents")
     return not is_trained, group.is_data_set, not is_general, -group.bytes
 
 
@@ -362,8 +393,16 @@ def _suggested(group: _Group, files: Sequence[_File]) -> SuggestedSource:
     if unread:
         why.append(f"{unread:,} not read")
     size = sum(file.size for file in files)
-    patterns = tuple(group.include), tuple(group.exclude)
-    return SuggestedSource(group.kind, group.path, len(files), size, "; ".join(why), "", *patterns)
+    return SuggestedSource(
+        group.kind,
+        group.path,
+        len(files),
+        size,
+        "; ".join(why),
+        include=tuple(group.include),
+        exclude=tuple(group.exclude),
+        column=group.label.partition(":")[2],
+    )
 
 
 def _named(sources: Iterable[SuggestedSource], top: str) -> list[SuggestedSource]:
@@ -372,7 +411,7 @@ def _named(sources: Iterable[SuggestedSource], top: str) -> list[SuggestedSource
     for source in sources:
         path = source.path.removesuffix("/*").strip("*.")
         is_divided = source.include or source.exclude
-        name = clean_name(path or (source.kind if is_divided else top))
+        name = clean_name(path or (source.column or source.kind if is_divided else top))
         name = name.strip("-.")[:60] or source.kind
         name = f"{name}-{source.kind}" if names[name] else name
         names[name] += 1

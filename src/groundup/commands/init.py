@@ -140,6 +140,8 @@ def _source_text(source: SuggestedSource, prefix: str, own_path: str) -> str:
     for key, patterns in (("include", source.include), ("exclude", exclude)):
         if patterns:
             lines.append(f"{key} = [{', '.join(map(_quoted, patterns))}]")
+    if source.column:
+        lines.append(f"text = {_quoted(source.column)}")
     if KINDS[source.kind].role != "evaluation" and source.bytes < LITTLE_BYTES:
         lines.append("most_dropped = 1  # little text: it may all be dropped")
     return "\n".join(lines) + "\n"
