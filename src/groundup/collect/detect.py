@@ -28,7 +28,7 @@ from groundup.collect.readers import code
 from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat_layouts import find_messages
 from groundup.collect.readers.chat_logs import is_chat_log
-from groundup.collect.readers.chats import is_chat
+from groundup.collect.readers.chats import chat_metadata, is_chat
 from groundup.collect.readers.columns import propose_columns
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.office import find_converter
@@ -189,6 +189,8 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
         return Detection(kind, format, plural)
     if is_chat(format, item.head):
         return Detection("chat", format, "exports of chats")
+    if told := chat_metadata(format, item.head):
+        return Detection(None, format, f"exports of chats without messages, such as {told}")
     if format in ("feed", "xml"):
         if _EVALUATION_NAME.search(_words(item.origin)):
             return Detection("evaluation", format, "evaluation items")

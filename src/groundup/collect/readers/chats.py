@@ -182,7 +182,7 @@ def chats_or(otherwise: Reader) -> Reader:
             is_xml = _is_xml(format, item.head)
             messages = _xml_messages(item) if is_xml else _messages(item)
             yield from chat_documents(messages, source)
-        elif said := _metadata(format, item.head):
+        elif said := chat_metadata(format, item.head):
             yield Reject("metadata", detail=f"{said} of an export of chats, which holds no message")
         else:
             yield from otherwise(item, source)
@@ -206,7 +206,7 @@ def hide_speakers(reader: Reader) -> Reader:
     return read
 
 
-def _metadata(format: str, head: bytes) -> str | None:
+def chat_metadata(format: str, head: bytes) -> str | None:
     """Return what the first record of a file says of a workspace of Slack, if it does."""
     if format != "json" or not (text := text_head(head).lstrip()).startswith(("[", "{")):
         return None
