@@ -33,7 +33,7 @@ KINDS: dict[str, str] = {
     "models/stories260K": "",
     "web": "web",
     "web/encodings": "conversations text web",
-    "web/mojibake": "documents",
+    "web/mojibake": "text",
     "web/quality": "text",
     "web/warc/cc_net": "",
     "wikipedia": "wikipedia",
