@@ -165,6 +165,27 @@ def _mbox_record(n: int) -> str:
     )
 
 
+def _question(n: int) -> str:
+    """Return a question of Stack Exchange, and its answer on the next line."""
+    owner = 'OwnerUserId="7" ContentLicense="CC BY-SA 4.0" />\n'
+    body = f"&lt;p&gt;Record {n} is here. {SENTENCE}&lt;/p&gt;"
+    return (
+        f'  <row Id="{2 * n + 1}" PostTypeId="1" Score="3" Body="{body}" Title="T{n}" {owner}'
+        f'  <row Id="{2 * n + 2}" PostTypeId="2" ParentId="{2 * n + 1}" Body="{body}" {owner}'
+    )
+
+
+TOPIC = {
+    "post_stream": {
+        "posts": [
+            {"username": f"u{n}", "post_number": n, "cooked": f"<p>{SENTENCE}</p>"}
+            for n in range(1, 4)
+        ]
+    },
+    "id": 5,
+    "title": "T",
+}
+POSTS = '<?xml version="1.0" encoding="utf-8"?>\n<posts>\n'
 # Reader → (kind, name, a small whole file).
 SMALL: dict[str, tuple[str, str, bytes]] = {
     "book": ("books", "x.txt", BOOK),
@@ -255,6 +276,18 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         "x.yml",
         b"categories:\n- a\nconversations:\n- - is it late?\n  - it is\n- - b\n  - c\n" * 2,
     ),
+    "stackexchange": (
+        "forum",
+        "Posts.xml",
+        f"{POSTS}{''.join(map(_question, range(4)))}</posts>".encode(),
+    ),
+    "discourse": ("forum", "5.json", json.dumps(TOPIC).encode()),
+    "topics": (
+        "forum",
+        "posts.csv",
+        b"topic_id,post_number,username,raw\n"
+        + "".join(f"{n % 2},{n},u{n},{SENTENCE}\n" for n in range(6)).encode(),
+    ),
     "jsonl": ("text", "x.jsonl", LINES),
     "csv": ("text", "x.csv", f'id,text\n1,"{SENTENCE}"\n2,"a ""b"" c"\n'.encode() * 5),
     "docx": ("documents", "x.docx", docx(p(SENTENCE) * 9)),
@@ -314,6 +347,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
 # Reader → glob of its real files.
 REAL = {
     "book": "books/g*/*/*.txt",
+    "stackexchange": "wild/stackexchange/*/Posts.xml",
     "dump": "wikipedia/ltgwiki*.xml",
     "wikitext": "wikipedia/wikitext-pages/*.txt",
     "html": "web/html/*/*/*.html",
@@ -360,6 +394,7 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
         "",
         1,
     ),
+    "stackexchange": ("forum", "Posts.xml", POSTS, _question, "</posts>", 1),
     "turns": (
         "conversations",
         "x.jsonl",

@@ -26,12 +26,13 @@ _MAGIC = {
     b"\xcf\xad\x12\xfe": "dbx",
     b"{\\rtf": "rtf",
 }
-UNREADABLE = {"wat", "binary", "ole", "msg", *_MAGIC.values()}
+UNREADABLE = {"wat", "binary", "ole", "msg", "sql", *_MAGIC.values()}
 UNREADABLE -= {"parquet", "arrow", "rtf"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack it first",
+    "sql": "it is a dump of a database: export its tables as CSV or JSONL first",
     "document": "save it as plain text, HTML, DOCX or EPUB first",
     "ole": "save it in a format of this century first",
     "msg": "make a mail file of it first, for example with msgconvert",
@@ -53,7 +54,7 @@ _BY_SUFFIX = {
     **dict.fromkeys(("mhtml", "mht"), "mhtml"),
 }
 # Formats whose records are split before they are decoded: damage costs single records.
-_RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml".split())
+_RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml stackexchange".split())
 # This many first bytes must be text before binary bytes after them count as damage.
 _INTACT_BYTES = 32
 _XML_STARTS = ("<?xml", "<rss", "<feed", "<rdf:RDF", "<!DOCTYPE rss")
@@ -101,6 +102,18 @@ _HEADER_NAMES = _MAIL_NAMES | frozenset(
 _MESSAGE = re.compile(r'\[\s*\{\s*"(?:role|from|speaker|content|value)"')
 _WIKITEXT = re.compile(
     r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE
+)
+
+
+# Tables of a Stack Exchange dump, a topic of Discourse, and dumps of databases.
+_STACKEXCHANGE = re.compile(
+    r"(?:<\?xml[^>]*>)?\s*<(?:posts|comments|users|votes|tags|badges|posthistory|postlinks)>\s*<row\s",
+    re.IGNORECASE,
+)
+_DISCOURSE = re.compile(r'"post_stream"\s*:\s*\{\s*"(?:posts|stream)"\s*:')
+_SQL_DUMP = re.compile(
+    r"\s*(?:--[ \t]*\n)?--\s*(?:MySQL|MariaDB|phpMyAdmin|PostgreSQL)\b[^\n]{0,40}dump",
+    re.IGNORECASE,
 )
 
 
@@ -163,6 +176,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         named = None
     if named == "json" and is_jsonl(head):
         return "jsonl"
+    if start.startswith("{") and _DISCOURSE.search(head[:4096]) and not is_jsonl(head):
+        return "discourse"
     if named == "jsonl" and _is_json(head):
         return "json"
     if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
@@ -170,8 +185,12 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
     root = _XML_ROOT.search(head[:4096])
     if root is not None and root[1] == "mediawiki" and start.startswith("<"):
         return "mediawiki"
+    if _STACKEXCHANGE.match(head):
+        return "stackexchange"
     if _HTML.match(head):
         return "html"
+    if _SQL_DUMP.match(head):
+        return "sql"
     if _COMMENTS.sub("", head, count=1).startswith(_XML_STARTS):
         return "xml" if root is None else "feed"
     if start.startswith("{") and is_jsonl(head):

@@ -35,6 +35,11 @@ from groundup.collect.readers.conversations import (
 )
 from groundup.collect.readers.epub import read_epub
 from groundup.collect.readers.feeds import read_feed, read_xml
+from groundup.collect.readers.forums import (
+    read_discourse,
+    read_forum_records,
+    read_stackexchange,
+)
 from groundup.collect.readers.html import read_html
 from groundup.collect.readers.mail import PartReader, read_eml, read_mbox, read_mhtml
 from groundup.collect.readers.markdown import read_markdown
@@ -123,6 +128,9 @@ READERS: dict[tuple[str, str], Reader] = {
     ("xml", "conversations"): chats_or(_reject_format),
     ("xml", "tuning"): chats_or(_reject_format),
     ("xml", "evaluation"): read_evaluation_xml,
+    ("stackexchange", ANY): read_stackexchange,
+    ("discourse", ANY): read_discourse,
+    ("records", "forum"): read_forum_records,
     ("docx", ANY): read_docx,
     ("pptx", ANY): read_pptx,
     ("odt", ANY): read_odt,
