@@ -286,7 +286,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         "forum",
         "posts.csv",
         b"topic_id,post_number,username,raw\n"
-        + "".join(f"{n % 2},{n},u{n},{SENTENCE}\n" for n in range(6)).encode(),
+        + "".join(f'{n % 2},{n},u{n},"{SENTENCE}"\n' for n in range(6)).encode(),
     ),
     "jsonl": ("text", "x.jsonl", LINES),
     "csv": ("text", "x.csv", f'id,text\n1,"{SENTENCE}"\n2,"a ""b"" c"\n'.encode() * 5),

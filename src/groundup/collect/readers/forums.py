@@ -87,7 +87,7 @@ def _stackexchange_posts(item: Item, damage: list[DamagedError]) -> Iterator[Pos
                 detail = f"a row longer than {MAX_RECORD >> 20} MB"
                 yield Post(f"#{record}", record, reason="too-large", detail=detail)
             else:
-                yield _stackexchange_post(decode(row), record)
+                yield _stackexchange_post(row, record)
     except DamagedError as error:
         damage.append(error)
 
@@ -115,8 +115,12 @@ def _rows(item: Item) -> Iterator[bytes | None]:
         raise damage
 
 
-def _stackexchange_post(row: str, record: int) -> Post:
-    values = {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(row)}
+def _stackexchange_post(row: bytes, record: int) -> Post:
+    try:
+        attributes = _ATTRIBUTE.findall(decode(row))
+    except DamagedError as damage:
+        return Post(f"#{record}", record, reason=damage.reason, detail=damage.detail)
+    values = {name: html.unescape(value) for name, value in attributes}
     sort, key = values.get("PostTypeId", ""), values.get("Id", "")
     body, title = values.get("Body", ""), values.get("Title", "")
     parent = values.get("ParentId", "") if sort == _ANSWER else key
