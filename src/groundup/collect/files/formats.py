@@ -168,7 +168,7 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
     return format if format in _RECORDS else "binary"
 
 
-def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912 - a table of cases
+def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912 - a table
     start = head.lstrip()[:16]
     if named in _MAIL or (named is None and _HEADER_START.match(head)):
         if (mail := _mail_format(named, head)) is not None:
