@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.helpers.office_files import docx, lines, odf, p, pdf, pptx, shape, xlsx
+from tests.helpers.sevenzip import seven_zip
 
 HAS_PDF = find_spec("pypdfium2") is not None
 HAS_CALAMINE = find_spec("python_calamine") is not None
@@ -338,6 +339,7 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),
     "zst": ("text", "x.jsonl.zst", _zst(LINES)),
     "tar": ("text", "x.tar", _tar()),
+    "7z": ("text", "x.7z", seven_zip({"a.txt": SENTENCE.encode(), "d/b.jsonl": LINES})),
     "zip": (
         "text",
         "x.zip",

@@ -20,6 +20,8 @@ from typing import IO, Self, cast
 from groundup.collect.files.compression import ZSTD_MAGIC, Bzip2Stream, XzStream, ZstdStream
 from groundup.collect.files.globs import COMPRESSED, Selection
 from groundup.collect.files.packages import package_format
+from groundup.collect.files.sevenzip import MAGIC as SEVEN_ZIP
+from groundup.collect.files.sevenzip import seven_zip_members
 from groundup.collect.files.streams import (
     BUFFER,
     HEAD,
@@ -149,11 +151,16 @@ class _Opener:
         zipped = head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
         opaque = zipped and (name.lower().endswith(_OPAQUE) or package_format(name, head) != "")
         tarred = head[257:262] == b"ustar" or (name.lower().endswith(".tar") and len(head) >= 512)
-        if opaque or not (zipped or tarred):
+        seven = head.startswith(SEVEN_ZIP)
+        if opaque or not (zipped or tarred or seven):
             if self.selection.keeps(origin):
                 yield make_item(origin, name, stream, path, self.budget)
         elif depth > MAX_DEPTH:
             yield Refused(origin, "nested", "archives are opened one level deep only")
+        elif seven:
+            file_7z = seekable or spool(stream)
+            members = seven_zip_members(file_7z, self.budget, name)
+            yield from self.open_members(origin, members, depth + 1)
         elif zipped:
             members = _zip_members(seekable or spool(stream), self.budget)
             yield from self.open_members(origin, members, depth + 1)

@@ -107,7 +107,8 @@ _WIKITEXT = re.compile(
 
 # Tables of a Stack Exchange dump, a topic of Discourse, and dumps of databases.
 _STACKEXCHANGE = re.compile(
-    r"(?:<\?xml[^>]*>)?\s*<(?:posts|comments|users|votes|tags|badges|posthistory|postlinks)>\s*<row\s",
+    r"(?:<\?xml[^>]*>)?\s*"
+    r"<(?:posts|comments|users|votes|tags|badges|posthistory|postlinks)>\s*<row\s",
     re.IGNORECASE,
 )
 _DISCOURSE = re.compile(r'"post_stream"\s*:\s*\{\s*"(?:posts|stream)"\s*:')
