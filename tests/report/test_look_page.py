@@ -20,6 +20,8 @@ from groundup.flow import run_flow
 from groundup.recipe import load_recipe
 from groundup.report.look import PAGE, name_endings, write_look
 
+CHROMIUM = Path("/usr/bin/chromium")
+OPEN_ALL = "for (const details of document.querySelectorAll('details')) details.open = true"
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(1)> \u202e\n\n"
 
 
@@ -84,6 +86,29 @@ def test_nothing_but_our_own_script_can_run(page: Any) -> None:
     assert "<script>alert(1)</script>" in page.xpath("string(//section[@id='texts'])")
     script.getparent().remove(script)
     assert_harmless(page)
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_search_shows_the_texts_with_the_words(recipe: Path, width: int) -> None:
+    """In a real browser: the policy lets the script run, and the page requests nothing else."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("no browser is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, log = browser.new_page(viewport={"width": width, "height": 900}), list[str]()
+        page.on("console", lambda message: log.append(message.text))
+        page.on("request", lambda request: log.append(request.url))
+        page.goto((recipe.parent / "run" / PAGE).as_uri())
+        page.evaluate(OPEN_ALL)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.fill("#search", "ALERT(1)")
+        assert page.inner_text("#found") == "2 of 7 texts"
+        assert page.locator("#texts article:visible").count() == 2
+        page.fill("#search", "")
+        assert page.locator("#texts article:visible").count() == 7
+        assert log == [(recipe.parent / "run" / PAGE).as_uri()]
+        browser.close()
 
 
 def test_a_fresh_page_is_not_written_again(recipe: Path) -> None:
