@@ -183,11 +183,11 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         return "json"
     if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
         return named
+    if _STACKEXCHANGE.match(head):
+        return "stackexchange"
     root = _XML_ROOT.search(head[:4096])
     if root is not None and root[1] == "mediawiki" and start.startswith("<"):
         return "mediawiki"
-    if _STACKEXCHANGE.match(head):
-        return "stackexchange"
     if _HTML.match(head):
         return "html"
     if _SQL_DUMP.match(head):
