@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import Document, Reject
+from groundup.collect.readers.latex import latex_text
 from groundup.collect.readers.markdown import markdown_text
 from groundup.collect.readers.restructured import rst_text
 
@@ -159,3 +160,76 @@ def test_real_rst(real_data: Path) -> None:
     for path in sorted((real_data / "wild/rst/peps").glob("*.rst"))[:10]:
         prose = rst_text(path.read_text(encoding="utf-8"))
         assert len(prose) > 1000 and ">`_" not in prose and ".. [" not in prose
+
+
+LATEX = [
+    (r"\section[s]{One \emph{two}\label{x}} Text % no" + "\non.", "One two\n\nText on."),
+    (
+        r"Caf\'e na\"{\i}ve \c{c}a \ss{} 50\% a--b --- ``q'' l~m",
+        "Café naïve ça ß 50% a–b — “q” l m",
+    ),
+    (r"Seen \cite[p.~2]{a}, in~\ref{b} (\eqref{c}).", "Seen, in."),
+    (r"A $a_1*b$, \(c\) costs \$5.", "A $a_1*b$, $c$ costs $5."),
+    (
+        r"\begin{align}\label{a} x &= y \nonumber \end{align}",
+        "\\begin{align}\n x &= y\n\\end{align}",
+    ),
+    ("A\\footnote{So \\emph{b}.} c.\n\nD.", "A c.\n\nSo b.\n\nD."),
+    (r"\begin{itemize}\item a \item[b] c\end{itemize} D", "- a\n- b c\n\nD"),
+    (r"\begin{tabular}{ll}\hline a & b \\[2pt] c & d\end{tabular}", "a | b\nc | d"),
+    (r"\begin{figure}\includegraphics{x}\caption{The \emph{c}.}\end{figure}", "The c."),
+    ("\\begin{verbatim}\nx % $y\n  z\n\\end{verbatim}", "x % $y\n  z"),
+    (r"\verb|a_b%| \href{http://x}{w} \textcolor{red}{t} \unknown{k}", "a_b% w t k"),
+    (r"\newcommand{\org}{The Org}\def\w#1{word #1}\org\ and \w{x}.", "The Org and word x."),
+    (r"\newtheorem{thm}{Theorem}\begin{thm}[Me] Holds.\end{thm}", "Theorem (Me). Holds."),
+]
+
+
+@pytest.mark.parametrize("source, prose", LATEX)
+def test_latex_becomes_prose(source: str, prose: str) -> None:
+    wrapped = f"\\begin{{document}}{source}\\end{{document}}"
+    assert latex_text(wrapped) == prose
+
+
+def test_parts_of_latex_documents() -> None:
+    """The preamble gives its title; a chapter is read whole; settings are no text."""
+    paper = r"\documentclass{a}\title{A \emph{T}}\begin{document}\maketitle B.\end{document} no"
+    assert latex_text(paper) == "A T\n\nB."
+    assert latex_text(r"\chapter{One} It was a dark and stormy night.").startswith("One\n\nIt was")
+    assert latex_text(r"\setlength{\x}{3pt}\foo{a}{1.5}") == ""
+
+
+def test_macros_that_multiply_are_not_expanded() -> None:
+    bomb = "".join(f"\\newcommand{{\\{a}}}{{{f'{chr(92)}{b} ' * 100}}}" for a, b in ("xy", "yz"))
+    assert len(latex_text(bomb + "\\begin{document}" + "\\x " * 2000 + "a\\end{document}")) < 9**6
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "{",
+        "\\footnote{",
+        "\\begin{figure}",
+        "$a ",
+        "\\(",
+        "\\[",
+        "\\section{a",
+        "\\title[",
+        "\\iffalse",
+    ],
+)
+def test_hostile_latex(piece: str) -> None:
+    """What is opened and never closed takes linear time, and what follows it is read."""
+    assert "It was a dark and stormy night" in latex_text(
+        piece * 20000 + "\n\nIt was a dark and stormy night."
+    )
+
+
+def test_references_and_styles_are_listed(read: Read) -> None:
+    (reject,) = read("text", "a.bib", "@book{a, title={B}}")
+    assert isinstance(reject, Reject) and reject.reason == "unsupported-format"
+
+
+def test_real_latex(real_data: Path) -> None:
+    prose = latex_text((real_data / "wild/latex/hott/introduction.tex").read_text(encoding="utf-8"))
+    assert prose.startswith("Introduction\n\nHomotopy type theory is") and "\\index" not in prose

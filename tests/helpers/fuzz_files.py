@@ -334,6 +334,21 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         b"+---+---+\n| a | b |\n+---+---+\n\n=== ===\na   b\n=== ===\nc   d\n=== ===\n"
         b"\n.. image:: x\n",
     ),
+    "latex": (
+        "documents",
+        "x.tex",
+        rb"\documentclass{a}\newcommand{\k}[1]{w #1}\title{T}\begin{document}\section{A \emph{b}}"
+        b"\nC\\'e \\k{d}~\\cite{x} $a_1$\\footnote{n} % c\n\n"
+        rb"\begin{itemize}\item[a] b\end{itemize}\begin{tabular}{l}a & b\\\end{tabular}\[x\]"
+        rb"\begin{figure}\caption{c}\end{figure}\begin{verbatim}v\end{verbatim}\end{document}",
+    ),
+    "notebook": (
+        "documents",
+        "x.ipynb",
+        b'{"cells": [{"cell_type": "markdown", "source": ["# A *b*"]}, {"cell_type": "code",'
+        b' "source": "1", "outputs": [{"output_type": "execute_result", "data":'
+        b' {"text/plain": ["2"]}}]}]}',
+    ),
     "gz": ("text", "x.jsonl.gz", gzip.compress(LINES)),
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),

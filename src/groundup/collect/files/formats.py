@@ -26,7 +26,7 @@ _MAGIC = {
     b"\xcf\xad\x12\xfe": "dbx",
     b"{\\rtf": "rtf",
 }
-UNREADABLE = {"wat", "binary", "ole", "msg", "sql", *_MAGIC.values()}
+UNREADABLE = {"wat", "latex-data", "binary", "ole", "msg", "sql", *_MAGIC.values()}
 UNREADABLE -= {"parquet", "arrow", "rtf"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
@@ -38,6 +38,7 @@ ADVICE = {
     "msg": "make a mail file of it first, for example with msgconvert",
     "pst": "make mailboxes of it first, for example with readpst -r",
     "dbx": "make mailboxes of it first, for example with readdbx",
+    "latex-data": "it holds references or settings of LaTeX",
     "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",
 }
 
@@ -48,10 +49,13 @@ _BY_SUFFIX = {
     "yml": "yaml",
     **dict.fromkeys(("htm", "xhtml", "shtml"), "html"),
     **dict.fromkeys("md markdown mdown mkd mdx qmd rmd".split(), "markdown"),
-    **dict.fromkeys(("rst", "rest"), "rst"),
     **dict.fromkeys(("eml", "emlx"), "eml"),
     **dict.fromkeys(("mbox", "mbx"), "mbox"),
     **dict.fromkeys(("mhtml", "mht"), "mhtml"),
+    "rst": "rst",
+    **dict.fromkeys(("tex", "ltx", "latex"), "latex"),
+    **dict.fromkeys(("bib", "sty", "cls", "bst"), "latex-data"),
+    "ipynb": "notebook",
 }
 # Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml stackexchange".split())
@@ -181,7 +185,9 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         return "discourse"
     if named == "jsonl" and _is_json(head):
         return "json"
-    if named is not None and (named not in ("json", "jsonl") or start.startswith(("{", "["))):
+    if named is not None and (
+        named not in ("json", "jsonl", "notebook") or start.startswith(("{", "["))
+    ):
         return named
     if _STACKEXCHANGE.match(head):
         return "stackexchange"

@@ -41,8 +41,10 @@ from groundup.collect.readers.forums import (
     read_stackexchange,
 )
 from groundup.collect.readers.html import read_html
+from groundup.collect.readers.latex import read_latex
 from groundup.collect.readers.mail import PartReader, read_eml, read_mbox, read_mhtml
 from groundup.collect.readers.markdown import read_markdown
+from groundup.collect.readers.notebooks import read_notebook
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
 from groundup.collect.readers.opendocument import read_odp, read_odt
 from groundup.collect.readers.pdf import read_pdf
@@ -92,6 +94,7 @@ def _with_attachments(
 _MARKUP: dict[str, Reader] = {
     "markdown": read_markdown,
     "rst": read_rst,
+    "latex": read_latex,
 }
 # (format, kind) → reader. "records" stands for every format of RECORD_FORMATS, ANY for every kind
 # or format that has no line of its own.
@@ -142,6 +145,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("ppt", ANY): read_legacy,
     ("encrypted", ANY): read_encrypted,
     **{(name, ANY): reader for name, reader in _MARKUP.items()},
+    **{("notebook", kind): read_notebook for kind in (ANY, "code")},
     # Conversations and questions are told by their lines, in markup as in plain text.
     **{(name, kind): logs_or(read_log) for name in _MARKUP for kind in ("conversations", "tuning")},
     # signal-export writes a chat as Markdown.
