@@ -83,7 +83,7 @@ wild/stackexchange/*                      | Stack Exchange dump    | stackexchan
 wild/subtitles/*                          | subtitles              | text       | text
 wild/ipynb/*                              | notebook               | notebook   | code
 wild/latex/*.tex                          | LaTeX                  | latex      | documents
-wild/latex/*.bib                          | table without text     | text       | - text
+wild/latex/*.bib                        | table without text     | text latex-data | - text
 wild/*.eml                                | mail                   | eml        | mail
 wild/*.p7s                                | mail                   | eml        | mail
 wild/*.mbox                               | mailbox                | mbox       | mail

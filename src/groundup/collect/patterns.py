@@ -40,7 +40,9 @@ class Patterns:
     def __init__(self, prefix: str, origins: Iterable[str]) -> None:
         self._prefix = prefix
         self._cells = defaultdict[_Cell, list[str]](list)
+        self._by_name = defaultdict[str, list[str]](list)
         for origin in origins:
+            self._by_name[origin.rpartition("/")[2]].append(origin)
             folder, _, name = origin.removeprefix(prefix).rpartition("/")
             self._cells[folder, _suffixes(name)].append(origin)
 
@@ -86,8 +88,11 @@ class Patterns:
 
     def _is_tail(self, origins: Collection[str], others: Collection[str]) -> bool:
         """Return whether the whole name of a file would also name one of `others`."""
-        names = tuple(f"/{self._name(origin)}" for origin in origins)
-        return any(other.endswith(names) for other in others)
+        return any(
+            other in others and other.endswith(f"/{self._name(origin)}")
+            for origin in origins
+            for other in self._by_name[origin.rpartition("/")[2]]
+        )
 
     def _name(self, origin: str) -> str:
         return origin.removeprefix(self._prefix)
