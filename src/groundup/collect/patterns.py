@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
@@ -65,19 +65,23 @@ class Patterns:
             exceptions[cell] = foreign
             if count:
                 sizes[cell] = count
-        reached = dict[str, set[_Cell]]()
-        for cell in sizes:
-            for pattern in _starting(cell):
-                if pattern not in banned:
-                    reached.setdefault(pattern, set()).add(cell)
+        # Pattern → the cells that it names, and how many wanted files that adds.
+        reached, gains = defaultdict[str, set[_Cell]](set), Counter[str]()
+        for cell, count in sizes.items():
+            for pattern in set(_starting(cell)) - banned:
+                reached[pattern].add(cell)
+                gains[pattern] += count
         chosen: list[str] = []
-        while reached and len(chosen) < limit:
-            counts = {key: sum(sizes[cell] for cell in cells) for key, cells in reached.items()}
-            best = min(reached, key=lambda key: (-counts[key], len(key), key))
+        done = set[_Cell]()
+        while gains and len(chosen) < limit:
+            best = min(gains, key=lambda key: (-gains[key], len(key), key))
             chosen.append(best)
-            gone = reached[best]
-            left.difference_update(origin for cell in gone for origin in self._cells[cell])
-            reached = {key: cells - gone for key, cells in reached.items() if cells - gone}
+            for cell in reached[best] - done:
+                left.difference_update(self._cells[cell])
+                for pattern in set(_starting(cell)) - banned:
+                    gains[pattern] -= sizes[cell]
+            done |= reached[best]
+            gains = +gains  # those that still add files
         hit = {cell for cell in exceptions if not set(chosen).isdisjoint(_matching(cell))}
         for origin in sorted(left)[: limit - len(chosen)]:
             if not self._is_tail([origin], others):
