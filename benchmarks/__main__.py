@@ -31,6 +31,7 @@ from benchmarks import (
     serve,
     starter,
     wikitext,
+    wild,
 )
 from benchmarks.tables import document
 
@@ -57,6 +58,7 @@ BENCHMARKS = {
     "continued": continued.measure,
     "bzip2": bzip2.measure,
     "wikitext": wikitext.measure,
+    "wild": wild.measure,
     "serve": serve.measure,
 }
 

@@ -11,6 +11,13 @@ from typing import Any
 from benchmarks.filter_peers import ARTICLES
 
 _FILTERS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
+# The sorts of files in the benchmark of any folder.
+WILD = (
+    *("chats of Slack", "chats of Discord", "chats of Telegram", "chats of WhatsApp"),
+    *("chats of Signal", "forum", "records", "subtitles", "mails", "mailboxes", "Word"),
+    *("OpenDocument", "PowerPoint", "Excel", "RTF", "PDF", "web pages", "saved pages"),
+    *("notebooks", "Markdown", "reStructuredText", "Org", "LaTeX"),
+)
 # What is compared in a benchmark: groups of names that stand in its figures. Each name becomes a
 # column, or a row where they are many.
 SIDES: dict[str, Sequence[Sequence[str]]] = {
@@ -42,6 +49,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "plagiarism": [("copied and pasted", "lightly revised", "heavily revised", "not copied")],
     "quality": [("books", "c4", "code", "irc", "wikitext")],
     "repair": [("ours", "ftfy.fix_encoding", "ftfy.fix_text"), ("books", "web", "75 languages")],
+    "wild": [WILD],
     "wikitext": [("ours", "mwparserfromhell", "wikitextparser", "wikiextractor")],
 }
 # More columns than this are hard to read.
