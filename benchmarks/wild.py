@@ -50,7 +50,7 @@ ADDRESS = re.compile(
 )
 # "1.", "a)", "iv." before an item, and the hyphen at the end of a line.
 LIST_NUMBER = re.compile(r"^[ \t]*\(?(?:\d{1,3}|[a-z]|[ivx]{1,5})[.)](?=\s)", re.MULTILINE)
-LINE_HYPHEN = re.compile(r"(?<=\w)[-\u00ad\u2010][ \t]*\n\s*(?=[^\W\d_])")
+LINE_HYPHEN = re.compile(r"(?<=\w)[-\u2010][ \t]*\n\s*(?=[^\W\d_])")
 FORMULA = re.compile(
     r"\$\$.*?\$\$|(?<!\\)\$[^$\n]+\$|\\\[.*?\\\]|\\\(.*?\\\)"
     r"|\\begin\{(equation|align|gather|narrowed|multline)(\*?)\}.*?\\end\{\1\2\}",
@@ -96,8 +96,8 @@ SORTS = {
     "web pages": Sort(("*.html",), "pandoc", references.web_page),
     "saved pages": Sort(("*.mhtml",), "pandoc", references.saved_page),
     "notebooks": Sort(("*.ipynb",), "pandoc", references.notebook),
-    "Markdown": Sort(("*.md",), "pandoc", references.pandoc("markdown")),
-    "reStructuredText": Sort(("*.rst",), "pandoc", references.pandoc("rst")),
+    "Markdown": Sort(("*.md",), "pandoc", references.markdown),
+    "reStructuredText": Sort(("*.rst",), "pandoc", references.structured),
     "Org": Sort(("*.org",), "pandoc", references.pandoc("org")),
     "LaTeX": Sort(("*.tex",), "pandoc", references.pandoc("latex")),
     "old Word": Sort(("*.doc",), "antiword", None),
@@ -292,7 +292,7 @@ def words(text: str, names: Iterable[str] = (), formulas: bool = False) -> Count
     """Return how often a text has each word, without addresses, numbers of lists, and the words of
     names; without formulas, if it may have any.
     """
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = unicodedata.normalize("NFKC", text).lower().replace("\u00ad", "")
     text = FORMULA.sub(" ", text) if formulas else text
     text = LINE_HYPHEN.sub("", LIST_NUMBER.sub(" ", ADDRESS.sub(" ", text)))
     hidden = {word for name in names for word in WORD.findall(name.lower())}

@@ -44,6 +44,7 @@ CHAT_HEAD = re.compile(
 )
 ATTRIBUTION = re.compile(r"^(?:On|Le|Am|El) .{5,200}(?:wrote|writes|a écrit|schrieb|escribió):\s*$")
 MAIL_PREFIX = re.compile(r"^(?:(?:re|fwd?|aw)(?:\[\d+\])?:\s*)+", re.IGNORECASE)
+EMOJI = re.compile(r"(?<!\w):[\w+-]+:")
 MAX_SECONDS = 30
 # Columns that a person reads, by a part of the file's path; the first that fits.
 COLUMNS = {
@@ -108,6 +109,21 @@ def pandoc(format: str) -> Callable[[Path], Reference]:
     return lambda path: Reference(pandoc_text(format, path.read_bytes()))
 
 
+def markdown(path: Path) -> Reference:
+    """Markdown; embedded notes and lines for site generators are no text, and of a link between
+    notes its label is.
+    """
+    text = re.sub(r"\{\{[#<%].*?\}\}|!\[\[[^\[\]]*\]\]", "", decode(path.read_bytes()))
+    text = re.sub(r"\[\[(?:[^\[\]|]*\|)?([^\[\]]*)\]\]", r"\1", text)
+    return Reference(pandoc_text("gfm+footnotes+yaml_metadata_block", text.encode()))
+
+
+def structured(path: Path) -> Reference:
+    """reStructuredText; the header of a PEP is no text."""
+    text = re.sub(r"\A(?:[A-Z][\w-]+:.*\n(?:[ \t]+.*\n)*)+", "", decode(path.read_bytes()))
+    return Reference(pandoc_text("rst", text.encode()))
+
+
 def pdf(path: Path) -> Reference:
     return Reference(command(["pdftotext", "-enc", "UTF-8", "-nopgbrk", str(path), "-"]))
 
@@ -157,11 +173,14 @@ def saved_page(path: Path) -> Reference:
 
 
 def mail(path: Path) -> Reference:
-    """A mail and those attached to it."""
+    """A mail and those attached to it; reports of programs that a mail came back are none."""
     data = path.read_bytes()
     # Some programs save mails in UTF-16, which email does not read.
-    data = decode(data, "utf-16-le").encode() if b"\0" in data[:200] else data
-    return mails([BytesParser(policy=email.policy.default).parsebytes(data)])
+    data = data.decode("utf-16-le", "replace").encode() if b"\0" in data[:200] else data
+    message = BytesParser(policy=email.policy.default).parsebytes(data)
+    if any(part.get_content_type() == "message/delivery-status" for part in message.walk()):
+        raise UnreadableError("a bounce")
+    return mails([message])
 
 
 def mails_of_box(path: Path) -> Reference:
@@ -248,6 +267,7 @@ def slack(path: Path) -> Reference:
         names |= {str(record.get(key) or "") for key in ("user", "real_name", "display_name")}
         subtype = record.get("subtype") or ""
         typed = subtype in ("", "thread_broadcast", "me_message", "file_share")
+        typed = typed and not record.get("bot_id")
         if typed and isinstance(record.get("ts"), str) and isinstance(record.get("text"), str):
             lines[record["ts"], record["text"]] = slack_text(record["text"])
     return Reference("\n".join(lines.values()), frozenset(names))
@@ -256,7 +276,7 @@ def slack(path: Path) -> Reference:
 def slack_text(text: str) -> str:
     text = re.sub(r"<[#!]\w+(?:\^\w+)*\|([^<>]*)>|<@(\w+)>", r" \1\2 ", text)
     text = re.sub(r"<[^<>|\s]+\|([^<>]*)>", r"\1", text)
-    return re.sub(r"(?<!\w):[\w+-]+:", " ", html.unescape(html.unescape(text)))
+    return EMOJI.sub(" ", html.unescape(html.unescape(text)))
 
 
 def discord(path: Path) -> Reference:
@@ -264,7 +284,7 @@ def discord(path: Path) -> Reference:
     typed = [record["content"] for record in records if record.get("type") in ("Default", "Reply")]
     people = [record for record in walk(json_values(path)) if "discriminator" in record]
     names = {str(person.get(key) or "") for person in people for key in ("name", "nickname")}
-    return Reference("\n".join(typed), frozenset(names))
+    return Reference(EMOJI.sub(" ", "\n".join(typed)), frozenset(names))
 
 
 def telegram(path: Path) -> Reference:
@@ -284,7 +304,8 @@ def typed_log(path: Path) -> Reference:
     for line in decode(path.read_bytes()).splitlines():
         if head := CHAT_HEAD.match(line):
             is_typed = head[1] is not None
-            names.add(head[1] or "")
+            # A number is a name with and without its spaces.
+            names |= {head[1] or "", re.sub(r"\W", "", head[1] or "")}
             line = line[head.end() :]
         if is_typed:
             lines.append(line)
