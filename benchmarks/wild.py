@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
 import subprocess
 import tempfile
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -231,7 +229,7 @@ def read_ours(path: Path, root: Path) -> tuple[str | None, float]:
     column = next((c for part, c in TEXT_COLUMNS.items() if part in path.as_posix()), "")
     kind = detect_kind(path, name).kind or "text"
     source = Source(str(path), kind, "one", speakers="names", text=column)
-    start = processor_seconds()
+    start = wild_peers.processor_seconds()
     with path.open("rb") as file:
         items = open_items(path, file, name, path.stat().st_size, Selection())
         texts = [
@@ -240,13 +238,7 @@ def read_ours(path: Path, root: Path) -> tuple[str | None, float]:
             for document in (read_item(item, source) if isinstance(item, Item) else ())
             if isinstance(document, Document)
         ]
-    return "\n\n".join(texts) if texts else None, processor_seconds() - start
-
-
-def processor_seconds() -> float:
-    """Return those of this process, and of the processes that it has waited for."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    return "\n\n".join(texts) if texts else None, wild_peers.processor_seconds() - start
 
 
 def run_peer(
@@ -312,7 +304,7 @@ def described(sort: str, files: int, tallies: Mapping[str, Tally]) -> dict[str, 
         f"material: {sort}: files over 5 % rubbish": sum(s > LITTLE_RUBBISH for s in rubbish),
     }
     for tool in ("ours", *PEERS):
-        counts = tallies.get(tool)
+        counts = tallies[tool] if tool in tallies and tallies[tool].files else None
         figures[f"recovered: {sort}: {tool}"] = counts.recovered if counts else "–"
         figures[f"rubbish: {sort}: {tool}"] = counts.rubbish if counts else "–"
         figures[f"MB a processor second: {sort}: {tool}"] = counts.speed if counts else "–"

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -76,9 +78,15 @@ def _expire(*_: Any) -> NoReturn:
     raise TimeoutError
 
 
+def processor_seconds() -> float:
+    """Return those of this process, and of the processes that it has waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 def attempt(extract: Extract, path: str) -> tuple[str | None, float]:
     """Return what a tool finds within 20 seconds, None where it fails, and processor seconds."""
-    start = sum(os.times()[:4])
+    start = processor_seconds()
     signal.alarm(MAX_SECONDS)
     try:
         text: str | None = extract(path)
@@ -86,7 +94,7 @@ def attempt(extract: Extract, path: str) -> tuple[str | None, float]:
         text = None
     finally:
         signal.alarm(0)
-    return text, sum(os.times()[:4]) - start
+    return text, processor_seconds() - start
 
 
 def main(name: str, folder: Path) -> None:

@@ -23,8 +23,11 @@ from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 
-# Formulas and pictures are left out; titles that pandoc takes for metadata are text.
+# Formulas, pictures, citations and names of labels are left out; titles that pandoc takes for
+# metadata are text.
 LUA = """
+function Cite() return {} end
+function Link(link) if link.attributes["reference"] then return {} end end
 function Math() return {} end
 function Image() return {} end
 function Pandoc(doc)
@@ -46,6 +49,8 @@ ATTRIBUTION = re.compile(r"^(?:On|Le|Am|El) .{5,200}(?:wrote|writes|a écrit|sch
 MAIL_PREFIX = re.compile(r"^(?:(?:re|fwd?|aw)(?:\[\d+\])?:\s*)+", re.IGNORECASE)
 EMOJI = re.compile(r"(?<!\w):[\w+-]+:")
 MAX_SECONDS = 30
+# Longer outputs of notebooks are data; bounds as in docs/sources.md.
+SHORT_OUTPUT, SHORT_LINES = 1_000, 20
 # Columns that a person reads, by a part of the file's path; the first that fits.
 COLUMNS = {
     "TOS/": ("sentence",),
@@ -129,7 +134,9 @@ def pdf(path: Path) -> Reference:
 
 
 def notebook(path: Path) -> Reference:
-    """The source of all cells: Markdown as pandoc reads it, code and raw cells as they are."""
+    """The source of all cells: Markdown as pandoc reads it, code and raw cells as they are; and
+    what code prints or returns, if it is short.
+    """
     try:
         cells = json.loads(path.read_bytes())["cells"]
     except (ValueError, KeyError, TypeError):
@@ -139,6 +146,11 @@ def notebook(path: Path) -> Reference:
         source = "".join(cell["source"])
         is_prose = cell["cell_type"] == "markdown"
         parts.append(pandoc_text("markdown", source.encode()) if is_prose else source)
+        for output in cell.get("outputs", ()):
+            shown = output.get("data", {}).get("text/plain") or output.get("text") or ""
+            text = "".join(shown)
+            is_short = len(text) < SHORT_OUTPUT and text.count("\n") < SHORT_LINES
+            parts.append(text if is_short else "")
     return Reference("\n\n".join(parts))
 
 
@@ -313,13 +325,14 @@ def typed_log(path: Path) -> Reference:
 
 
 def forum(path: Path) -> Reference:
-    """Questions and answers of a dump of Stack Exchange."""
-    parts = []
+    """Questions and answers of a dump of Stack Exchange, which knows people by their numbers."""
+    parts, names = [], set[str]()
     for _, row in ElementTree.iterparse(path):
         if row.tag == "row" and row.get("PostTypeId") in ("1", "2"):
             body = re.sub(r"<[^<>]*>", " ", row.get("Body") or "")
             parts.append(f"{row.get('Title') or ''}\n{html.unescape(body)}")
-    return Reference("\n\n".join(parts))
+            names |= {row.get("OwnerUserId") or "", row.get("OwnerDisplayName") or ""}
+    return Reference("\n\n".join(parts), frozenset(names))
 
 
 def records(path: Path) -> Reference:
