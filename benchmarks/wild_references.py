@@ -236,7 +236,7 @@ def bodies(message: MIMEPart) -> Iterator[str]:
 
 def written(text: str) -> str:
     """Return a mail without quoted lines and the signature."""
-    text = re.split(r"^-- \r?$", text, maxsplit=1, flags=re.MULTILINE)[0]
+    text = re.split(r"^-- ?\r?$", text, maxsplit=1, flags=re.MULTILINE)[0]
     lines = (line.rstrip() for line in text.splitlines())
     return "\n".join(
         line for line in lines if not line.lstrip().startswith(">") and not ATTRIBUTION.match(line)

@@ -111,6 +111,13 @@ def test_subtitles(texts: Callable[..., list[str]]) -> None:
     )
     assert texts("text", "a.srt", srt) == ["Is it\n1?\nIs it\n2?\nIs it\n3?\nIs it\n4?"]
     assert texts("text", "a.vtt", vtt) == ["- Line 1\n- Line 2\n- Line 3\n- Line 4"]
+    note = "WEBVTT\r\n\r\nNOTE Made\r\nby hand\r\n\r\n00:01.000 --> 00:02.000\r\nNOTE: it\r\n"
+    assert texts("text", "b.vtt", note) == ["NOTE: it"]
+    ssa = "[Script Info]\nTitle: T\n\n[Events]\nFormat: Layer, Start\n" + "".join(
+        f"Dialogue: 0,0:00:0{n}.00,0:00:0{n}.90,Default,,0,0,0,,{{\\i1}}Oh, no\\Nnot {n}\n"
+        for n in range(1, 3)
+    )
+    assert texts("text", "a.ass", ssa) == ["Oh, no\nnot 1\nOh, no\nnot 2"]
     plain = "At 00:00:01,000 --> 00:00:02,000 it began.\n\n1\n2\n"
     assert texts("text", "a.txt", plain) == [plain]
 

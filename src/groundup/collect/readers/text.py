@@ -1,7 +1,7 @@
 """Plain text, records that hold a text, and evaluation sets.
 
-Subtitles (SRT, WebVTT) are plain text too, without their numbers, times and styles. Training text
-is checked against evaluation sets: one document an item, of all its text.
+Subtitles (SRT, WebVTT, SubStation Alpha) are plain text too, without their numbers, times and
+styles. Training text is checked against evaluation sets: one document an item, of all its text.
 """
 
 from __future__ import annotations
@@ -63,6 +63,13 @@ PIECE_CHARACTERS = 1 << 20
 _TIME = r"(?:\d\d?:)?\d\d?:\d\d[.,]\d{1,3}"
 _CUE = re.compile(rf"^(?:\d+[ \t]*\n)?{_TIME}[ \t]*-->[ \t]*{_TIME}[^\n]*\n?", re.MULTILINE)
 _VTT_HEADER = re.compile(r"\A\s*WEBVTT[^\n]*\n")
+# After a blank line, up to the next one.
+_VTT_NOTE = re.compile(
+    r"(?:(?<=\n\n)|(?<=\n\r\n))(?:NOTE|STYLE|REGION)(?!\S)[^\n]*\n?(?:[^\r\n]+\r?\n?)*+"
+)
+# SubStation Alpha: nine fields before the words, among which \N ends a line.
+_SSA_HEADER = re.compile(r"\A\s*\[Script Info\]")
+_SSA_LINE = re.compile(r"^Dialogue:(?:[^,\n]*,){9}([^\n]*)", re.MULTILINE)
 _SUBTITLE_TAG = re.compile(
     r"</?(?:[bicuv]|ruby|rt|lang|font)\b[^<>\n]{0,200}>|\{\\[^{}\n]{0,100}\}", re.IGNORECASE
 )
@@ -82,11 +89,7 @@ def read_text(item: Item, source: Source, start: bytes = b"") -> Iterator[Docume
     data = start + item.stream.read(MAX_DOCUMENT_BYTES - len(start))
     if len(data) < MAX_DOCUMENT_BYTES:
         text = decode(data, declared)
-        if len(_CUE.findall(text[:2000])) >= 3:
-            # Subtitles: one line for each line on the screen.
-            bare = _SUBTITLE_TAG.sub("", _CUE.sub("", _VTT_HEADER.sub("", text)))
-            text = "\n".join(filter(None, (line.strip() for line in bare.split("\n"))))
-        yield Document(text, group=item.origin)
+        yield Document(_spoken_lines(text), group=item.origin)
         return
     stream = io.BufferedReader(_PrefixedStream(data, item.stream))
     encoding = detect_encoding(item.head, declared)
@@ -101,6 +104,20 @@ def read_text(item: Item, source: Source, start: bytes = b"") -> Iterator[Docume
             piece, size, index = [], 0, index + 1
     if piece:
         yield Document("".join(piece), index, group=item.origin)
+
+
+def _spoken_lines(text: str) -> str:
+    """Return what subtitles say, a line for each line on the screen; another text as it is."""
+    if _SSA_HEADER.match(text):
+        bare = re.sub(r"\\[Nnh]", "\n", "\n".join(_SSA_LINE.findall(text)))
+    elif _VTT_HEADER.match(text):
+        bare = _CUE.sub("", _VTT_HEADER.sub("", _VTT_NOTE.sub("", text)))
+    elif len(_CUE.findall(text[:2000])) >= 3:
+        bare = _CUE.sub("", text)
+    else:
+        return text
+    lines = (line.strip() for line in _SUBTITLE_TAG.sub("", bare).split("\n"))
+    return "\n".join(filter(None, lines))
 
 
 class _PrefixedStream(io.RawIOBase):
