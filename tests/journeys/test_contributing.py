@@ -35,7 +35,7 @@ from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 data = b"One.\\n%%\\n \\n%%\\nThree."
 item = Item("x.txt", "x.txt", io.BytesIO(data), data)
-one, two, three = read_item(item, Source("x.txt", "text"))
+one, two, three = read_item(item, Source("x.txt", "documents"))
 assert isinstance(one, Document) and isinstance(two, Reject), (one, two)
 assert (one.text, two.reason, three.text) == ("One.", "empty", "Three.")
 """,

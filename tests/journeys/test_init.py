@@ -79,7 +79,11 @@ def test_mixed_files_of_a_user(tmp_path: Path) -> None:
     (raw / "empty.txt").write_text("")
     (raw / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8)
     run = init_and_run(raw, tmp_path)
-    assert kept_or_listed(run, tmp_path, raw) == {path for path in raw.rglob("*") if path.is_file()}
+    # What holds no text is in no source: the recipe counts it, with an example.
+    unread = {raw / "empty.txt", raw / "picture.png"}
+    files = {path for path in raw.rglob("*") if path.is_file()}
+    assert kept_or_listed(run, tmp_path, raw) == files - unread
+    assert "#   1 × image: picture.png" in (tmp_path / "recipe.toml").read_text()
 
 
 def test_real_data_of_every_kind(tmp_path: Path) -> None:
