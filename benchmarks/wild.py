@@ -13,7 +13,7 @@ left out and counted. A sort has a dash where a tool reads none of its files; a 
 on counts as nothing recovered, and not for its speed.
 
 What is text follows this project: quoted lines and signatures, messages of bots and servers, long
-outputs of notebooks, columns of numbers and headers of PEPs are none, and the references were
+outputs of notebooks and headers of PEPs are none, and the references were
 mended while ours were looked at. A peer that keeps them, as markitdown does with files that it
 copies, has them as rubbish: the comparison says whose output can be trained on, not who reads
 better. The files are tests of other projects, many of a few words; counts of words are beside them.
