@@ -167,6 +167,7 @@ def test_a_paragraph_whose_end_was_deleted_goes_on(texts: Texts) -> None:
         ("once  a Day", "Once a day."),
         ("Microsoft Word - tale.doc", "Once a day."),
         ("Document1", "Once a day."),
+        ("PowerPoint Presentation", "Once a day."),
     ],
 )
 def test_title(texts: Texts, title: str, text: str) -> None:

@@ -36,7 +36,8 @@ _SPACE = re.compile(r"[ \t\r\f\v\xa0\u2000-\u200a\u202f\u205f\u3000]+")
 _BULLET = re.compile(r"[•▪●◦‣∙■□▫➢➤\uf0a7\uf0b7](?:\s+|\Z)")
 # A title that a program has made.
 _MADE_TITLE = re.compile(
-    r"(?:untitled|document|dokument|presentation|präsentation|powerpoint|word document|slide|title"
+    r"(?:untitled|document|dokument|(?:powerpoint )?presentation|präsentation|powerpoint"
+    r"|word document|slide|title"
     r"|microsoft\b.*|.*\.(?:docx?|odt|rtf|pptx?|indd|tex|dvi|qxd|cdr|pdf|xlsx?|html?))\s*\d*",
     re.IGNORECASE,
 )
