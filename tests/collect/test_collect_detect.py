@@ -254,8 +254,8 @@ def test_unread_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError,
         match=(
-            r"nothing in it can be read: 1 × archives: damaged; 1 × binary files; 1 × csv without a"
-            r" column of prose"
+            r"nothing in it can be read: 1 × RAR archives \(unpack first\); 1 × archives: damaged;"
+            r" 1 × binary files; 1 × csv without a column of prose; 1 × empty files"
         ),
     ):
         write_recipe(raw, tmp_path / "r.toml")

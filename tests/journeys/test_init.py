@@ -83,7 +83,7 @@ def test_mixed_files_of_a_user(tmp_path: Path) -> None:
     unread = {raw / "empty.txt", raw / "picture.png"}
     files = {path for path in raw.rglob("*") if path.is_file()}
     assert kept_or_listed(run, tmp_path, raw) == files - unread
-    assert "#   1 × image: picture.png" in (tmp_path / "recipe.toml").read_text()
+    assert "#   1 × images: picture.png" in (tmp_path / "recipe.toml").read_text()
 
 
 def test_real_data_of_every_kind(tmp_path: Path) -> None:

@@ -86,6 +86,24 @@ _BIBTEX = re.compile(
 _BOOK_BYTES = 30_000
 # Pieces of wiki markup per 1,000 characters that make a text wikitext.
 _WIKITEXT_SHARE = 1.5
+# What files that no reader reads are called.
+_UNREAD = {
+    "7z": "7z archives",
+    "binary": "binary files",
+    "database": "SQLite databases",
+    "dbx": "mailboxes of Outlook Express",
+    "document": "archives of documents",
+    "empty": "empty files",
+    "image": "images",
+    "latex-data": "LaTeX files without text",
+    "msg": "Outlook messages",
+    "ole": "files of old office programs",
+    "program": "programs",
+    "pst": "Outlook mailboxes",
+    "rar": "RAR archives",
+    "sql": "dumps of databases",
+    "wat": "WAT files",
+}
 # Formats that belong to one kind, and what they are called.
 _KIND_OF_FORMAT = {
     "warc": ("web", "web archives"),
@@ -174,16 +192,16 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
         return Detection(None, "refused", f"archives: {item.reason}")
     format = formats.detect_format(item.name, item.head)
     if format in formats.UNREADABLE or format == "empty":
-        plural = {"empty": "empty files", "binary": "binary files"}.get(format, format)
+        plural = _UNREAD.get(format, format)
         advice = f" ({formats.ADVICE[format]})" if format in formats.ADVICE else ""
         return Detection(None, format, plural + advice)
     is_notes = code.is_license_file(item.name) or _NOTES_NAME.fullmatch(item.name)
     if is_notes and format in _NOTES_FORMATS:
         return Detection(None, format, "notes and documentation")
     if format == "encrypted":
-        return Detection(None, format, "encrypted files (save them without a password first)")
+        return Detection(None, format, "encrypted files (save without a password first)")
     if format in ("doc", "ppt") and find_converter(format) is None:
-        return Detection(None, format, f"old office files (save them as {format}x first)")
+        return Detection(None, format, f"old office files (save as {format}x first)")
     if format in _KIND_OF_FORMAT:
         kind, plural = _KIND_OF_FORMAT[format]
         return Detection(kind, format, plural)

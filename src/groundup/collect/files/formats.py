@@ -30,16 +30,16 @@ UNREADABLE = {"wat", "latex-data", "binary", "ole", "msg", "sql", *_MAGIC.values
 UNREADABLE -= {"parquet", "arrow", "rtf"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
-    "7z": "unpack it first, or pack it anew: 7z e -so FILE | zstd > FILE.zst",
-    "rar": "unpack it first",
-    "sql": "it is a dump of a database: export its tables as CSV or JSONL first",
-    "document": "save it as plain text, HTML, DOCX or EPUB first",
-    "ole": "save it in a format of this century first",
-    "msg": "make a mail file of it first, for example with msgconvert",
-    "pst": "make mailboxes of it first, for example with readpst -r",
-    "dbx": "make mailboxes of it first, for example with readdbx",
-    "latex-data": "it holds references or settings of LaTeX",
-    "wat": "it holds what is said about pages; their text is in the WARC and WET files beside it",
+    "7z": "unpack first, or pack anew: 7z e -so FILE | zstd > FILE.zst",
+    "rar": "unpack first",
+    "sql": "export the tables as CSV or JSONL first",
+    "document": "save as plain text, HTML, DOCX or EPUB first",
+    "ole": "save as DOCX, XLSX or PDF first",
+    "msg": "convert to mail files first, for example with msgconvert",
+    "pst": "convert to mailboxes first, for example with readpst -r",
+    "dbx": "convert to mailboxes first, for example with readdbx",
+    "latex-data": "no text but references or settings of LaTeX",
+    "wat": "what is said about pages; their text is in the WARC and WET files beside",
 }
 
 _BY_SUFFIX = {
