@@ -10,6 +10,7 @@ import pytest
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.readers.latex import latex_text
 from groundup.collect.readers.markdown import markdown_text
+from groundup.collect.readers.org import org_text
 from groundup.collect.readers.restructured import rst_text
 
 Read = Callable[..., list[Document | Reject]]
@@ -233,3 +234,37 @@ def test_references_and_styles_are_listed(read: Read) -> None:
 def test_real_latex(real_data: Path) -> None:
     prose = latex_text((real_data / "wild/latex/hott/introduction.tex").read_text(encoding="utf-8"))
     assert prose.startswith("Introduction\n\nHomotopy type theory is") and "\\index" not in prose
+
+
+ORG = [
+    # Blocks.
+    ("#+TITLE: A /b/\n#+STARTUP: x\n* One\nText\ngoes on.", "A b\n\nOne\n\nText goes on."),
+    ("* TODO [#A] One [1/2] :a:b:\nSCHEDULED: <2012-03-26 Mon>\nText.", "One\n\nText."),
+    ("* A\n:PROPERTIES:\n:ID: x\n:END:\nText.\n# Comment\n-----\nEnd.", "A\n\nText.\n\nEnd."),
+    ("* A\na\n* COMMENT B\nb\n** C\nc\n* D :noexport:\nd\n* E\ne", "A\n\na\n\nE\n\ne"),
+    ("a\n#+BEGIN_SRC c\n  x = *p;\n\n    ,* y\n#+END_SRC\nb", "a\n\nx = *p;\n\n  * y\n\nb"),
+    ("#+begin_quote\nOne\ntwo.\n#+end_quote\n#+begin_export html\n<x>\n#+end_export", "One two."),
+    ("#+begin_verse\nOne\n two\n#+end_verse\n#+begin_comment\nx\n#+end_comment", "One\ntwo"),
+    ("#+RESULTS:\n: a *b*\n#+CAPTION: Words.\n[[file:x.png]]", "a *b*\nWords."),
+    ("  - [ ] a\n    b\n  - [X] c\n    1) d\n  - t :: e", "- a b\n- c\n  1) d\n- t: e"),
+    ("| a | b |\n|---+---|\n| =1= | |\n#+TBLFM: $1=2", "a | b\n1"),
+    ("A:\n:note:\nthat no drawer ends.", "A:\nthat no drawer ends."),
+    (":a:\nOne\n* B\n:b:\nx\n:END:\nTwo\n:END:\nThree", "One\n\nB\n\nTwo\nThree"),
+    # What is in a line.
+    ("*b* /i/ _u_ +s+ =*v*= ~c~ a/b/c 2*3*4 x_1", "b i u s *v* c a/b/c 2*3*4 x_1"),
+    ("[[http://a][w *x*]] [[file:a.txt]] [[*Head]] [[./x.png]]", "w x a.txt Head"),
+    ("A[fn:1] b[fn:: why] c [cite:@d].\n\n[fn:1] Note.", "A b (why) c.\n\nNote."),
+    ("On <2012-03-26 Mon 10:00> <<target>>{{{m(x)}}}@@html:<b>@@a\\ldots", "On 2012-03-26 a…"),
+    (r"Let \(a_1 /b/ c\) be.", r"Let \(a_1 /b/ c\) be."),
+]
+
+
+@pytest.mark.parametrize("source, prose", ORG)
+def test_org_becomes_prose(source: str, prose: str) -> None:
+    assert org_text(source) == prose
+
+
+def test_hostile_org_takes_linear_time() -> None:
+    """Each would take minutes if it took quadratic time."""
+    for piece in ("* ", "[[", "[fn:", "*a", "=a ", "- ", "\\(", ":a:\n", "#+begin_src\n", "<1"):
+        org_text(piece * (200_000 // len(piece)))

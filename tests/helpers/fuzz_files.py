@@ -334,6 +334,12 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         b"+---+---+\n| a | b |\n+---+---+\n\n=== ===\na   b\n=== ===\nc   d\n=== ===\n"
         b"\n.. image:: x\n",
     ),
+    "org": (
+        "documents",
+        "x.org",
+        b"#+TITLE: A\n* TODO Head :tag:\n:PROPERTIES:\n:ID: 1\n:END:\nText *bold* [[http://a][b]].\n"
+        b"#+begin_src sh\nls\n#+end_src\n- one\n- two :: three\n| a | b |\n|---+---|\n| 1 | 2 |\n",
+    ),
     "latex": (
         "documents",
         "x.tex",

@@ -54,6 +54,7 @@ _BY_SUFFIX = {
     **dict.fromkeys(("mhtml", "mht"), "mhtml"),
     "rst": "rst",
     **dict.fromkeys(("tex", "ltx", "latex"), "latex"),
+    "org": "org",
     **dict.fromkeys(("bib", "sty", "cls", "bst"), "latex-data"),
     "ipynb": "notebook",
 }

@@ -47,6 +47,7 @@ from groundup.collect.readers.markdown import read_markdown
 from groundup.collect.readers.notebooks import read_notebook
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
 from groundup.collect.readers.opendocument import read_odp, read_odt
+from groundup.collect.readers.org import read_org
 from groundup.collect.readers.pdf import read_pdf
 from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
 from groundup.collect.readers.restructured import read_rst
@@ -95,6 +96,7 @@ _MARKUP: dict[str, Reader] = {
     "markdown": read_markdown,
     "rst": read_rst,
     "latex": read_latex,
+    "org": read_org,
 }
 # (format, kind) → reader. "records" stands for every format of RECORD_FORMATS, ANY for every kind
 # or format that has no line of its own.
