@@ -148,6 +148,12 @@ def test_a_page_begins_with_a_command_for_the_starter_run(name: str) -> None:
     assert text.index("```console") < text.index("\n## ")
 
 
+def test_the_site_lists_every_page() -> None:
+    """`make site` fails on a page that its index does not name."""
+    listed = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines()
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"} <= set(listed)
+
+
 def first_column(page: str, header: str) -> list[str]:
     """Return the code words in the first column of the table whose header begins so."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
