@@ -8,8 +8,8 @@
 
                                           Mind the gap.
 
-docutils reads 0.7 MB/s, and fails on directives that it does not know, so this is a scanner of
-lines and patterns of our own. It leaves: bodies of directives that include files, list pages or
+docutils is slower and fails on directives that it does not know, so this is a scanner of lines and
+patterns of our own. It leaves: bodies of directives that include files, list pages or
 draw pictures; tables whose cells span rows or columns are read line by line; `csv-table` from a
 file gives nothing.
 """
