@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from groundup._version import __version__
-from groundup.errors import GroundupError, InterruptionError, is_full_disk
+from groundup.errors import GroundupError, InterruptionError, is_full_disk, one_line
 from groundup.export.formats import FORMATS
 from groundup.runtime.progress import echo
 
@@ -414,7 +414,7 @@ def main() -> None:
         if isinstance(error, OSError):
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error}; completed work is saved, run again to resume")
-        text = " ".join(str(error).split())[:500]
+        text = one_line(error, 500)
         _fail(
             f"this is a fault of groundup: {type(error).__name__}: {text}; GROUNDUP_TRACEBACK=1"
             " shows where"

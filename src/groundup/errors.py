@@ -28,6 +28,11 @@ class ExpensiveError(GroundupError):
     """Work that took more than ten minutes would be discarded; `--redo STAGE` allows it."""
 
 
+def one_line(error: BaseException, length: int = 300) -> str:
+    """Return an error's message, which may be many lines, as one of at most `length` characters."""
+    return " ".join(str(error).split())[:length]
+
+
 def is_full_disk(error: BaseException) -> bool:
     """Whether an error means a full disk or quota; C++ and Rust libraries only say so in words."""
     code = getattr(error, "errno", None)

@@ -16,11 +16,11 @@ def test_killed_runs_end_as_the_undisturbed_one(
 
 
 @pytest.mark.torture
-def test_twenty_kills_five_of_them_inside_a_commit(
+def test_a_hundred_kills_over_all_stages(
     tiny_project: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
     killer = Killer(tiny_project, tmp_path / "run", digests(tiny_run), longest=15)
-    killer.rampage(kills=20, in_commit=5)
+    killer.rampage(kills=100, in_commit=25)
     print(
         f"{killer.kills} kills, {killer.in_commit} of them inside a commit, {killer.finished}"
         " finished in between"

@@ -24,7 +24,7 @@ from tokenizers import pre_tokenizers
 from groundup.artifacts.checkpoints import find_model
 from groundup.artifacts.tokenizer import CONFIG as TOKENIZER_CONFIG
 from groundup.artifacts.tokenizer import END, FILE, PROBES, Tokenizer, splitter_parts
-from groundup.errors import GroundupError, RecipeError
+from groundup.errors import GroundupError, RecipeError, one_line
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import CONFIG, check_weights, read_config, read_table, weight_files
 from groundup.recipe import Recipe
@@ -163,8 +163,7 @@ def read_tokenizer(folder: Path) -> PretrainedTokenizer:
         raise
     except BaseException as error:
         # tokenizers raises plain Exception, and panics if a splitter backtracks for too long.
-        why = " ".join(str(error).split())[:300]
-        raise GroundupError(f"{path}: cannot be carried exactly: {why}") from None
+        raise GroundupError(f"{path}: cannot be carried exactly: {one_line(error)}") from None
     return PretrainedTokenizer(tokenizer, data)
 
 

@@ -34,7 +34,7 @@ from groundup.artifacts.corpus import RefinedShard, find_documents, tables
 from groundup.artifacts.document import matching
 from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.artifacts.kinds import is_training
-from groundup.errors import StoreError
+from groundup.errors import StoreError, one_line
 from groundup.recipe import TUNING, all_sources
 from groundup.runtime.files import file_digest, read_json
 from groundup.runtime.lock import LOCK, load_lock, pinned_places, require_run
@@ -99,10 +99,9 @@ def outcome(function: Check, root: Path) -> Iterator[str]:
     try:
         yield from function(root)
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
         yield (
-            f"could not be checked: {type(error).__name__}: {text}; `groundup run RECIPE --redo"
-            " STAGE` builds a damaged stage again"
+            f"could not be checked: {type(error).__name__}: {one_line(error)}; `groundup run"
+            " RECIPE --redo STAGE` builds a damaged stage again"
         )
 
 

@@ -78,6 +78,16 @@ def shutting_down() -> ApiError:
     return ApiError(503, "The server is shutting down.", "shutting_down", headers=headers)
 
 
+def _too_large(limits: Limits) -> ApiError:
+    """Return the refusal of a body; the connection stays open and discards the rest.
+
+    Closing it while the client sends would reset it, and the client would not read the response;
+    `idle_seconds` ends it.
+    """
+    message = f"The body is larger than {limits.body_bytes} bytes."
+    return ApiError(413, message, "body_too_large")
+
+
 class BoundedRequest(Request):
     """A request whose body is read within the server's limits.
 
@@ -89,43 +99,47 @@ class BoundedRequest(Request):
         """Return the body; refuse one that is not JSON, too large, too slow, or one too many."""
         if not hasattr(self, "_body"):
             served: ServedModel = self.app.state.served
-            limits = served.limits
-            # The connection stays open and discards the rest, until `idle_seconds` ends it: closing
-            # it while the client sends would reset it, and the client would not read the response.
-            message = f"The body is larger than {limits.body_bytes} bytes."
-            too_large = ApiError(413, message, "body_too_large")
-            media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-            wrong = ""
-            if media_type != "application/json":
-                wrong = "Send the body as Content-Type: application/json."
-            elif self.headers.get("content-encoding", "identity").lower() != "identity":
-                wrong = "Send the body as it is, without Content-Encoding."
-            if wrong:
-                raise ApiError(415, wrong, "wrong_content_type")
-            # The declared length saves the upload; what arrives is counted all the same.
-            declared = self.headers.get("content-length", "0")
-            if declared.isdigit() and int(declared) > limits.body_bytes:
-                raise too_large
+            self._check_headers(served.limits)
             served.check_open()
-            if served.bodies >= limits.bodies:
+            if served.bodies >= served.limits.bodies:
                 raise served.busy()
             served.bodies += 1
-            body = bytearray()
             try:
-                async with asyncio.timeout(limits.body_seconds):
-                    async for chunk in self.stream():
-                        body += chunk
-                        if len(body) > limits.body_bytes:
-                            raise too_large
-            except TimeoutError:
-                message = f"The body did not arrive within {limits.body_seconds:g} s."
-                raise ApiError(408, message, "slow_body") from None
+                body = await self._received(served.limits)
             finally:
                 served.bodies -= 1
             if not body:
                 raise ApiError(400, "The body is empty; send a JSON object.", "invalid_json")
-            self._body = bytes(body)
+            self._body = body
         return self._body
+
+    def _check_headers(self, limits: Limits) -> None:
+        """Refuse a body by its headers: a declared length saves the upload."""
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        wrong = ""
+        if media_type != "application/json":
+            wrong = "Send the body as Content-Type: application/json."
+        elif self.headers.get("content-encoding", "identity").lower() != "identity":
+            wrong = "Send the body as it is, without Content-Encoding."
+        if wrong:
+            raise ApiError(415, wrong, "wrong_content_type")
+        declared = self.headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > limits.body_bytes:
+            raise _too_large(limits)
+
+    async def _received(self, limits: Limits) -> bytes:
+        """Return what arrives; its length is counted, whatever the headers declare."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                async for chunk in self.stream():
+                    body += chunk
+                    if len(body) > limits.body_bytes:
+                        raise _too_large(limits)
+        except TimeoutError:
+            message = f"The body did not arrive within {limits.body_seconds:g} s."
+            raise ApiError(408, message, "slow_body") from None
+        return bytes(body)
 
     async def json(self) -> Any:
         """Return the body as an object; refuse any other JSON."""

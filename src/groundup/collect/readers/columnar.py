@@ -24,6 +24,7 @@ from groundup.artifacts.document import Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import DamagedError, Item, memory_limit, spool
+from groundup.errors import one_line
 
 # Rows that Parquet decodes at a time, and bytes of values that become Python objects at a time.
 BATCH_ROWS = 64
@@ -65,7 +66,7 @@ def read_columnar(item: Item, columns: Collection[str] | None = None) -> Rows:
 def _damage(error: Exception, where: str) -> DamagedError:
     if isinstance(error, DamagedError):
         return DamagedError(error.reason, f"{where}: {error.detail}")
-    return DamagedError("damaged", f"{where}: {' '.join(str(error).split())[:200]}")
+    return DamagedError("damaged", f"{where}: {one_line(error, 200)}")
 
 
 def _read_parquet(item: Item, columns: Collection[str] | None) -> Batches:

@@ -42,6 +42,7 @@ from groundup.collect.files.streams import (
 )
 from groundup.collect.readers.columnar import read_columnar
 from groundup.collect.readers.csv_rows import read_csv
+from groundup.errors import one_line
 
 MAX_YAML = 16 << 20
 # libyaml composes nodes by unbounded recursion in C: 50,000 brackets crash the process.
@@ -440,7 +441,7 @@ def _yaml_mistake(error: Exception, line: int, record: int = 0) -> str:
     mark = getattr(error, "problem_mark", None)
     if "scanning" in (getattr(error, "context", None) or ""):
         mark = getattr(error, "context_mark", mark)  # where a word begins that has no end
-    problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+    problem = getattr(error, "problem", None) or one_line(error, 200)
     return f"line {line + (mark.line if mark else record) + 1}: not YAML: {problem}"
 
 

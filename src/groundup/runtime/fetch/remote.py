@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from groundup.errors import SourceError
+from groundup.errors import SourceError, one_line
 from groundup.runtime.fetch.download import (
     ByteRange,
     PartialFile,
@@ -229,7 +229,7 @@ def _s3_file_system(bucket: str, anonymous: bool) -> S3FileSystem:
 
 def _s3_reason(error: OSError) -> str:
     """Return the client's message without the numbers of requests."""
-    return re.sub(r"\s*\(Request ID: [^)]*\)", "", " ".join(str(error).split()))[:300]
+    return re.sub(r"\s*\(Request ID: [^)]*\)", "", one_line(error, 400))[:300]
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,8 +293,7 @@ def _hub_api() -> HfApi:
 
 def _hub_error(where: str, error: Exception) -> SourceError:
     """Return an error in one line; the client has a class per answer, and passes on other ones."""
-    text = " ".join(str(error).split())[:200]
-    why = f"cannot be listed: {text}; check the network and run again"
+    why = f"cannot be listed: {one_line(error, 200)}; check the network and run again"
     return SourceError(f"{where}: {_HUB_ERRORS.get(type(error).__name__, why)}")
 
 

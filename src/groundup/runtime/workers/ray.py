@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from groundup.errors import GroundupError
+from groundup.errors import GroundupError, one_line
 from groundup.runtime.progress import say
 from groundup.runtime.workers import processes
 from groundup.runtime.workers.processes import Outcome, attempt
@@ -209,7 +209,7 @@ class RayPool:
         except (errors.WorkerCrashedError, errors.ObjectLostError, errors.TaskUnschedulableError):
             return Outcome(lost="its worker process died")
         except errors.RayError as error:
-            raise GroundupError(f"Ray: {_one_line(error)}") from error
+            raise GroundupError(f"Ray: {one_line(error)}") from error
         if wrong:
             raise GroundupError(wrong)
         return Outcome(answer)
@@ -254,12 +254,8 @@ def connect(address: str) -> Any:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         advice = "`ray start` makes this machine a node of a cluster"
-        raise GroundupError(f"--ray {address}: {_one_line(error)}; {advice}") from None
+        raise GroundupError(f"--ray {address}: {one_line(error)}; {advice}") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)
     return ray
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
