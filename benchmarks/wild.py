@@ -9,8 +9,9 @@ Japanese or Korean is one); the order does not count. Addresses, names of speake
 and formulas are removed on both sides. A file is read as the kind that `init` would give it, with
 names of speakers; of records with unknown columns, the column is named. Files that the reference
 does not read (encrypted, damaged on purpose, bounces) and files without a word on both sides are
-left out and counted. A sort has a dash where a tool reads none of its files; a file that it fails
-on counts as nothing recovered, and not for its speed.
+left out and counted. Sheets that are hidden, or have no word of two letters (one of 1,040 times
+"x"), are no text to the reference. A sort has a dash where a tool reads none of its files; a file
+that it fails on counts as nothing recovered, and not for its speed.
 
 What is text follows this project: quoted lines and signatures, messages of bots and servers, long
 outputs of notebooks and headers of PEPs are none, and the references were
@@ -168,7 +169,16 @@ def measure() -> dict[str, object] | None:
     data = test_data()
     if data is None or not (data / "wild").is_dir():
         return None
-    files = sorted_files(data / "wild")
+    return compare(sorted_files(data / "wild"), data / "wild", __doc__)
+
+
+def compare(
+    files: Mapping[str, Sequence[Path]], root: Path, what: str | None, fewest: int = 0
+) -> dict[str, object]:
+    """Return the result of reading files by sort, all below `root`, with each tool.
+
+    Files of which the reference has fewer words than `fewest` are left out.
+    """
     paths = [path for each in files.values() for path in each]
     with tempfile.TemporaryDirectory() as folder:
         peers = {tool: run_peer(Path(folder), tool, paths) for tool in wild_peers.TOOLS}
@@ -180,19 +190,19 @@ def measure() -> dict[str, object] | None:
             figures[f"{sort}: no reference, {SORTS[sort].tool} is not there"] = len(each)
             continue
         print(f"  {sort}", flush=True)
-        tools = {"ours": {path: read_ours(path, data / "wild") for path in warmed(each)}}
+        tools = {"ours": {path: read_ours(path, root) for path in warmed(each)}}
         tools |= {
             tool: {path: peers[tool].get(path, (None, 0.0)) for path in each} for tool in PEERS
         }
         tallies = {
-            tool: tally(sort, found, wanted, data / "wild")
+            tool: tally(sort, found, wanted, root, fewest)
             for tool, found in tools.items()
             if tool == "ours" or any(text is not None for text, _ in found.values())
         }
         unread = sum(reference is None for reference in wanted.values())
-        figures |= described(sort, unread, len(each), tallies)
+        figures |= described(sort, unread, len(each), tallies, fewest)
         worst[sort] = tallies["ours"].worst()
-    return {**result(__doc__, figures), "worst files of ours": worst}
+    return {**result(what, figures), "worst files of ours": worst}
 
 
 def sorted_files(root: Path) -> dict[str, list[Path]]:
@@ -270,8 +280,9 @@ def tally(
     found: Mapping[Path, tuple[str | None, float]],
     wanted: Mapping[Path, Reference | None],
     root: Path,
+    fewest: int = 0,
 ) -> Tally:
-    """Compare the texts of a tool with the references."""
+    """Compare the texts of a tool with the references of at least `fewest` words."""
     counts = Tally()
     formulas = sort in FORMULAS
     for path, (text, spent) in found.items():
@@ -280,8 +291,9 @@ def tally(
             continue
         right = words(reference.text, reference.names, formulas)
         given = words(text or "", reference.names, formulas)
-        if right or given:
-            counts.add(path.relative_to(root).as_posix(), right, given)
+        if right.total() < fewest or not (right or given):
+            continue
+        counts.add(path.relative_to(root).as_posix(), right, given)
         if text is not None:
             counts.bytes += path.stat().st_size
             counts.seconds += spent
@@ -300,15 +312,16 @@ def words(text: str, names: Iterable[str] = (), formulas: bool = False) -> Count
 
 
 def described(
-    sort: str, unread: int, files: int, tallies: Mapping[str, Tally]
+    sort: str, unread: int, files: int, tallies: Mapping[str, Tally], fewest: int
 ) -> dict[str, object]:
     """Return the figures of a sort: the material, then each measure by tool."""
     ours = tallies["ours"]
     kept, rubbish = ([shares[part] for shares in ours.shares.values()] for part in (0, 1))
+    few = f"under {fewest} words" if fewest else "without a word"
     figures: dict[str, object] = {
         f"material: {sort}: files": ours.files,
         f"material: {sort}: without reference": unread,
-        f"material: {sort}: without a word": files - unread - ours.files,
+        f"material: {sort}: {few}": files - unread - ours.files,
         f"material: {sort}: MB": ours.bytes / 1e6,
         f"material: {sort}: words": ours.wanted,
         f"material: {sort}: files below 90 % recovered": sum(s < MANY_RECOVERED for s in kept),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -51,14 +52,18 @@ def unstructured() -> Extract:
 
 
 def openpyxl() -> Extract:
-    """The values of all cells."""
+    """The values of all cells of the sheets that are shown and have a word of two letters."""
     from openpyxl import load_workbook
+
+    def values(sheet: Any) -> str:
+        cells = (value for row in sheet.iter_rows(values_only=True) for value in row)
+        whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in cells)
+        return "\n".join(str(value) for value in whole if value is not None)
 
     def extract(path: str) -> str:
         sheets = load_workbook(path, data_only=True).worksheets
-        values = (v for sheet in sheets for row in sheet.iter_rows(values_only=True) for v in row)
-        whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
-        return "\n".join(str(value) for value in whole if value is not None)
+        texts = (values(sheet) for sheet in sheets if sheet.sheet_state == "visible")
+        return "\n".join(text for text in texts if re.search(r"[^\W\d_]{2}", text))
 
     return extract
 

@@ -69,6 +69,8 @@ def test_front_matter_gives_its_title_once() -> None:
 def test_components_of_mdx() -> None:
     source = 'import A from "b"\n\n<Tabs>\n\nText.\n\n</Tabs>\n\nimport is a word'
     assert markdown_text(source, "a.mdx") == "Text.\n\nimport is a word"
+    listing = '<Listing number="1" caption="A `Point<T>`, that\'s all">\n\nText.\n\n</Listing>'
+    assert markdown_text(listing) == "Text."
 
 
 def test_the_kind_decides_who_reads_markup(read: Read) -> None:
@@ -169,7 +171,8 @@ LATEX = [
         r"Caf\'e na\"{\i}ve \c{c}a \ss{} 50\% a--b --- ``q'' l~m",
         "Café naïve ça ß 50% a–b — “q” l m",
     ),
-    (r"Seen \cite[p.~2]{a}, in~\ref{b} (\eqref{c}).", "Seen, in."),
+    (r"Seen \cite[p.~2]{a}, in~\ref{b} (\eqref{c}) \crefrange{d}{e}.", "Seen, in."),
+    (r"\newgeometry{top=0pt}\makebox[2em][s]{\fontshape{n}\selectfont A}", "A"),
     (r"A $a_1*b$, \(c\) costs \$5.", "A $a_1*b$, $c$ costs $5."),
     (
         r"\begin{align}\label{a} x &= y \nonumber \end{align}",

@@ -285,6 +285,8 @@ def test_open_presentations(texts: Texts) -> None:
         ("x", b"\xd0\xcf\x11\xe0" + "WordDocument".encode("utf-16-le"), "doc"),
         ("x.docx", b"\xd0\xcf\x11\xe0" + "EncryptedPackage".encode("utf-16-le"), "encrypted"),
         ("x.docx", b"{\\rtf1 a}", "rtf"),
+        ("x.rtf", b"{\\pard a\\par}", "rtf"),
+        ("x.rtf", b"Text by another program.", "text"),
         ("x.zip", xlsx(A=[["a"]]), "xlsx"),
     ],
 )
@@ -378,6 +380,11 @@ def test_rtf(texts: Texts, rtf: str, text: str) -> None:
     fonts = r"{\fonttbl{\f0 Arial;}{\f1\fcharset204 Arial Cyr;}{\f2\fcharset2 Symbol;}}"
     data = rf"{{\rtf1\ansi\ansicpg1252{fonts}\f0 {rtf}}}garbage".encode()
     assert texts("documents", "x.rtf", data) == [text]
+
+
+def test_a_fragment_of_rtf_has_no_head(texts: Texts) -> None:
+    """Programs write groups to be put into a document; all of them are read."""
+    assert texts("documents", "x.rtf", rb"{\pard one\par}{\pard two\par}") == ["one\n\ntwo"]
 
 
 def test_groups_of_rtf_are_bounded(read: Read) -> None:

@@ -57,6 +57,7 @@ _BY_SUFFIX = {
     "org": "org",
     **dict.fromkeys(("bib", "sty", "cls", "bst"), "latex-data"),
     "ipynb": "notebook",
+    "rtf": "rtf",
 }
 # Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml stackexchange".split())
@@ -179,6 +180,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
     if named in _MAIL or (named is None and _HEADER_START.match(head)):
         if (mail := _mail_format(named, head)) is not None:
             return mail
+        named = None
+    if named == "rtf" and not start.startswith("{\\"):
         named = None
     if named == "json" and is_jsonl(head):
         return "jsonl"

@@ -140,7 +140,8 @@ class _Converter:
             return end + 1 if end else position
         if (count := commands.dropped_arguments(name)) is not None:
             return self.drop(position, count)
-        _, position = self.option(position)
+        for _ in range(2):
+            _, position = self.option(position)
         if name in commands.FIRST_DROPPED:
             return self.drop(position, commands.FIRST_DROPPED[name])
         start, end = self.argument(position)

@@ -41,13 +41,15 @@ DROPPED = {
         " stepcounter refstepcounter addtocounter cline cmidrule title newif theoremstyle"
         " bookmarksetup usetikzlibrary pgfplotsset tikzset lstset captionsetup phantom hphantom"
         " vphantom bibitem let sisetup newcounter newlength allowdisplaybreaks"
-        " enlargethispage".split(),
+        " enlargethispage newgeometry linespread fontencoding fontfamily fontseries fontshape"
+        " selectlanguage".split(),
         1,
     ),
     **dict.fromkeys(
         "setlength addtolength setcounter newtheorem markboth fontsize rule definecolor"
         " newenvironment numberwithin counterwithin DeclareMathOperator setdefaultlanguage"
-        " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym".split(),
+        " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym"
+        " CenterWallPaper ThisCenterWallPaper LLCornerWallPaper ThisLLCornerWallPaper".split(),
         2,
     ),
     **dict.fromkeys("addcontentsline renewenvironment newglossaryentry ifthenelse".split(), 3),
@@ -100,7 +102,7 @@ _REFERENCE = re.compile(r"(?:no|text|paren|foot|auto|full|super|smart)?cite|.*re
 
 def dropped_arguments(name: str) -> int | None:
     """Return how many arguments go with a command that goes, None for one that stays."""
-    if name.startswith("index"):
+    if name.startswith("index") or name.endswith("refrange"):
         return 2
     if _REFERENCE.match(name) and name != "href":
         return 1

@@ -56,7 +56,7 @@ _DIRECTIVE = re.compile(
     re.IGNORECASE,
 )
 # A component of a site generator, alone in its line.
-_COMPONENT = re.compile(r"</?[A-Z][\w.]*(?:\s[^<>]*)?>")
+_COMPONENT = re.compile(r"</?[A-Z][\w.]*(?:\s(?:[^<>\"']++|\"[^\"]*+\"|'[^']*+')*+)?>")
 _SKIPPED = re.compile(r"<(script|style|svg|template)\b", re.IGNORECASE)
 _INCLUDE = re.compile(r"^[ \t]*\{\{#.*\}\}[ \t]*\n?", re.MULTILINE)
 _IMPORT = re.compile(r"(?:import\b.*\bfrom\b.*['\"]|import\s+['\"]|export\s+(?:const|default)\b)")

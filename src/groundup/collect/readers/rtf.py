@@ -6,7 +6,8 @@ end with it, and the first word of a group may make it something else than text:
     {\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset0 Arial;}}Caf\'e9 {\b bold}\par}
 
 Bytes above ASCII are in the code page of the font; `\u8217?` is a character of Unicode with its
-replacement for older programs, which is skipped.
+replacement for older programs, which is skipped. A fragment, to be put into a document, has no head
+and may be several groups.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._is_fragment = not data.lstrip().startswith(b"{\\rtf")
         self._settings = _Settings()
         self._groups: list[tuple[_Settings, _Flow]] = []
         self._flow = self._document = _Flow()
@@ -175,7 +177,7 @@ class _Reader:
             elif brace is not None:
                 self._flush()
                 self._turn(brace)
-                if not self._groups:
+                if not self._groups and not self._is_fragment:
                     # What follows the outermost group is no RTF.
                     break
             elif word is not None:
