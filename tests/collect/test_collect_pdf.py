@@ -104,6 +104,21 @@ def test_ligatures_are_letters(texts: Texts) -> None:
     assert "ﬁ".translate(pdf_reader._LIGATURES) == "fi"
 
 
+@pytest.mark.parametrize(("font", "text"), [("CMR10", "The effort"), ("Courier", "The e↵ort")])
+def test_ligatures_of_tex_fonts(texts: Texts, font: str, text: str) -> None:
+    """macOS names the ligature ff a carriage return, by its place in the font."""
+    encoding = b"/Encoding<</Type/Encoding/Differences[33/carriagereturn]>>"
+    page = pdf([lines(["The e!ort"])]).replace(b"/Encoding/WinAnsiEncoding", encoding)
+    page = page.replace(b"BaseFont/Courier", f"BaseFont/{font}".encode())
+    assert texts("documents", "x.pdf", page) == [text]
+
+
+def test_a_soft_hyphen_inside_a_line_is_a_hyphen(texts: Texts) -> None:
+    """Word processors draw it where a person typed a hyphen; at the end of a line it cuts."""
+    page = lines(["A well\xadknown and very long tale of a vil\xad", "lage."])
+    assert _text(texts, page) == "A well-known and very long tale of a village."
+
+
 def _told(results: list[Document | Reject]) -> list[tuple[int, str, str]]:
     return [
         (r.record, "text", "") if isinstance(r, Document) else (r.record, r.reason, r.detail)
@@ -152,6 +167,24 @@ def test_a_crash_costs_the_page(read: Read, monkeypatch: pytest.MonkeyPatch) -> 
     assert _told(results)[1][:2] == (1, "damaged") and "pages 2 of 3" in _told(results)[1][2]
     monkeypatch.undo()
     assert isinstance(read("documents", "x.pdf", pdf([lines([LONG])]))[0], Document)
+
+
+def test_pages_after_a_crash_keep_their_numbers(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that cannot be read is no page without text, and those after it do not move up."""
+    monkeypatch.setattr(pdf_reader, "read_pages", _read_or_die)
+    results = _told(read("documents", "x.pdf", pdf([[(1.0, 1.0, "DIE")], lines([LONG]), [], []])))
+    assert [reason for _, reason, _ in results] == ["text", "no-text-layer", "damaged"]
+    assert "pages 3-4 of 4" in results[1][2] and "pages 1 of 4" in results[2][2]
+
+
+def test_a_slow_file_is_read_so_far(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its time is over, the pages that are left are listed."""
+    monkeypatch.setattr(pdf_reader, "_MAX_SECONDS", -1.0)
+    monkeypatch.setattr(pdf_reader, "_BATCH", 1)
+    (late,) = _told(read("documents", "x.pdf", pdf([lines([LONG]), lines([LONG])])))
+    assert late[1] == "timeout" and late[2].startswith("pages 1-2 of 2")
 
 
 def _read_or_die(path: str, first: int, count: int) -> Any:

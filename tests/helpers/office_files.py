@@ -176,3 +176,21 @@ def pdf(pages: Sequence[Sequence[tuple[float, float, str]]], size: float = 10.0)
 def lines(texts: Sequence[str], x: float = 50, y: float = 700) -> list[tuple[float, float, str]]:
     """Return lines for a page of a PDF below each other; "" is a blank line."""
     return [(x, y - 12 * n, text) for n, text in enumerate(texts) if text]
+
+
+def scan(data: bytes) -> bytes:
+    """Return a PDF whose pages are pictures of the pages of another."""
+    import pypdfium2
+
+    drawn, scanned = pypdfium2.PdfDocument(data), pypdfium2.PdfDocument.new()
+    for page in drawn:
+        width, height = page.get_size()
+        image = pypdfium2.PdfImage.new(scanned)
+        image.set_bitmap(page.render(scale=3, grayscale=True))
+        image.set_matrix(pypdfium2.PdfMatrix().scale(width, height))
+        copy = scanned.new_page(width, height)
+        copy.insert_obj(image)
+        copy.gen_content()
+    out = io.BytesIO()
+    scanned.save(out)
+    return out.getvalue()

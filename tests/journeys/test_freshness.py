@@ -197,8 +197,8 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
 }
 # Changes of a finished training that change nothing: they hold from the next step on, and there is
 # none.
-# Tested elsewhere: in test_goes_on.py, test_collect_own.py and test_collect_sources.py.
-OTHERS = {"model.base", "source.0.reader", "source.0.follow_links"}
+# Tested elsewhere: in test_goes_on.py, and in test_collect_own.py, _sources.py and _ocr.py.
+OTHERS = {"model.base", "source.0.reader", "source.0.follow_links", "source.0.ocr"}
 HARMLESS = {f"train.{f.name}" for f in dataclasses.fields(Train)} - set(SETTINGS)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from groundup.artifacts.document import Reject
 from groundup.collect.files import formats
 from groundup.collect.files.archives import Refused, open_items
+from groundup.collect.files.child import Child
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers import code
@@ -32,6 +33,7 @@ from groundup.collect.readers.chats import chat_metadata, is_chat
 from groundup.collect.readers.columns import propose_columns
 from groundup.collect.readers.conversations import is_irc, is_message_row
 from groundup.collect.readers.office import find_converter
+from groundup.collect.readers.pdf_pages import is_scan
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import record_text
 
@@ -41,6 +43,8 @@ MAX_MEMBERS = 300
 _RECORDS = 50
 # A column of another name is the text of a data set, not a remark in a file of settings.
 _MIN_RECORDS = 5
+# A scan is told by this many first pages.
+_SCAN_PAGES = 3
 _EVALUATION_KEYS = (
     {"query", "choices"},
     {"context", "continuation"},
@@ -118,6 +122,7 @@ _KIND_OF_FORMAT = {
     "discourse": ("forum", "topics of Discourse"),
     "notebook": ("code", "notebooks"),
     "pdf": ("documents", "PDF files"),
+    "scan": ("documents", 'scanned PDF files (ocr = "eng" reads them by Tesseract)'),
     "doc": ("documents", "old Word documents"),
     "ppt": ("documents", "old PowerPoint presentations"),
     "docx": ("documents", "Word documents"),
@@ -203,7 +208,7 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
     if format in ("doc", "ppt") and find_converter(format) is None:
         return Detection(None, format, f"old office files (save as {format}x first)")
     if format in _KIND_OF_FORMAT:
-        kind, plural = _KIND_OF_FORMAT[format]
+        kind, plural = _KIND_OF_FORMAT["scan" if format == "pdf" and _is_scan(item) else format]
         return Detection(kind, format, plural)
     if is_chat(format, item.head):
         return Detection("chat", format, "exports of chats")
@@ -218,6 +223,15 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
     if format in RECORD_FORMATS:
         return _detect_records(item, format)
     return _detect_text(item)
+
+
+def _is_scan(item: Item) -> bool:
+    """Return whether the first pages of a PDF on this disk have no text layer."""
+    try:
+        scan: bool = item.path is not None and Child.call(is_scan, str(item.path), _SCAN_PAGES)
+        return scan
+    except DamagedError:
+        return False
 
 
 def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases

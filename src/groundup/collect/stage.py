@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,7 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
     forgotten = Forgotten.load(run.root).detached(names)
     root, redo = run.recipe.root, "collect" in run.redo
     jobs: list[Job] = []
-    for source in sources:
+    for source in map(_without_missing_ocr, sources):
         pinned = pinned_places(run.root)
         revision = "" if redo else pinned.get(source.path, "")
         listing = list_source(source, root, revision, redo)
@@ -185,6 +186,19 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
         jobs += _source_jobs(source, files, listing.refused + unreadable, forgotten, root)
     digests.save()
     return jobs
+
+
+def _without_missing_ocr(source: Source) -> Source:
+    """Return a source, without `ocr` if this machine cannot do it; say what it lacks."""
+    from groundup.collect.readers.ocr import missing_tesseract
+
+    if not source.ocr or not (lack := missing_tesseract(source.ocr)):
+        return source
+    say(
+        f'warning: source "{source.name}": ocr = "{source.ocr}": {lack}; until then, pages without'
+        " a text layer are listed"
+    )
+    return replace(source, ocr="")
 
 
 def _source_jobs(
@@ -228,11 +242,15 @@ def _source_jobs(
 
 def _key_settings(source: Source, root: Path) -> dict[str, Any]:
     """Return the settings of a source that decide the bytes of a shard: not its weight or path."""
+    from groundup.collect.readers.ocr import tesseract_version
+
     settings: dict[str, Any] = {"source": source.name, "kind": source.kind}
     settings |= {"license": source.license, "encoding": source.encoding}
     settings |= {"include": list(source.include), "exclude": list(source.exclude)}
     if source.speakers != "pseudonyms":
         settings["speakers"] = source.speakers
+    if source.ocr:
+        settings |= {"ocr": source.ocr, "tesseract": tesseract_version()}
     named = {key: getattr(source, key) for key in RECORD_COLUMNS}
     settings |= {key: value for key, value in named.items() if value}
     if source.columns:

@@ -36,6 +36,8 @@ Thresholds = Mapping[str, Mapping[str, float | tuple[float, ...]]]
 # Sizes in [model] that a pretrained model brings itself.
 SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "feed_forward")
 ROPE_THETA = 10_000.0
+# Languages of Tesseract, such as chi_sim_vert and script/Latin.
+_TESSERACT_NAMES = re.compile(r"[A-Za-z]\w*(?:/\w+)?(?:\+[A-Za-z]\w*(?:/\w+)?)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class Source:
     # "package.module:function" of your own, which reads the files instead of the reader of the
     # kind.
     reader: str = ""
+    # Languages of scans, as Tesseract names them, such as "eng" or "deu+fra": pages of PDF files
+    # without a text layer, and images, are read by Tesseract, which must be installed.
+    ocr: str = ""
     # Encoding of plain-text files; "auto" detects it from the bytes.
     encoding: str = "auto"
     # Records: the column that holds the text, or a template such as "{title}: {body}"; by default
@@ -102,6 +107,8 @@ class Source:
         check(0 <= self.weight <= 100, f"weight {self.weight} must lie between 0 and 100")
         message = f'reader "{self.reader}" is not of the form "package.module:function"'
         check(not self.reader or ":" in self.reader, message)
+        message = f'ocr "{self.ocr}" is not of the form "eng" or "deu+fra"'
+        check(not self.ocr or _TESSERACT_NAMES.fullmatch(self.ocr) is not None, message)
         check(0 <= self.priority <= 100, f"priority {self.priority} must lie between 0 and 100")
         most = self.most_dropped
         check(most == "auto" or 0 <= most <= 1, f"most_dropped {most} is a share between 0 and 1")

@@ -16,6 +16,8 @@ _MAGIC = {
     b"\x89PNG": "image",
     b"GIF8": "image",
     b"\xff\xd8\xff": "image",
+    b"II*\0": "image",
+    b"MM\0*": "image",
     b"\x7fELF": "program",
     b"MZ\x90": "program",
     b"PK\x03\x04": "document",

@@ -9,25 +9,21 @@ Word and PowerPoint files from before 2007 are read by a converter, if the machi
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
+from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.packages import Package
+from groundup.collect.files.programs import run_program
 from groundup.collect.files.streams import (
     MAX_RECORD,
-    RECORD_SECONDS,
     DamagedError,
     Item,
     TooLongError,
@@ -108,7 +104,7 @@ def read_legacy(item: Item, source: Source) -> Iterator[Document | Reject]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"x.{suffix}"
         path.write_bytes(read_all(item.stream, MAX_RECORD))
-        text = run_converter([part.format(path=path, folder=folder) for part in command], folder)
+        text = run_program([part.format(path=path, folder=folder) for part in command], folder)
         written = path.with_suffix(".txt")
         if written.exists():
             with written.open("rb") as file:
@@ -120,39 +116,6 @@ def read_legacy(item: Item, source: Source) -> Iterator[Document | Reject]:
         yield Document(blocks.text(), group=item.origin)
     else:
         yield Reject("no-text", detail=f"{command[0]} finds no text in it")
-
-
-def run_converter(command: list[str], folder: str) -> bytes:
-    """Return what a program prints; DamagedError if it fails, takes too long, or prints too much.
-
-    It may use RECORD_SECONDS of time and MAX_BLOCK_MEMORY of memory.
-    """
-
-    output = Path(folder) / "output"
-    # The shell sets the bounds, in KB and blocks of 512 bytes: it is safe beside threads.
-    bounds = f"ulimit -v {MAX_BLOCK_MEMORY >> 10} -f {MAX_DOCUMENT_BYTES >> 9}"
-    with output.open("wb") as file:
-        child = subprocess.Popen(
-            ["sh", "-c", f'{bounds}; exec "$@"', "sh", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env={**os.environ, "HOME": folder},
-            start_new_session=True,
-        )
-        try:
-            status = child.wait(RECORD_SECONDS)
-        except subprocess.TimeoutExpired:
-            detail = f"{command[0]} took longer than {RECORD_SECONDS:.0f} s"
-            raise DamagedError("timeout", detail) from None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-    if status:
-        raise DamagedError("damaged", f"{command[0]} cannot read it (exit status {status})")
-    return output.read_bytes()
 
 
 def local_name(element: Any) -> str:

@@ -5,22 +5,27 @@ itself (`files/child.py`).
 
 Lines become paragraphs again: words that a line end has cut are joined, and running heads, feet and
 page numbers, which many pages repeat at the same place, are left out. Pages without text (scans),
-and pages whose fonts do not say which letters they draw, are listed.
+and pages whose fonts do not say which letters they draw, are read by Tesseract if the source asks
+for it (`readers/ocr.py`), and else listed.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
+from typing import cast
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.files.child import Child, item_path
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.blocks import Blocks
+from groundup.collect.readers.ocr import recognize, recognize_page
 from groundup.collect.readers.pdf_pages import (
     HYPHEN,
     Line,
@@ -31,10 +36,13 @@ from groundup.collect.readers.pdf_pages import (
 )
 from groundup.recipe import Source
 
+_NO_LAYER = 'no text layer, as scans have none: [[source]] ocr = "eng" reads them by Tesseract'
+_SEEN_EMPTY = "no text layer, and Tesseract sees no text in it"
 # Pages that one call reads.
 _BATCH = 32
-# A file that kills or stops the child this often is not read further.
-_MAX_FAILURES = 5
+# A file that kills or stops the child this often is not read further, nor are its pictures if it
+# does so to Tesseract; one that takes longer is read so far.
+_MAX_FAILURES, _MAX_SECONDS = 5, 600.0
 MAX_PAGES = 100_000
 _LIGATURES = str.maketrans(
     {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
@@ -70,25 +78,22 @@ def read_pdf(item: Item, source: Source) -> Iterator[Document | Reject]:
     Raises DamagedError if it is damaged, wants a password, or has too many pages.
     """
     with item_path(item) as path:
-        pages = _Pages(path)
+        pages = _Pages(path, source.ocr)
         text = _Text(pages.read())
     document = text.document()
     record = 0
     if pages.is_form and (not document or _WAIT.search(document[:200])):
-        detail = "an XFA form, whose text only the program of its maker shows: print it to PDF"
+        detail = "an XFA form without pages of its own: print it to PDF in Acrobat"
         yield Reject("unsupported-format", detail=detail)
         return
     if document:
         yield Document(document, group=item.origin)
         record = 1
     for reason, numbers, advice in (
-        (
-            "no-text-layer",
-            text.empty,
-            "no text layer, as scans have none: recognize it first (OCR)",
-        ),
+        ("no-text-layer", text.empty, _SEEN_EMPTY if source.ocr else _NO_LAYER),
         ("no-unicode-map", text.garbled, "a font does not say which letters it draws"),
         ("damaged", pages.failed, "it cannot be read"),
+        ("timeout", pages.late, f"the pages before took {_MAX_SECONDS:.0f} s"),
     ):
         # Blank pages are usual; a whole file of them is a scan.
         if numbers and not (reason == "no-text-layer" and document and len(numbers) < 2):
@@ -103,12 +108,17 @@ class _Pages:
     """The pages of a file, and the numbers of those that cannot be read."""
 
     path: str
+    languages: str  # of pages without a text layer; "" leaves them empty
     count: int = 0
     is_form: bool = False
     failed: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    _seconds: float = 0.0  # that pdfium took
+    _failures: int = 0  # of pdfium
+    _unseen: int = 0  # failures of Tesseract
 
-    def read(self) -> Iterator[Page]:
-        """Yield the pages in order; DamagedError if the file cannot be opened."""
+    def read(self) -> Iterator[tuple[int, Page]]:
+        """Yield the pages by number from 0, in order; DamagedError if the file is not readable."""
         self.count, reason, self.is_form = Child.call(open_document, self.path)
         if reason == "encrypted":
             raise DamagedError(reason, "it wants a password: save it without one first")
@@ -116,41 +126,63 @@ class _Pages:
             raise DamagedError(reason, "it is no whole PDF")
         if self.count > MAX_PAGES:
             raise DamagedError("too-large", f"it has more than {MAX_PAGES:,} pages")
-        failures = 0
         for first in range(0, self.count, _BATCH):
+            if self._seconds > _MAX_SECONDS:
+                self.late = list(range(first, self.count))
+                break
             numbers = range(first, min(first + _BATCH, self.count))
-            try:
-                yield from self._kept(first, Child.call(read_pages, self.path, first, len(numbers)))
-            except DamagedError:
-                # One by one: the page that does it costs itself.
-                for number in numbers:
-                    try:
-                        if failures < _MAX_FAILURES:
-                            page = Child.call(read_pages, self.path, number, 1)
-                            yield from self._kept(number, page)
-                            continue
-                    except DamagedError:
-                        failures += 1
+            for number, page in zip(numbers, self._batch(numbers), strict=True):
+                if page is None:
                     self.failed.append(number)
+                else:
+                    yield number, self._recognized(number, page)
         Child.call(close_document)
 
-    def _kept(self, first: int, pages: Sequence[Page | None]) -> Iterator[Page]:
-        for number, page in enumerate(pages, first):
-            if page is None:
-                self.failed.append(number)
-            yield page or Page()
+    def _batch(self, numbers: range) -> Sequence[Page | None]:
+        start = time.monotonic()
+        try:
+            pages: list[Page | None] = Child.call(
+                read_pages, self.path, numbers.start, len(numbers)
+            )
+            return pages
+        except DamagedError:
+            # One by one: the page that does it costs itself.
+            return [self._single(number) for number in numbers]
+        finally:
+            self._seconds += time.monotonic() - start
+
+    def _single(self, number: int) -> Page | None:
+        if self._failures < _MAX_FAILURES:
+            try:
+                (page,) = Child.call(read_pages, self.path, number, 1)
+                return cast("Page | None", page)
+            except DamagedError:
+                self._failures += 1
+        return None
+
+    def _recognized(self, number: int, page: Page) -> Page:
+        """Return a page, with what Tesseract sees where its text layer is missing or garbage."""
+        has_text = page.text.strip() and not is_garbled(page.text, page)
+        if has_text or not self.languages or self._unseen >= _MAX_FAILURES:
+            return page
+        try:
+            seen = recognize_page(self.path, number, self.languages)
+        except DamagedError:
+            self._unseen += 1
+            return page
+        return seen if seen.lines else page
 
 
 class _Text:
     """The text of pages: paragraphs from lines, without what pages repeat at their edges."""
 
-    def __init__(self, pages: Iterable[Page]) -> None:
+    def __init__(self, pages: Iterable[tuple[int, Page]]) -> None:
         self.empty: list[int] = []
         self.garbled: list[int] = []
         self._pages: list[Page] = []
         size = 0
-        for number, page in enumerate(pages):
-            text = "\n".join(line.text for line in page.lines)
+        for number, page in pages:
+            text = page.text
             size += len(text)
             if size > MAX_DOCUMENT_BYTES:
                 limit = f"{MAX_DOCUMENT_BYTES >> 20} MB"
@@ -180,6 +212,19 @@ class _Text:
             return hyphenated if is_compound or second[0].isupper() else whole
 
         return _CUT_WORD.sub(join, text).replace(HYPHEN, "-").translate(_LIGATURES)
+
+
+def read_image(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the text that Tesseract sees in a picture, if the source asks for it."""
+    if not source.ocr:
+        yield Reject("unsupported-format", detail="image")
+        return
+    with item_path(item) as path, tempfile.TemporaryDirectory() as folder:
+        text = _Text(enumerate(recognize(path, source.ocr, folder)))
+    if document := text.document():
+        yield Document(document, group=item.origin)
+    else:
+        yield Reject("no-text", detail="Tesseract sees no text in this image")
 
 
 def is_garbled(text: str, page: Page) -> bool:

@@ -16,11 +16,13 @@ Only the standard library and pypdfium2 are imported here: the child starts in 0
 from __future__ import annotations
 
 import ctypes
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,13 +30,22 @@ from typing import Any
 MAX_CHARACTERS = 1_000_000
 # pdfium writes this for a hyphen at the end of a line.
 HYPHEN = "\x02"
-_HYPHENS = (2, 0xFFFE, 0xAD)
+_HYPHENS = (2, 0xFFFE)
+_SPACES = (32, 13, 10, 9, 0xA0, 0)
+# A soft hyphen that is drawn, and not at the end of a line, is a hyphen.
+_SOFT_HYPHEN = 0xAD
+# Programs of macOS name the ligatures ff, ffi and ffl in the fonts of TeX so, by their place in the
+# font (11, 14 and 15 of OT1).
+_TEX_LIGATURES = {0x21B5: 0xFB00, 0: 0xFB03, 0x270F: 0xFB04}
+_TEX_FONT = re.compile(rb"(?:[A-Z]{6}\+)?CM(?:R|BX|B|TI|SL|SS)[A-Z]*\d*")
 # Parts of a line this far apart, in heights of its letters, are cells or columns.
 _CELL_GAP = 1.0
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
 # Text of another direction than most of a page is kept from this many characters on; less is a
 # stamp on the margin.
 _MIN_TURNED = 300
+# What Tesseract is made for; a larger page than some A1 is drawn with fewer pixels.
+_DPI, _MAX_PIXELS = 300, 70_000_000
 # A page is cut into columns where this share of its lines is drawn above the one before.
 _DISORDER = 0.15
 # pdfium's errors: a file that is no PDF, that wants a password, an unknown protection.
@@ -74,6 +85,11 @@ class Page:
     characters: int = 0
     unmapped: int = 0  # characters that the font gives no letter for
 
+    @property
+    def text(self) -> str:
+        """Its lines, as they are."""
+        return "\n".join(line.text for line in self.lines)
+
 
 def open_document(path: str) -> tuple[int, str, bool]:
     """Return the number of pages of a PDF, why it cannot be read ("" if it can), if it is XFA."""
@@ -89,6 +105,37 @@ def read_pages(path: str, first: int, count: int) -> list[Page | None]:
     """Return pages of a PDF by number from 0; None for one that cannot be read."""
     document = _document(path)
     return [_read_page(document, number) for number in range(first, first + count)]
+
+
+def is_scan(path: str, pages: int) -> bool:
+    """Return whether the first pages of a PDF show something, but have no text layer."""
+    if open_document(path)[1]:
+        return False
+    document = _document(path)
+    try:
+        found = [document[number] for number in range(min(pages, len(document)))]
+        return bool(found) and not any(page.get_textpage().count_chars() for page in found)
+    except _pdfium().PdfiumError:
+        return False
+    finally:
+        close_document()
+
+
+def draw_page(path: str, number: int, target: str) -> float:
+    """Draw a page in gray as a PGM file; return its resolution in pixels an inch, 0 if it fails."""
+    try:
+        page = _document(path)[number]
+        width, height = page.get_size()
+        scale = min(_DPI / 72, (_MAX_PIXELS / max(1.0, width * height)) ** 0.5)
+        bitmap = page.render(scale=scale, grayscale=True)
+    except _pdfium().PdfiumError:
+        return 0.0
+    pixels, stride = memoryview(bitmap.buffer).cast("B"), bitmap.stride
+    with Path(target).open("wb") as file:
+        file.write(b"P5 %d %d 255\n" % (bitmap.width, bitmap.height))
+        for start in range(0, stride * bitmap.height, stride):
+            file.write(pixels[start : start + bitmap.width])
+    return 72 * scale
 
 
 def _pdfium() -> Any:
@@ -110,7 +157,9 @@ def close_document() -> None:
 
 
 @dataclass(slots=True)
-class _Word:
+class Word:
+    """Letters without a space between them; ends, baseline and height in points."""
+
     text: str
     x0: float
     x1: float
@@ -136,7 +185,7 @@ def _read_page(document: Any, number: int) -> Page | None:
             counts[word.angle] += len(word.text)
         for angle, characters in counts.most_common():
             if not page.lines or characters >= _MIN_TURNED:
-                lines = _lines([word for word in words if word.angle == angle])
+                lines = join_words([word for word in words if word.angle == angle])
                 page.lines += _in_order(lines)
         return page
     finally:
@@ -144,7 +193,7 @@ def _read_page(document: Any, number: int) -> Page | None:
         pdf_page.close()
 
 
-def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[_Word]:
+def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[Word]:
     """Yield the words of a page in the order in which they are drawn.
 
     `box` is what the page shows (left, bottom, right, top): the halves of a spread hold all of it.
@@ -154,18 +203,31 @@ def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[_
     count = raw.FPDFText_CountChars(text_page)
     unicode = raw.FPDFText_GetUnicode
     codes = [unicode(text_page, n) for n in range(min(count, MAX_CHARACTERS))]
+    for number, code in enumerate(codes):
+        if code == _SOFT_HYPHEN:
+            codes[number] = ord("-")
+        elif code in _TEX_LIGATURES and _TEX_FONT.fullmatch(_font(text_page, raw, number)):
+            codes[number] = _TEX_LIGATURES[code]
     x, y = ctypes.c_double(), ctypes.c_double()
     start = 0
     for end, code in enumerate([*codes, 32]):
-        if code in (32, 13, 10, 9, 0xA0, 0):
-            if end > start:
+        if code in _SPACES or code in _HYPHENS:
+            stop = end + (code in _HYPHENS)
+            if stop > start:
                 raw.FPDFText_GetCharOrigin(text_page, start, x, y)
                 if box[0] <= x.value <= box[2] and box[1] <= y.value <= box[3]:
-                    yield _word(text_page, raw, codes[start:end], start)
+                    yield _word(text_page, raw, codes[start:stop], start)
             start = end + 1
 
 
-def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> _Word:
+def _font(text_page: Any, raw: Any, number: int) -> bytes:
+    """Return the name of the font of a character."""
+    name = ctypes.create_string_buffer(100)
+    raw.FPDFText_GetFontInfo(text_page, number, name, len(name), ctypes.c_int())
+    return name.value
+
+
+def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> Word:
     first, last = raw.FS_RECTF(), raw.FS_RECTF()
     x, y = ctypes.c_double(), ctypes.c_double()
     raw.FPDFText_GetCharOrigin(text_page, start, x, y)
@@ -183,10 +245,10 @@ def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> _Word:
         x0, x1, size, baseline = -first.top, -last.bottom, first.right - first.left, x.value
     text = "".join(HYPHEN if code in _HYPHENS else chr(code) for code in codes if code < 0x110000)
     unmapped = raw.FPDFText_HasUnicodeMapError(text_page, start) == 1
-    return _Word(text, x0, max(x0, x1), baseline, max(size, 1.0), quarter, unmapped)
+    return Word(text, x0, max(x0, x1), baseline, max(size, 1.0), quarter, unmapped)
 
 
-def _lines(words: Sequence[_Word]) -> list[Line]:
+def join_words(words: Sequence[Word]) -> list[Line]:
     """Join words that follow each other on a baseline; a wide gap starts a cell."""
     lines: list[Line] = []
     for word in words:

@@ -48,7 +48,7 @@ from groundup.collect.readers.notebooks import read_notebook
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
 from groundup.collect.readers.opendocument import read_odp, read_odt
 from groundup.collect.readers.org import read_org
-from groundup.collect.readers.pdf import read_pdf
+from groundup.collect.readers.pdf import read_image, read_pdf
 from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
 from groundup.collect.readers.restructured import read_rst
 from groundup.collect.readers.rtf import read_rtf
@@ -141,6 +141,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("odt", ANY): read_odt,
     ("odp", ANY): read_odp,
     ("pdf", ANY): read_pdf,
+    ("image", ANY): read_image,
     ("rtf", ANY): read_rtf,
     **{(name, ANY): read_spreadsheet for name in ("xlsx", "xls", "ods")},
     ("doc", ANY): read_legacy,
