@@ -1,5 +1,5 @@
-"""Personal data: kinds found in made sentences, hits in all real text that was collected, each
-looked at, and speed.
+"""Personal data and secrets: kinds found in made sentences, hits in all real text that was
+collected, each looked at, and speed.
 
 FineWeb's own step (datatrove's PIIFormatter: e-mail and public IP addresses) stands beside it where
 it is installed. A made sentence is found when its number is hidden whole and nothing else is.
@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import string
 import subprocess
 import tempfile
 from collections import Counter
@@ -27,9 +28,9 @@ from groundup.recipe import Personal
 from groundup.refine.clean.pii import MASKS, redact
 from groundup.refine.clean.pipeline import clean_texts
 
-KEEP = Personal(email="keep", url="keep", ip="keep", phone="keep", in_code=())
-# D a digit, N 2 to 9, O 0 to 8, B 40 to 120, H four hexadecimal digits, W a word; other letters
-# stand for themselves.
+KEEP = Personal(**dict.fromkeys(MASKS, "keep"), in_code=())  # type: ignore[arg-type]
+# D a digit, N 2 to 9, O 0 to 8, B 40 to 120, H four hexadecimal digits, W a word, X a letter or
+# digit, U a capital or 2 to 7; other letters stand for themselves.
 FORMATS = {
     "email": "W.W@W.org|W@W.co.uk|W+W@mail.W.com|W_W@W.io|<W@W.de>",
     "url": "http://W.org|https://www.W.com/W?W=DD|www.W.net|ftp://W.edu/W.txt|https://W.de/W_(W)",
@@ -41,6 +42,19 @@ FORMATS = {
         " NDDDDDDD|+34 9NN DDD DDD|+86 1NN DDDD DDDD|0NN-NDDDDDDD|+91 9DDDD"
         " DDDDD|+81-3-NDDD-DDDD|03-NDDD-DDDD|+55 (11) 9DDDD-DDDD|+7 (495) NDD-DD-DD|Tel.: DD DD"
         " DD DD"
+    ),
+    "secret": "|".join(
+        prefix + filling * count
+        for prefix, filling, count in (
+            ("AKIA", "U", 16),
+            *((prefix, "X", 36) for prefix in ("ghp_", "npm_")),
+            ("glpat-", "X", 20),
+            ("xoxb-", "X", 40),
+            ("sk_live_", "X", 24),
+            ("AIza", "X", 35),
+            ("sk-", "X", 48),
+            ("sk-ant-api03-", "X", 93),
+        )
     ),
 }
 STAY = (
@@ -93,11 +107,13 @@ def write(pattern: str, chance: random.Random) -> str:
     kinds = {"D": "0123456789", "N": "23456789", "O": "012345678"}
     text = re.sub("[DNO]", lambda hit: chance.choice(kinds[hit[0]]), pattern)
     text = re.sub("H", lambda _: f"{chance.randrange(1, 1 << 16):x}", text)
-    return re.sub(
-        "[WB]",
-        lambda hit: chance.choice(WORDS) if hit[0] == "W" else str(chance.randrange(40, 121)),
-        text,
-    )
+    texts = {
+        "W": lambda: chance.choice(WORDS),
+        "B": lambda: str(chance.randrange(40, 121)),
+        "X": lambda: chance.choice(string.ascii_letters + string.digits),
+        "U": lambda: chance.choice(string.ascii_uppercase + "234567"),
+    }
+    return re.sub("[WBXU]", lambda hit: texts[hit[0]](), text)
 
 
 def made() -> dict[str, object]:

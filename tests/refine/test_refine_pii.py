@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_buffers
+from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
-from groundup.refine.clean.pii import MASKS, find_numbers, redact
+from groundup.refine.clean.pii import MASKS, find_spans, redact
 from groundup.refine.clean.pipeline import clean_texts, clean_turns
 
 MASK = dict.fromkeys(MASKS, "mask")
@@ -57,11 +58,58 @@ std::vector<int>|00:1b:44:11:3a:b7|2024:12:31:23:59:59:00:11|DE89 3704 0044 0532
 doi 10.1016/0020-0190(88)90066-X|phone 1998-2002
 555-234-5678-9012|A555-234-5678|1.555-234-5678-1|+12 345 678 people|10,000,000 - 20,000,000
 tel 12345|telnet 1234567""".replace("\n", "|").split("|")
+HEX, BASE = "192b9bdd22ab9ed4d12e236c78afcb9a", "aB3dE6gH9jK2mN5pQ8sT1vW4xY7z" * 4
+# Made up; split so that no scanner takes this file for a leak.
+SECRETS = [
+    "AKIA" + "Q7RT2XYZ5MNB4KLD",
+    "ghp_" + BASE[:36],
+    "github_pat_" + BASE[:22] + "_" + BASE[:59],
+    "glpat-" + BASE[:20],
+    "xoxb-" + "123456789012-" + BASE[:24],
+    "sk_live_" + BASE[:24],
+    "AIza" + BASE[:35],
+    "sk-" + "ant-api03-" + BASE[:93],
+    "eyJ" + BASE[:30] + ".eyJ" + BASE[:60] + "." + BASE[:43],
+    f"-----BEGIN RSA PRIVATE KEY-----\n{BASE[:64]}\n{BASE[:11]}=\n-----END RSA PRIVATE KEY-----",
+]
+LABELED_SECRETS = {
+    "password: ": "tr0ub4dor&3",
+    "DB_PASSWORD=": "x9Kq2mmZ",
+    '"api_key": "': HEX,
+    "Authorization: Bearer ": BASE[:40],
+    "aws_secret_access_key = ": BASE[:40],
+    "postgres://ann:": "gTG16Msi",
+}
+NO_SECRETS = """password = os.environ["DB_PASSWORD1"]|token = tokens2id|secret = config.key2.value
+token: utf8_string_2|password: your-password-123|password=${DB_PASS1}|AKIAIOSFODNN7EXAMPLE
+commit 192b9bdd22ab9ed4d12e236c78afcb9a393ec15f|sha256=192b9bdd22ab9ed4d12e236c78afcb9a393ec15f
+sk-learn-contrib-project-2021-release|db://user:password@host|basic B2B-marketing-2023-plan-now
+-----BEGIN PRIVATE KEY----- is how a key begins; -----END PRIVATE KEY----- is how it ends
+the secret: 1914-1918 was long|withXSRFToken: defaultToConfig2""".replace("\n", "|").split("|")
+SIGNATURES = [
+    "12 Main Street\nSpringfield, IL 62701\nTel.: +1 555 234 5678",
+    "Musterstraße 12\n10115 Berlin\nE-Mail: max@muster.de",
+    "T +49 30 1234567 | M +49 171 1234567\nann@x.org",
+    "12, rue de la Paix\n75002 Paris, France",
+    "10 Downing Street\nLondon SW1A 2AA",
+    "Phone: 555-234-5678\nFax: 555-234-5679",
+]
+NO_SIGNATURES = [
+    "Chapter 12\n1900 Paris",
+    "2003 World Cup\n2004 Euro",
+    "He lived at\n12 Main Street\nand nobody knew.",
+    "a@b.org\nc@d.org",
+    "In 1914\nthe war began, 1918",
+]
 PIECES = st.sampled_from(
     [
         *PHONES,
         *ADDRESSES,
         *LABELLED,
+        *SECRETS[:3],
+        *LABELED_SECRETS,
+        *LABELED_SECRETS.values(),
+        "12 Main Street\n10115 Berlin",
         "jo@x.org",
         "http://x.y/z",
         "(030)",
@@ -119,8 +167,48 @@ def test_addresses() -> None:
     assert hidden(text, {}) == text
 
 
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secrets_in_the_formats_of_services(secret: str) -> None:
+    for code in (False, True):
+        assert hidden(f"Use {secret} here.", code=code) == "Use [secret] here."
+        assert hidden(f"Use {secret}", {"secret": "remove"}, code).strip() == "Use"
+
+
+@pytest.mark.parametrize("label", LABELED_SECRETS)
+def test_secrets_behind_their_labels(label: str) -> None:
+    """The label stays, and so does what follows the value."""
+    after = "@db.x/shop" if "//" in label else '" now'
+    text = f"{label}{LABELED_SECRETS[label]}{after}"
+    assert hidden(text, {"secret": "mask"}) == f"{label}[secret]{after}"
+
+
+@pytest.mark.parametrize("text", NO_SECRETS)
+def test_what_is_no_secret(text: str) -> None:
+    """Placeholders, names of variables, hashes, and sentences about keys."""
+    assert hidden(text, {"secret": "mask"}, code=True) == text
+
+
+@pytest.mark.parametrize("block", SIGNATURES)
+def test_signatures_go_with_their_lines(block: str) -> None:
+    text = f"Yes.\n\nAnn Example\n{block}\n\nP.S. No."
+    assert hidden(text) == text.replace(block, "[signature]")
+    assert hidden(text, REMOVE) == text.replace(block + "\n", "")
+    assert hidden(block, {"signature": "remove"}) == ""
+
+
+@pytest.mark.parametrize("text", NO_SIGNATURES)
+def test_lines_that_are_no_signature(text: str) -> None:
+    assert hidden(text, {"signature": "mask"}) == text
+
+
+@pytest.mark.parametrize("kind", ["mail", "chat", "forum"])
+def test_sources_of_people_who_write_hide_personal_data_by_default(kind: str) -> None:
+    """Without a line in the recipe: addresses, numbers, signatures and secrets."""
+    assert Personal().actions(KINDS[kind].is_code) == REMOVE
+
+
 def test_settings_and_code() -> None:
-    """By default, only e-mail is redacted in code; the manifest counts texts by kind."""
+    """By default, only e-mail and secrets are redacted in code; texts are counted by kind."""
     texts = pa.array(["call 555-234-5678 at jo@x.org, 93.184.216.34, http://x.y"] * 2)
     code = np.array([False, True])
     done = clean_texts(texts, code)
@@ -195,7 +283,7 @@ def test_nothing_else_changes(texts: list[str], mask: bool) -> None:
 def test_spans(texts: list[str]) -> None:
     """Spans are inside their text, ordered, disjoint, and hold the ASCII of a number."""
     column = pa.array(["x", *texts]).slice(1)
-    found = find_numbers(text_buffers(column), ("ip", "phone"))
+    found = find_spans(text_buffers(column), ("ip", "phone"))
     assert found == sorted(found)
     for one, next_one in pairwise(found):
         assert one.row < next_one.row or one.end <= next_one.begin

@@ -142,10 +142,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """Personal data in texts: remove it, mask it with a word such as "[email]", or keep it.
-
-    Removing is the default: a mask is one more word that the model learns to write.
-    """
+    """Personal data: removed (a mask is one more word to learn), masked as "[email]", or kept."""
 
     # E-mail addresses.
     email: Hidden = "remove"
@@ -155,12 +152,17 @@ class Personal:
     ip: Hidden = "remove"
     # Phone numbers.
     phone: Hidden = "remove"
+    # Keys and tokens of services, passwords behind their label, private keys.
+    secret: Hidden = "remove"
+    # Two or more lines of postal addresses and phone numbers, as below mails.
+    signature: Hidden = "remove"
     # Which of these are looked for in source code too.
-    in_code: tuple[Literal["email", "url", "ip", "phone"], ...] = ("email",)
+    in_code: tuple[Literal["email", "url", "ip", "phone", "secret"], ...] = ("email", "secret")
 
     def actions(self, code: bool) -> dict[str, str]:
         """Return "remove" or "mask" by field, for code or for prose, without the fields to keep."""
-        names = sorted(self.in_code if code else ("email", "url", "ip", "phone"))
+        kinds = ("email", "url", "ip", "phone", "secret", "signature")
+        names = sorted(self.in_code if code else kinds)
         return {name: getattr(self, name) for name in names if getattr(self, name) != "keep"}
 
 

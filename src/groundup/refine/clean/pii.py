@@ -1,11 +1,11 @@
-"""Redact personal data (PII): e-mail and web addresses, IP addresses and phone numbers.
+"""Redact personal data (PII): addresses, phone numbers, signatures and secrets.
 
 A removed address goes with the space around it and leaves one space, so its neighbors cannot join
 into a new address. A masked address leaves one word, and the rest of the text does not change.
 
 Patterns find addresses. For numbers, a kernel finds runs of digits, and only long ones become
-Python strings. Precision comes first: a year, date, version, ISBN or table row is worth more than
-the last phone number.
+Python strings; `secrets.py` and `contacts.py` work alike. Precision comes first: a year, date,
+version, ISBN or table row is worth more than the last phone number.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
+from groundup.refine.clean.contacts import find_signatures
+from groundup.refine.clean.secrets import find_secrets
 from groundup.refine.kernels import kernel
 
-IP, PHONE = "ip", "phone"
+IP, PHONE, SECRET, SIGNATURE = "ip", "phone", "secret", "signature"
 # What replaces a masked item, by kind.
 MASKS = {"email": "[email]", "url": "[url]", IP: "[ip]", PHONE: "[phone]"}
+MASKS |= {SECRET: "[secret]", SIGNATURE: "[signature]"}
 # How the manifest names the kinds.
 PII_LABELS = {
     "email": "e-mail addresses",
     "url": "web addresses",
     IP: "IP addresses",
     PHONE: "phone numbers",
+    SECRET: "secrets",
+    SIGNATURE: "signatures",
 }
 # "mask" or "remove" for each kind to redact.
 Actions = Mapping[str, str]
@@ -64,11 +70,31 @@ _STOP = re.compile(rb"[.,;:!?]+(?:\s|$)")
 def redact(
     texts: pa.StringArray, actions: Actions, code: bool = False
 ) -> tuple[pa.StringArray, dict[str, Array]]:
-    """Redact the kinds of PII that `actions` names ("email", "url", "ip", "phone").
+    """Redact the kinds of PII that `actions` names, which are the keys of MASKS.
 
     The white space of `texts` is normalized; `code` says whether they are source code. Returns
     them, and for each kind the mask of the texts in which something was redacted.
     """
+    touched: dict[str, Array] = {}
+    everything = np.ones(len(texts), np.bool_)
+    if SIGNATURE in actions:
+        # Before the addresses in their lines.
+        texts, touched[SIGNATURE] = _redact_signatures(texts, actions, everything)
+    texts, in_addresses = _redact_addresses(texts, actions, code)
+    texts, in_spans = _redact_spans(texts, actions)
+    touched |= in_addresses | in_spans
+    if SIGNATURE in actions:
+        # Without those, more lines may be a signature.
+        rows = np.logical_or.reduce(list(touched.values()))
+        texts, signed = _redact_signatures(texts, actions, rows)
+        touched[SIGNATURE] |= signed
+    return texts, touched
+
+
+def _redact_addresses(
+    texts: pa.StringArray, actions: Actions, code: bool
+) -> tuple[pa.StringArray, dict[str, Array]]:
+    """Redact e-mail and web addresses; return what `redact` returns."""
     touched = {}
     for kind, pattern in {"url": _URL, "email": _CODE_MAIL if code else _MAIL}.items():
         if kind not in actions:
@@ -90,12 +116,28 @@ def redact(
         changed = pc.not_equal(before, after)
         rows[rows] = mask(changed)
         texts, touched[kind] = replace_rows(texts, rows, after.filter(changed)), rows
-    texts, in_numbers = _redact_numbers(texts, actions)
-    return texts, touched | in_numbers
+    return texts, touched
+
+
+def _redact_signatures(
+    texts: pa.StringArray, actions: Actions, rows: Array
+) -> tuple[pa.StringArray, Array]:
+    """Redact the signatures of some rows; return the texts, and the mask of those that changed."""
+    part, numbers = texts.filter(pa.array(rows)), np.flatnonzero(rows)
+    changed, after = np.zeros(len(texts), np.bool_), []
+    is_removed = actions[SIGNATURE] == "remove"
+    for row, group in groupby(find_signatures(text_buffers(part)), itemgetter(0)):
+        text, pieces, pos = part[row].as_py().encode(), [], 0
+        for _, begin, end in group:
+            pieces += [text[pos:begin], b"" if is_removed else MASKS[SIGNATURE].encode()]
+            pos = end + is_removed  # with its line feed
+        after.append(b"".join([*pieces, text[pos:]]).decode())
+        changed[numbers[row]] = True
+    return replace_rows(texts, changed, after), changed
 
 
 class PiiSpan(NamedTuple):
-    """One number: its text, its first byte, the byte after its last, and its kind."""
+    """A number or secret: its text, its first byte, the byte after its last, and its kind."""
 
     row: int
     begin: int
@@ -103,15 +145,16 @@ class PiiSpan(NamedTuple):
     kind: str
 
 
-def _redact_numbers(
+def _redact_spans(
     texts: pa.StringArray, actions: Actions
 ) -> tuple[pa.StringArray, dict[str, Array]]:
-    """Redact IP addresses and phone numbers; return what `redact` returns."""
-    touched = {kind: np.zeros(len(texts), np.bool_) for kind in (IP, PHONE) if kind in actions}
+    """Redact secrets, IP addresses and phone numbers; return what `redact` returns."""
+    kinds = [kind for kind in (IP, PHONE, SECRET) if kind in actions]
+    touched = {kind: np.zeros(len(texts), np.bool_) for kind in kinds}
     rows = np.arange(len(texts))
     for rounds_left in reversed(range(_MAX_ROUNDS)):
         part = texts.take(pa.array(rows))
-        spans = find_numbers(text_buffers(part), touched)
+        spans = find_spans(text_buffers(part), touched)
         if not spans:
             break
         ways = actions if rounds_left else dict.fromkeys(actions, "mask")
@@ -245,12 +288,25 @@ _OTHER = re.compile(
 )
 
 
-def find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
-    """Return public IP addresses and phone numbers of texts, ordered and disjoint.
+def find_spans(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
+    """Return secrets, public IP addresses and phone numbers of texts, ordered and disjoint."""
+    spans = _find_numbers(texts, kinds)
+    if SECRET in kinds:
+        spans += (PiiSpan(*secret, SECRET) for secret in find_secrets(texts))
+    disjoint: list[PiiSpan] = []
+    # Of two that overlap the first counts, the longer one where both begin alike.
+    for span in sorted(spans, key=lambda span: (span.row, span.begin, -span.end)):
+        if not disjoint or span.row != disjoint[-1].row or span.begin >= disjoint[-1].end:
+            disjoint.append(span)
+    return disjoint
+
+
+def _find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
+    """Return public IP addresses and phone numbers of texts.
 
     Each run of number bytes is decoded with its context, and a recognizer looks at it.
     """
-    searches = [(_NUMBER_RUN, _phones_and_ipv4)] if kinds else []
+    searches = [(_NUMBER_RUN, _phones_and_ipv4)] if {IP, PHONE} & set(kinds) else []
     searches += [(_IPV6_RUN, _ipv6)] if IP in kinds else []
     (offsets, data), spans = texts, []
     for run, recognize in searches:
@@ -264,11 +320,7 @@ def find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
             shift = begin - start - first
             for left, right, kind in recognize(before + after, first, first + end - begin):
                 spans.append(PiiSpan(row, shift + left, shift + right, kind))
-    disjoint: list[PiiSpan] = []
-    for span in sorted(span for span in spans if span.kind in kinds):
-        if not disjoint or span.row != disjoint[-1].row or span.begin >= disjoint[-1].end:
-            disjoint.append(span)
-    return disjoint
+    return [span for span in spans if span.kind in kinds]
 
 
 @kernel

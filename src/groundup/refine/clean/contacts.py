@@ -1,0 +1,127 @@
+"""Lines of postal addresses and telephone numbers, as they stand below letters and mails.
+
+    Ann Example                        ←  stays: a name is no contact line
+    Example Ltd., 12 Main Street       ┐
+    Springfield, IL 62701              │  contact lines
+    Tel.: +1 555 234 5678              ┘
+
+Two or more such lines in a row are a signature if one of them is a telephone number or a postal
+address. A street or a number in a sentence is not a line of its own, and stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from groundup.artifacts.arrays import Array, Texts
+from groundup.refine.kernels import kernel
+
+_NUMBER = r"[+(]?\d[\d ()./-]{5,20}\d(?: ?(?:x|ext\.?) ?\d{1,5})?"
+_PHONE_NAME = (
+    r"(?:tel(?:[eé](?:phone?|fono?|fax|fon))?|t[ée]l|phone|fax|mob(?:ile?|il)?|cell|handy|office"
+    r"|direct|[tmfpwdo]|тел|факс|电话|電話)"
+)
+_PHONE = rf"{_PHONE_NAME}[.: ]{{1,3}}{_NUMBER}|\+\d{_NUMBER}"
+_MAIL = r"(?:(?:e-?mail|mail|[ew])[.: ]{1,3})?<?[\w.+-]+@[\w-]+(?:\.[\w-]+)+>?"
+_SITE = r"(?:(?:web(?:site)?|url|internet|home ?page|w)[.: ]{1,3})?(?:https?://|www\.)\S+"
+_WORDS = r"[A-ZÀ-ÖØ-Þ][\w'’.-]*(?: [A-ZÀ-ÖØ-Þ\d][\w'’.-]*){0,3}"
+_ROOM = r"(?:,? (?:suite|ste\.?|floor|apt\.?|unit|room|#) ?\w{1,6})?"
+_STREET = "|".join(
+    [
+        rf"\d{{1,5}}[a-z]?,? {_WORDS} (?i:street|st|road|rd|avenue|ave|boulevard|blvd|lane|ln|drive"
+        rf"|dr|way|court|ct|square|sq|parkway|pkwy|highway|hwy)\.?{_ROOM}",
+        r"(?:[A-ZÄÖÜ][\w.-]*[ -]){0,3}[A-ZÄÖÜ]?[\w-]*(?i:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse"
+        r"|straat|laan|plein|gracht|gatan|vägen|vej|gade) \d{1,4} ?[a-z]?",
+        r"\d{1,4},? (?:bis |ter )?(?i:rue|avenue|boulevard|place|chemin|allée|quai) [^,\n]{2,40}",
+        rf"(?i:calle|avda\.?|via|viale|piazza|corso|rua|avenida) {_WORDS},? ?(?:n\.? ?)?\d{{1,4}}",
+        r"(?i:p\.? ?o\.? ?box|postfach) \d[\d ]{0,8}",
+    ]
+)
+_STATE_OR_CODE = (
+    rf"{_WORDS},? [A-Z]{{2}} \d{{5}}(?:-\d{{4}})?|{_WORDS},? [A-Z]{{1,2}}\d[A-Z\d]? \d[A-Z]{{2}}"
+)
+# It may also be "1914 Paris".
+_CODE_AND_TOWN = rf"(?:[A-Z]{{1,2}}[- ])?\d{{4,5}}(?: [A-Z]{{2}})? {_WORDS}"
+_TOWN = rf"(?:{_STATE_OR_CODE}|{_CODE_AND_TOWN})(?:, ?{_WORDS})?"
+_STRONG = (
+    rf"(?i:{_PHONE})|(?:{_WORDS}, ?)?(?:{_STREET})(?:, ?{_TOWN})?[,.]?|(?:{_STATE_OR_CODE})[,.]?"
+)
+_PART = rf"(?:(?i:{_MAIL}|{_SITE})|{_STRONG}|{_TOWN}[,.]?)"
+_LINE = re.compile(rf"[ \t>*|]*{_PART}(?:(?: ?[|·•,;/] ?| {{1,3}}){_PART}){{0,3}}[ \t|]*")
+_STRONG_LINE = re.compile(rf"[ \t>*|]*(?:{_STRONG})(?:\W|$)")
+_LONGEST, _MIN_LINES, _MAX_WORDS = 120, 2, 5
+# A contact line has one of these.
+_SIGNS = np.zeros(256, np.bool_)
+_SIGNS[list(b"0123456789@")] = True
+# Sentences and code have these, contact lines never.
+_STRANGE = np.zeros(256, np.bool_)
+_STRANGE[list(b'[]{}"!\\^`$')] = True
+
+
+def find_signatures(texts: Texts) -> Iterator[tuple[int, int, int]]:
+    """Yield the text, first byte and end of each signature, in order; whole lines."""
+    offsets, data = texts
+    view = data.data
+    columns = (column.tolist() for column in _line_groups(offsets, data, _SIGNS, _STRANGE))
+    for row, begin, end in zip(*columns, strict=True):
+        start = begin - int(offsets[row])
+        for group in _contact_groups(bytes(view[begin:end]).decode().split("\n")):
+            yield row, start + group[0], start + group[1]
+
+
+@kernel
+def _line_groups(
+    offsets: Array, data: Array, signs: Array, strange: Array
+) -> tuple[Array, Array, Array]:
+    """Return text, first byte and end of groups of lines that may be contact lines.
+
+    They are short, have a digit or an @, few words in small letters, and no byte of `strange`.
+    """
+    size = len(data) // 4 + len(offsets)
+    rows = np.empty(size, np.int32)
+    begins, ends = np.empty(size, np.int64), np.empty(size, np.int64)
+    groups = 0
+    for text in range(len(offsets) - 1):
+        i, last = offsets[text], offsets[text + 1]
+        first, lines, end = i, 0, i - 2
+        while i < last:
+            # Most bytes are neither, and cost only this test.
+            if not signs[data[i]]:
+                i += 1
+                continue
+            line = i
+            while line > offsets[text] and data[line - 1] != 10:
+                line -= 1
+            i, words, strangers = line, 0, 0
+            while i < last and data[i] != 10:
+                words += 97 <= data[i] <= 122 and data[i - 1] == 32
+                strangers += strange[data[i]]
+                i += 1
+            if i - line > _LONGEST or strangers or words > _MAX_WORDS:
+                continue
+            if line != end + 1:
+                first, lines = line, 0
+            lines, end = lines + 1, i
+            groups += lines == _MIN_LINES
+            if lines >= _MIN_LINES:
+                rows[groups - 1], begins[groups - 1], ends[groups - 1] = text, first, end
+    return rows[:groups], begins[:groups], ends[:groups]
+
+
+def _contact_groups(lines: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield the first byte and the end of contact lines in a row that are a signature."""
+    position = first = count = 0
+    is_strong = False
+    for line in [*lines, ""]:
+        if _LINE.fullmatch(line):
+            first = first if count else position
+            count += 1
+            is_strong |= _STRONG_LINE.match(line) is not None
+        else:
+            if count >= _MIN_LINES and is_strong:
+                yield first, position - 1
+            count, is_strong = 0, False
+        position += len(line.encode()) + 1
