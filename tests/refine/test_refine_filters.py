@@ -176,6 +176,21 @@ def test_bounds_of_articles() -> None:
     assert (verdict.reason[0], verdict.detail[0]) == ("frequent_2gram", "gopher: at most 0.2")
 
 
+@pytest.mark.parametrize("kind", ["documents", "text"])
+def test_bounds_of_own_texts(kind: str) -> None:
+    """Short notes, rows and repeated code of a team are kept; pages of repetition are not."""
+    cases = {
+        "Printer on floor two is out of toner.": "",  # no stop word is asked of so few words
+        "Out of toner.": "few_words",
+        "\n".join([*(prose(10, n) for n in range(20)), *["    return self.name"] * 12]): "",
+        "\n".join([prose(50), *["the same line and it is short"] * 50]): "repeated_lines",
+        prose(40) + " | 12 | 14 |" * 5: "",
+        prose(60).replace("the ", "foo "): "few_stop_words",
+    }
+    assert dict(zip(cases, reasons(*cases, kind=kind, filters=("gopher",)), strict=True)) == cases
+    assert "" not in reasons(*list(cases)[:3], filters=("gopher",))
+
+
 def test_bounds_c4() -> None:
     """The page rules of C4 do not apply to books."""
     good = prose(60)

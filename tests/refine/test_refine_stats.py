@@ -153,7 +153,7 @@ def test_rows_and_steps_of_a_shard(
     assert (bins[: len(NAMES)] == bin_codes(np.stack(list(of(*texts).values())))).all()
     few_words = bins[len(NAMES) + list(told["bounds"]).index("few_words")]
     assert (few_words == bins[NAMES.index("words")]).all()
-    assert told["bounds"]["few_words"] == [50, None]
+    assert told["bounds"]["few_words"] == [4, None]
     raw = of(*(str(row["text"]) for row in rows))
     for column, name in enumerate(NAMES):
         assert (

@@ -120,7 +120,7 @@ class ShardWriter:
         }
 
 
-@build_step("refine/shard", version=11)
+@build_step("refine/shard", version=12)
 def refine_shard(
     folder: Path,
     collected: Path,

@@ -45,7 +45,16 @@ from groundup.refine.filter.statistics import Statistics
 PROSE = tuple(name for name, kind in KINDS.items() if kind.is_prose)
 PAGES = tuple(name for name in PROSE if name != "books")
 ENCYCLOPEDIA = ("wikipedia",)
-NOT_ENCYCLOPEDIA = tuple(name for name in PROSE if name not in ENCYCLOPEDIA)
+# A team's own files and the rows of its tables. A memo, a ticket or a row is short because it is
+# meant to be, and a manual or an answer with code repeats itself: Gopher's bounds on length and
+# repetition, which were set on pages of the web, would drop 93 % of the rows of a data set of one
+# clause each (the table TOS), and a third of short office files.
+OWN = ("documents", "text")
+NOT_OWN = tuple(name for name in PROSE if name not in OWN)
+PUBLISHED = tuple(name for name in NOT_OWN if name not in ENCYCLOPEDIA)
+# Words that an own text has at least, as a conversation; the share of it that may be repeated; and
+# the words from which it is long enough to hold two stop words.
+OWN_WORDS, OWN_REPETITION, OWN_STOP_WORDS = 4, 0.5, 50
 # Gopher's bounds on repetition were set on web pages. In a short article of an encyclopedia they
 # measure its form: a title that the first sentence repeats, a list of subspecies that all begin
 # with the name of the species, the refrain of an anthem. FineWeb2, whose bounds come from each
@@ -148,13 +157,18 @@ def _share(part: str, whole: str) -> Callable[[Statistics], Array]:
     return lambda s: s.share(part, whole)
 
 
+def _stop_words_of_long_texts(s: Statistics) -> Array:
+    return np.where(s["words"] < OWN_STOP_WORDS, np.nan, s["stop_words"])
+
+
 GOPHER_QUALITY = RuleSet(
     "gopher_quality",
     "Rae et al. 2021 (Gopher, arXiv 2112.11446), appendix A.1.1",
     PROSE,
     (
         # Menus, captions and error pages have fewer words than an article.
-        Rule("few_words", lambda s: s["words"], low=50),
+        Rule("few_words", lambda s: s["words"], low=OWN_WORDS, kinds=OWN),
+        Rule("few_words", lambda s: s["words"], low=50, kinds=NOT_OWN),
         # Made for web pages; a book may be longer.
         Rule("many_words", Statistics.estimated_words, high=100_000, kinds=("web",)),
         # Lists of codes and addresses have short "words" or endless ones.
@@ -163,8 +177,8 @@ GOPHER_QUALITY = RuleSet(
         Rule("ellipses", _share("ellipses", "words"), high=0.1),
         Rule("bullet_lines", _share("bullet_lines", "lines"), high=0.9),
         Rule("ellipsis_lines", _share("ellipsis_lines", "lines"), high=0.3),
-        # On a web page, a sign between spaces parts the entries of a menu. In an encyclopedia it is
-        # the mark of a list item, a dash, or the full stop of a corpus that is cut into tokens.
+        # On a web page, a sign between spaces parts the entries of a menu. In an encyclopedia or
+        # document it is the mark of a list item, a dash, or what parts the cells of a table.
         *(
             Rule(
                 "words_without_letters",
@@ -173,9 +187,18 @@ GOPHER_QUALITY = RuleSet(
                 kinds=kinds,
                 by_language=WORDS_WITH_LETTERS,
             )
-            for words, kinds in (("alphanumeric_words", ENCYCLOPEDIA), ("words", NOT_ENCYCLOPEDIA))
+            for words, kinds in (
+                ("alphanumeric_words", (*ENCYCLOPEDIA, *OWN)),
+                ("words", PUBLISHED),
+            )
         ),
-        Rule("few_stop_words", lambda s: s["stop_words"], low=2, languages=("en",)),
+        *(
+            Rule("few_stop_words", stop_words, low=2, kinds=kinds, languages=("en",))
+            for stop_words, kinds in (
+                (lambda s: s["stop_words"], NOT_OWN),
+                (_stop_words_of_long_texts, OWN),
+            )
+        ),
     ),
 )
 
@@ -209,8 +232,9 @@ GOPHER_REPETITION = RuleSet(
     PROSE,
     (
         *(replace(r, kinds=ENCYCLOPEDIA, short_high=SHORT_ARTICLE_HIGH) for r in _REPETITION),
+        *(replace(r, kinds=OWN, high=OWN_REPETITION) for r in _REPETITION),
         *(
-            replace(r, kinds=tuple(kind for kind in NOT_ENCYCLOPEDIA if kind in (r.kinds or PROSE)))
+            replace(r, kinds=tuple(kind for kind in PUBLISHED if kind in (r.kinds or PROSE)))
             for r in _REPETITION
         ),
     ),
