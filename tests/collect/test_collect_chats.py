@@ -230,9 +230,50 @@ def test_replies_are_one_document_in_the_group_of_their_channel() -> None:
     first, second = read(talk, "export.zip!/general/2023-11-14.json", **NAMED)
     assert first.text == "Ann: Who has a key?\nBo: I have."
     assert second.text == "Cy: Lunch?"
-    assert first.group == second.group == "export.zip!/general"
+    assert first.group == f"export.zip!/general#{START}.000000"
+    assert second.group == f"export.zip!/general#{START // 86_400 // 30}"
     newest_first = read(talk[::-1], "export.zip!/general/2023-11-14.json", **NAMED)
     assert sorted(it.text for it in newest_first) == [first.text, second.text]
+
+
+def test_a_chat_of_months_has_a_group_for_each() -> None:
+    """So a part of a single channel can be held out, and no talk stands on both sides."""
+    year = [slack("ann", f"Line {n}.", n * 86_400) for n in range(0, 365, 2)]
+    groups = [document.group for document in read(year)]
+    assert len(set(groups)) == 13
+    assert groups == sorted(groups)
+    undated = [telegram("ann", "Hi", date="?")]
+    assert read(undated)[0].group == "a"
+
+
+def test_messages_that_are_alike_are_kept_if_the_platform_tells_them_apart() -> None:
+    twice = [telegram("ann", "Yes.", id=1), telegram("ann", "Yes.", id=2)]
+    assert [len(document.turns) for document in read([*twice, twice[0]])] == [2]
+
+
+def test_what_people_quote_in_zulip_is_cut_and_html_becomes_text() -> None:
+    quote = "@_**Ann|7** [said](https://c.org/near/5):\n```quote\nIs it?\n```\nYes."
+    html = '<p><span class="user-mention" data-user-id="7">@Ann</span> &amp; <em>all</em></p>'
+    talk = [
+        {"sender_id": 7, "sender_full_name": "Ann", "subject": "t", "content": "Is it?"}
+        | {"timestamp": START},
+        {"sender_id": 8, "sender_full_name": "Bo", "subject": "t", "content": quote}
+        | {"timestamp": START + 1},
+        {"sender_id": 8, "sender_full_name": "Bo", "subject": "t", "content": html}
+        | {"timestamp": START + 2, "content_type": "text/html"},
+    ]
+    (document,) = read({"messages": talk}, **NAMED)
+    assert document.text == "Ann: Is it?\nBo: Yes.\nBo: @Ann & all"
+    (realm,) = read({"zerver_realm": [{"id": 1}], "zerver_userprofile": []})
+    assert realm.reason == "metadata"
+
+
+def test_replies_inside_a_message_of_teams_are_its_thread() -> None:
+    channel = {"channelIdentity": {"teamId": "t", "channelId": "19:c"}, "chatId": None}
+    reply = teams("bo", "<p>Fine.</p>", id="2", replyToId="1", **channel)
+    post = teams("ann", "<p>Is it?</p>", id="1", replies=[reply], **channel)
+    (document,) = read({"value": [post]}, **NAMED)
+    assert (document.text, document.group) == ("Ann: Is it?\nBo: Fine.", "a#19:c#1")
 
 
 def test_code_and_words_with_marks_stay_as_they_are() -> None:
@@ -310,7 +351,7 @@ four
     (document,) = read(log, "WhatsApp Chat with Ann.txt")
     ann, phone, other = map(pseudonym, ("Ann", "15550109999", "15550109998"))
     assert document.text == f"{ann}: One\ntwo: three\n\nfour\n{phone}: @{other} see IMG.jpg"
-    assert document.group == "WhatsApp Chat with Ann.txt"
+    assert document.group == "WhatsApp Chat with Ann.txt#608"
 
 
 @pytest.mark.parametrize("kind", ["chat", "text", "conversations"])

@@ -9,6 +9,9 @@ A day is cut where people leave, not at midnight: exports give the time of UTC, 
 exported. So a document ends at the first silence of an hour after midnight. A day of fewer than
 SHORT messages goes on with the next ones, since a few words without an answer teach little. A day
 of LONG messages ends at the first silence of an hour, and one of LONGEST at once.
+
+The group of a document is its thread, or the month of its channel: a chat of years has a part that
+is held out, and no talk stands on both sides.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from groundup.recipe import Source
 
 SHORT, LONG, LONGEST = 6, 500, 2000
 _SILENCE, _ABSENCE = 3600.0, 3 * 86400.0  # seconds; the second ends a day of any length
-_DAY = 86400
+_DAY, _MONTH = 86400, 30 * 86400
 # Messages that are held until their thread or day ends: characters, and what each takes beside.
 MAX_HELD, _MESSAGE_SIZE = 64 << 20, 200
 # A mention in a text is the key of a speaker between two characters of private use.
@@ -77,6 +80,7 @@ class Posting:
     channel: str = ""
     name: str = ""  # as people see it, where `speaker` is an id
     is_bot: bool = False
+    id: str = ""  # tells it from one with the same text at the same second
 
 
 @dataclass
@@ -87,6 +91,21 @@ class _Talk:
     messages: list[Posting] = field(default_factory=list)
     size: int = 0
     bot_sentences: int = 0
+
+    @property
+    def group(self) -> str:
+        """The unit that is never split between training and validation."""
+        first = self.messages[0]
+        if first.thread or first.time is None:
+            return f"{first.channel}#{first.thread}" if first.thread else first.channel
+        return f"{first.channel}#{int(first.time // _MONTH)}"
+
+    def add(self, message: Posting) -> int:
+        """Add a message; return about how many bytes of memory it takes."""
+        self.messages.append(message)
+        size = len(message.text) + _MESSAGE_SIZE
+        self.size += size
+        return size
 
     def ends_before(self, message: Posting) -> bool:
         """Return whether a message of the same channel belongs to the next document."""
@@ -148,46 +167,55 @@ def chat_documents(
 
     Raises DamagedError where the messages do, after the documents before the damage.
     """
-    talks: dict[tuple[str, str], _Talk] = {}
     writer = _Writer(source)
-    held, index, damage = 0, 0, None
-    numbered = iter(messages)
-    while True:
-        try:
-            index, message = next(numbered)
-        except StopIteration:
-            break
-        except DamagedError as error:
-            damage = error
-            break
-        if isinstance(message, Reject):
-            yield message
-            continue
-        if not message.speaker or _ONLY_LINK.fullmatch(message.text.strip()):
-            continue
-        key = (message.channel, message.thread)
-        talk = talks.get(key)
-        if message.is_bot:
-            if talk is not None:
-                talk.bot_sentences += len(_SENTENCE_END.findall(message.text))
-            continue
-        if talk is not None and talk.ends_before(message):
-            held -= talk.size
-            yield writer.document(talks.pop(key))
-            talk = None
-        if talk is None:
-            talk = talks[key] = _Talk(index)
-        talk.messages.append(message)
-        size = len(message.text) + _MESSAGE_SIZE
-        talk.size, held = talk.size + size, held + size
-        if held > MAX_HELD:
-            yield from map(writer.document, talks.values())
-            talks, held = {}, 0
-    yield from map(writer.document, talks.values())
+    open_talks = _OpenTalks()
+    index, damage = 0, None
+    try:
+        for index, message in messages:
+            if isinstance(message, Reject):
+                yield message
+            else:
+                yield from map(writer.document, open_talks.add(index, message))
+    except DamagedError as error:
+        damage = error
+    yield from map(writer.document, open_talks.close())
     if damage is not None:
         raise damage
     if not writer.count:
         yield Reject("empty", index, "no message that a person typed")
+
+
+class _OpenTalks:
+    """The talks of a file that more messages may join: one for each thread, and each channel."""
+
+    def __init__(self) -> None:
+        self._talks: dict[tuple[str, str], _Talk] = {}
+        self._held = 0
+
+    def add(self, index: int, message: Posting) -> list[_Talk]:
+        """Add a message to its talk; return the talks that end before it, or for want of memory."""
+        if not message.speaker or _ONLY_LINK.fullmatch(message.text.strip()):
+            return []
+        key = (message.channel, message.thread)
+        talk = self._talks.get(key)
+        if message.is_bot:
+            if talk is not None:
+                talk.bot_sentences += len(_SENTENCE_END.findall(message.text))
+            return []
+        ended = []
+        if talk is not None and talk.ends_before(message):
+            self._held -= talk.size
+            ended.append(self._talks.pop(key))
+            talk = None
+        if talk is None:
+            talk = self._talks[key] = _Talk(index)
+        self._held += talk.add(message)
+        return ended + (self.close() if self._held > MAX_HELD else [])
+
+    def close(self) -> list[_Talk]:
+        """Return all talks, which end."""
+        talks, self._talks, self._held = list(self._talks.values()), {}, 0
+        return talks
 
 
 def with_pseudonyms(document: Document) -> Document:
@@ -238,8 +266,7 @@ class _Writer:
             for it in messages
         ]
         text, turns = chat_layouts.render(utterances)
-        group = messages[0].channel
-        return Document(text, talk.index, group, turns=turns, left_out=talk.bot_sentences)
+        return Document(text, talk.index, talk.group, turns=turns, left_out=talk.bot_sentences)
 
     def _name(self, speaker: str) -> str:
         return self._names.get(speaker, speaker) if self._is_named else pseudonym(speaker)

@@ -33,6 +33,15 @@ _DISCORD_ANGLE = re.compile(r"<(?:a?:(\w{1,60}):|t:|#|@&|id:)[^<>\s]{0,60}>")
 _MATRIX_QUOTE = re.compile(r"\A(?:> ?[^\n]*\n)+\n?")
 _MATRIX_USER = re.compile(r"@[\w.=/+-]{1,100}:[\w.-]{1,200}(?::\d{1,5})?")
 _ZULIP_MENTION = re.compile(r"@_?\*\*([^*|\n]{1,200})(?:\|(\d{1,12}))?\*\*")
+_ZULIP_HTML_MENTION = re.compile(
+    r"<span\b[^<>]{0,200}?\bdata-user-id=\"(\d{1,12})\"[^<>]{0,200}>[^<>]{0,300}</span>"
+)
+# Below a line that says whose words they are.
+_ZULIP_QUOTE = re.compile(
+    r"(?:^@_?\*\*[^*\n]{1,200}\*\* \[[^\]\n]{1,100}\]\([^()\n]{1,1000}\):\n)?"
+    r"^(`{3,}|~{3,})quote\n.*?^\1[ \t]*(?:\n|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
 _TEAMS_MENTION = re.compile(r"<at\b[^<>]{0,200}?\bid=\"(\d{1,6})\"[^<>]{0,200}>(.{0,300}?)</at>")
 
 
@@ -141,7 +150,8 @@ def _telegram(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     seconds = str(record.get("date_unixtime", ""))
     time = float(seconds[:12]) if seconds.isdecimal() else parse_time(record.get("date"))
     is_bot = chat.get("type") == "bot_chat" and bool(name) and name == chat.get("name")
-    return Posting(speaker, text.strip(), time, name=name, is_bot=is_bot)
+    id = str(record.get("id", ""))
+    return Posting(speaker, text.strip(), time, name=name, is_bot=is_bot, id=id)
 
 
 def _telegram_part(part: Any) -> str:
@@ -227,9 +237,12 @@ def _zulip(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     def user(match: re.Match[str]) -> str:
         return mention(match[2] or match[1])
 
-    text = without_marks(_ZULIP_MENTION.sub(user, text))
+    if record.get("content_type") == "text/html":
+        text = _ZULIP_HTML_MENTION.sub(lambda match: mention(match[1]), text)
+        text = _html_text(text, {})
+    text = without_marks(_ZULIP_MENTION.sub(user, _ZULIP_QUOTE.sub("", text)))
     channel = first_value(record, "stream_id", "recipient_id", "recipient")
-    return Posting(speaker, text, float(time), str(record.get("subject") or ""), channel, name)
+    return Posting(speaker, text, parse_time(time), str(record.get("subject") or ""), channel, name)
 
 
 @_layout
@@ -247,20 +260,26 @@ def _teams(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     is_talk = record.get("messageType", "message") == "message" and isinstance(text, str)
     if not is_talk or not isinstance(person, Mapping) or record.get("deletedDateTime"):
         return Posting()
+    text = str(text)
+    if body.get("contentType") != "text":
+        text = _html_text(text, _teams_people(record))
+    name, speaker = first_value(person, "displayName"), first_value(person, "id", "displayName")
+    thread, channel = "", str(record.get("chatId") or "")
+    if isinstance(identity := record.get("channelIdentity"), Mapping):
+        thread, channel = first_value(record, "replyToId", "id"), first_value(identity, "channelId")
+    time = parse_time(record["createdDateTime"])
+    return Posting(speaker, text, time, thread, channel, name, is_bot)
+
+
+def _teams_people(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return who is mentioned, by the number of the mention."""
     people: dict[str, str] = {}
     for entry in _mappings(record.get("mentions")):
         mentioned = entry.get("mentioned")
         named = mentioned.get("user") if isinstance(mentioned, Mapping) else None
         if isinstance(named, Mapping):
             people[str(entry.get("id"))] = first_value(named, "id", "displayName")
-    text = _html_text(str(text), people) if body.get("contentType") != "text" else str(text)
-    name, speaker = first_value(person, "displayName"), first_value(person, "id", "displayName")
-    thread = ""
-    if record.get("channelIdentity"):
-        thread = first_value(record, "replyToId", "id")
-    channel = str(record.get("chatId") or "")
-    time = parse_time(record["createdDateTime"])
-    return Posting(speaker, text, time, thread, channel, name, is_bot)
+    return people
 
 
 @_layout

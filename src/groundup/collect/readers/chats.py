@@ -41,7 +41,8 @@ Reader = Callable[[Item, Source], Iterator[Document | Reject]]
 
 # Keys of the messages of a chat; of its chats, or of folders of them.
 _MESSAGE_LISTS = frozenset(
-    "messages MessageList value zerver_message events chunk m slackdump_thread_replies".split()
+    "messages MessageList value zerver_message events chunk m replies"
+    " slackdump_thread_replies".split()
 )
 _CHAT_LISTS = frozenset("chats left_chats list conversations".split())
 _MAX_DEPTH = 4
@@ -55,6 +56,7 @@ _METADATA = {
     "the channels": ({"id", "created", "members"}, {"id", "creator", "members"}),
     "the account": ({"team_id", "user_id", "url"},),
 }
+_ZULIP_REALM = '"zerver_realm'
 
 
 def _walk(window: JsonWindow, chat: Chat, depth: int = _MAX_DEPTH) -> Iterator[tuple[Chat, Any]]:
@@ -113,7 +115,7 @@ def _unfold(value: Any, chat: Chat, depth: int = _MAX_DEPTH) -> Iterator[tuple[C
         lists = [part for part in parts if isinstance(part, list)]
         if "m" in value and "p" in value:
             lists.append([value["p"]])  # the message that a thread of slackdump answers
-    is_message = not lists or "text" in value
+    is_message = not lists or "text" in value or "body" in value
     if is_message:
         yield chat, value
     for part in lists:
@@ -207,9 +209,11 @@ def hide_speakers(reader: Reader) -> Reader:
 
 
 def chat_metadata(format: str, head: bytes) -> str | None:
-    """Return what the first record of a file says of a workspace of Slack, if it does."""
+    """Return what a file says of a workspace of Slack or Zulip, if it does."""
     if format != "json" or not (text := text_head(head).lstrip()).startswith(("[", "{")):
         return None
+    if _ZULIP_REALM in text:
+        return "the organization"
     window = JsonWindow(io.BufferedReader(io.BytesIO(text.encode())), "utf-8")
     with suppress(DamagedError):
         elements = window.elements() if text.startswith("[") else iter([("", window.value(), 0)])
