@@ -42,6 +42,8 @@ def _reasons(results: list[Document | Reject]) -> list[str]:
         ("x.eml", "Subject: a\n\nb", "eml"),
         ("x.emlx", "60\n" + _mail("Hi"), "eml"),
         ("inbox", FROM + _mail("Hi"), "mbox"),
+        ("x.eml", FROM + _mail("Hi"), "eml"),
+        ("x.eml", f"{FROM}{_mail('Hi')}\n\n{FROM}{_mail('Hi')}", "mbox"),
         (
             "2001.txt",
             "From ann at x.org  Mon Sep 17 00:00:00 2001\nFrom: ann at x.org\n\nHi",
@@ -96,6 +98,9 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
          "-----BEGIN PGP SIGNATURE-----\nabc\n-----END PGP SIGNATURE-----", "Yes."),
         ("See below.\nbegin 644 a.bin\n#0V%T\n`\nend\nBye.", "See below.\nBye."),
         ("See [cid:image001.png@01] the page <https://a.org/b?c=d> now.", "See the page now."),
+        ("Received.\n-------\nTime: 3/9/2006 3:50\nPages: 1 - 1\nSent by fax.",
+         "Received.\n-------\nTime: 3/9/2006 3:50\nPages: 1 - 1\nSent by fax."),
+        ("Yes.\n-------\nAnn\nFax 555 1234", "Yes."),
         ("He said: nothing.\n\nFrom: where?\nNobody knew.",
          "He said: nothing.\n\nFrom: where?\nNobody knew."),
     ],
@@ -154,6 +159,26 @@ def test_mails_of_a_thread_are_one_conversation_in_the_order_of_their_dates(read
     assert isinstance(thread, Document)
     assert (thread.record, thread.group) == (0, "1@x")
     assert [turn["role"] for turn in thread.turns or ()] == [ANN.lower(), BOB.lower(), ANN.lower()]
+
+
+def test_the_group_of_a_thread_is_the_mail_that_began_it(read: Read) -> None:
+    """An answer to an answer names its parent only, and its date may be wrong."""
+    mails = [
+        _mail("Yes.", "Message-ID: <3@x>", "In-Reply-To: <2@x>",
+              "Date: Mon, 1 Jan 1990 1:00 +0000"),
+        _mail("Is it?", "Message-ID: <1@x>", "Date: Mon, 1 Jan 2001 1:00 +0000"),
+        _mail("Is what?", "Message-ID: <2@x>", "In-Reply-To: <1@x>",
+              "Date: Mon, 1 Jan 2001 2:00 +0000"),
+    ]  # fmt: skip
+    (thread,) = read("mail", "inbox", "\n\n".join(FROM + text for text in mails))
+    assert isinstance(thread, Document) and thread.group == "1@x"
+
+
+def test_a_line_that_ends_a_part_badly_is_no_text(read: Read) -> None:
+    text = _multipart("mixed", PLAIN, "\n").replace("--b--", "--b-")
+    assert _texts(read("mail", "a.eml", text)) == [
+        "Plans\n\nThe text of a mail, which is long enough."
+    ]
 
 
 def test_a_mail_that_stands_twice_in_a_mailbox_is_listed_once(read: Read) -> None:

@@ -89,6 +89,7 @@ _MBOX = re.compile(
     r"\s*From [^\n]{0,300}\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? [^\n]{0,40}\b(?:19|20)\d\d\b"
     r"[^\n]{0,40}\r?\n(?:>From [^\n]*\n)?[!-9;-~]{1,80}:"
 )
+_NEXT_MAIL = re.compile(r"\n\n" + _MBOX.pattern.removeprefix(r"\s*"))
 # Lines of headers up to a blank one; Apple's mails have a count of bytes above them.
 _HEADERS = re.compile(
     r"(?:\s*\d{1,10}\s*\n)?\s*(?:>?From [^\n]*\n)?"
@@ -221,8 +222,10 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
 def _mail_format(named: str | None, head: str) -> str | None:
     """Return `eml`, `mbox` or `mhtml` by the headers that a file starts with; None for others."""
     head = head.replace("\r\n", "\n")
-    if _MBOX.match(head):
-        return "mbox"
+    if (mailbox := _MBOX.match(head)) is not None:
+        # Some programs keep the line of the mailbox above a single mail.
+        is_single = named == "eml" and _NEXT_MAIL.search(head, mailbox.end()) is None
+        return "eml" if is_single else "mbox"
     block = _HEADERS.match(head)
     names = {name.lower() for name in _HEADER_NAME.findall(block[1])} if block else set()
     if not names & _HEADER_NAMES:

@@ -69,7 +69,7 @@ def read_eml(item: Item, source: Source, read_part: PartReader) -> Iterator[Docu
     encoding = detect_encoding(data[:4096])
     if encoding.startswith(("utf-16", "utf-32", "utf-8-sig")):
         data = data.decode(encoding, "replace").encode()
-    for result in _read_mail(data, 0, item, source, read_part):
+    for result in _read_mail(data.lstrip(b"\r\n"), 0, item, source, read_part):
         yield mail_document([result], item, source) if isinstance(result, Mail) else result
 
 

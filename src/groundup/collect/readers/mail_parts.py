@@ -93,6 +93,7 @@ class Parts:
     mails: list[Message] = field(default_factory=list)
     # Reason and detail of what cannot be read.
     unread: list[tuple[str, str]] = field(default_factory=list)
+    boundaries: set[str] = field(default_factory=set)  # without dashes around them
 
 
 def parse_mail(data: bytes) -> Message:
@@ -173,6 +174,7 @@ def read_parts(message: Message) -> Parts:
     while stack:
         part, is_body = stack.pop()
         content_type = part.get_content_type()
+        parts.boundaries.add(_safely(part.get_boundary).strip("-"))
         if content_type.startswith("multipart/") and not part.is_multipart():
             repaired = _with_true_boundary(part)
             stack += [(repaired, is_body)] if repaired else []
@@ -283,7 +285,7 @@ def header_text(value: str) -> str:
 
 def _add_text(part: Message, content_type: str, parts: Parts) -> None:
     try:
-        text = _decoded(part, parts)
+        text = _without_boundaries(_decoded(part, parts), parts.boundaries)
         if content_type != "text/plain" or _LOOKS_LIKE_HTML.match(text):
             text = html_text(text)
         elif _safely(partial(part.get_param, "format")).lower() == "flowed":
@@ -292,6 +294,18 @@ def _add_text(part: Message, content_type: str, parts: Parts) -> None:
         parts.texts.append(text)
     except DamagedError as damage:
         parts.unread.append((damage.reason, f"the text of a mail: {damage.detail}"))
+
+
+def _without_boundaries(text: str, boundaries: set[str]) -> str:
+    """Return a text without lines that were meant to end a part, such as `--NAME-`."""
+    if len(boundaries) < 2:
+        return text
+    lines = text.split("\n")
+    return "\n".join(
+        line
+        for line in lines
+        if not (line.startswith("--") and (name := line.strip().strip("-")) and name in boundaries)
+    )
 
 
 def charset_of(part: Message) -> str:

@@ -86,7 +86,10 @@ _SIGNATURE = re.compile(r"\s*(?:--|—|–)\s*")
 _SEPARATOR = re.compile(r"\s*(?:[-_=*~#+]{5,}|--|—)\s*")
 _SIGNATURE_LINES, _SET_OFF_LINES = 15, 6
 _CONTACT = re.compile(
-    r"\S@\S|\bwww\.|https?://|\+?\d[\d ()/.-]{7,}\d|\b(?:tel|phone|fax|mobile|mobil|cell)\b",
+    # A number that begins like a date is none of a telephone.
+    r"\S@\S|\bwww\.|https?://"
+    r"|(?<![\d/.-])(?!\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}\b)\+?\d[\d ()/.-]{7,}\d"
+    r"|\b(?:tel|phone|fax|mobile|mobil|cell)\b[^\n]{0,20}\d",
     re.IGNORECASE,
 )
 _SENT_FROM = re.compile(

@@ -128,6 +128,7 @@ class Threads:
         # Of each mail: its node, where it is in the file, when it was sent, a hash of its text.
         self._mail_nodes, self._offsets = array("q"), array("q")
         self._dates, self._texts = array("d"), array("q")
+        self._answers = array("b")  # whether it refers to others
         self._mails: dict[int, int] = {}  # node → mail
 
     def __enter__(self) -> Self:
@@ -157,6 +158,7 @@ class Threads:
         self._offsets.append(self._file.tell())
         self._dates.append(date)
         self._texts.append(text)
+        self._answers.append(bool(mail.references))
         # Only what a document is made of.
         names = (mail.sender, mail.subject, mail.text, mail.group)
         row = [*map(repair_text, names), mail.record]
@@ -176,6 +178,11 @@ class Threads:
         # A thread stands where its first mail stands.
         first = [roots.setdefault(self._root(node), n) for n, node in enumerate(self._mail_nodes)]
         order = sorted(range(len(first)), key=lambda n: (first[n], self._dates[n], n))
+        # The group is that of the mail that refers to no other, whatever the dates say.
+        openers: dict[int, int] = {}
+        for number in order:
+            if not self._answers[number]:
+                openers.setdefault(first[number], number)
         thread: list[Mail] = []
         size, current, group = 0, -1, ""
         for number in order:
@@ -185,7 +192,8 @@ class Threads:
                 yield thread
                 thread, size = [], 0
             if is_new:
-                current, group = first[number], mail.group
+                current = first[number]
+                group = self._read(openers.get(current, number)).group
             mail.group = group
             thread.append(mail)
             size += len(mail.text)
