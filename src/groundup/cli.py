@@ -38,6 +38,7 @@ LINES_HELP = "The lines that were cut because SOURCE repeats them."
 KEPT_HELP = "N random kept documents of each source; with --search, the first N.  [default: 5]"
 TUNE_HELP = "A setting of [tune]: epochs=5."
 DATA_HELP = "File, folder or glob to learn from.  [default: the run's own conversations]"
+TO_HELP = "Folder to write, or data set of the Hugging Face Hub."
 TYPE_HELP = "Number format of a GGUF file.  [default: f16]"
 COMPARE_HELP = "Comparison of several runs."
 HOST_HELP = "Address to listen on; others than loopback need a key."
@@ -212,12 +213,13 @@ def data() -> None:
 
 @data.command("export")
 @RUN_DIRECTORY
-@click.option("--to", metavar="DIR", required=True, help="Folder to write.")
+@click.option("--to", metavar="DIR|hf://OWNER/NAME", required=True, help=TO_HELP)
 @_option("--format", "form", type=DATA_FORMATS, default="parquet", help="hf has a README, too.")
 @_option("--split", type=SPLITS, default="all")
 @click.option("--source", metavar="NAME", help="Of this source only.")
 @click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress JSON lines.")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
+@click.option("--public", is_flag=True, help="Everybody may read the data set of the Hub.")
 def data_export(directory: Path, split: str, compress: str | None, **options: Any) -> None:
     """Write the kept documents of a run as JSON lines, Parquet or a Hugging Face data set."""
     from groundup.artifacts.corpus import VERDICTS

@@ -122,8 +122,3 @@ def test_the_manifest_proves_the_bytes(root: Path, tmp_path: Path) -> None:
     artifact = load_artifact(tmp_path / "out")
     assert artifact is not None and not changed_files(artifact)
     assert artifact.manifest["splits"]["train"] == {"documents": 3, "bytes": 5 + 5 + 17}
-
-
-def test_an_upload_is_refused_in_one_line(root: Path) -> None:
-    with pytest.raises(GroundupError, match="uploading is not supported yet"):
-        export_data(root, "hf://me/texts", "hf")

@@ -32,13 +32,15 @@ Answering = Callable[["Seen"], Reply]
 
 @dataclass
 class Seen:
-    """A request: host without port, path, headers, time, and the connection that brought it."""
+    """A request: host without port, path, headers, time, the connection that brought it, body."""
 
     host: str
     path: str
     headers: dict[str, str]
     at: float
     connection: int
+    method: str = "GET"
+    body: bytes = b""
 
 
 class Site:
@@ -92,13 +94,25 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
                 {k.lower(): v for k, v in self.headers.items()},
                 time.monotonic(),
                 self.client_address[1],
+                self.command,
+                self._body(),
             )
             try:
                 self._send(site.reply(seen))
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
 
-        do_HEAD = do_GET  # noqa: N815
+        do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)

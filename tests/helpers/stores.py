@@ -1,7 +1,8 @@
-"""A local S3 bucket and Hugging Face Hub with the routes that reading needs."""
+"""A local S3 bucket, and a Hugging Face Hub, with the routes that groundup needs."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -126,8 +127,83 @@ class Hub:
         large = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
         return entry | ({"lfs": large} if name.endswith(".gz") else {})
 
-    def _json(self, value: object) -> Reply:
-        return Reply(json.dumps(value).encode(), headers={"Content-Type": "application/json"})
+    def _json(self, value: object, status: int = 200) -> Reply:
+        return Reply(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
 
     def _missing(self, code: str) -> Reply:
         return Reply(status=404, headers={"X-Error-Code": code, "X-Error-Message": code})
+
+
+@dataclass
+class WritableHub(Hub):
+    """A Hub that takes the data set me/texts from whoever has `token`: by git's large storage.
+
+    `refused` is the status of every upload from then on, such as 403.
+    """
+
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    head: str = ""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    refused: int = 0
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return self.commits[self.head]
+
+    def answer(self, seen: Seen) -> Reply:
+        """Answer a request, as far as reading and uploading need it."""
+        if seen.headers.get("authorization") != f"Bearer {self.token}" and seen.method != "PUT":
+            return Reply(status=401)
+        path = urlsplit(seen.path).path
+        if path == "/api/whoami-v2":
+            return self._json({"name": "me"})
+        if seen.method == "GET":
+            return super().answer(
+                Seen(**vars(seen) | {"path": path.replace("/main", f"/{self.head}")})
+            )
+        if self.refused:
+            return Reply(status=self.refused)
+        if seen.method == "PUT":
+            self.stored[path.rpartition("/")[2]] = seen.body
+            return Reply()
+        return self._post(path.rpartition("/")[2], path, seen.body)
+
+    def _post(self, last: str, path: str, body: bytes) -> Reply:
+        if last == "create":
+            if self.head:
+                return self._json({"url": "/datasets/me/texts"}, 409)
+            self.settings, self.head = json.loads(body), "0" * 40
+            self.commits[self.head] = {".gitattributes": b""}
+            return self._json({"url": f"http://127.0.0.1:{self.site.port}/datasets/me/texts"})
+        if last == "validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if "/preupload/" in path:
+            names = [entry["path"] for entry in json.loads(body)["files"]]
+            modes = {name: "lfs" if name.endswith(".parquet") else "regular" for name in names}
+            entries = [{"path": n, "uploadMode": modes[n], "shouldIgnore": False} for n in names]
+            return self._json({"files": entries})
+        if last == "batch":
+            return self._json({"objects": [self._place(e) for e in json.loads(body)["objects"]]})
+        return self._commit([json.loads(line) for line in body.splitlines()])
+
+    def _place(self, entry: dict[str, object]) -> dict[str, object]:
+        if entry["oid"] in self.stored:
+            return entry
+        upload = {"href": f"http://127.0.0.1:{self.site.port}/large/{entry['oid']}"}
+        return entry | {"actions": {"upload": upload}}
+
+    def _commit(self, operations: list[dict[str, dict[str, str]]]) -> Reply:
+        files = dict(self.files)
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile":
+                files[value["path"]] = self.stored[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del files[value["path"]]
+        self.head = f"{len(self.commits):040}"
+        self.commits[self.head] = files
+        url = f"http://127.0.0.1:{self.site.port}/datasets/me/texts/commit/{self.head}"
+        return self._json({"commitUrl": url, "commitOid": self.head, "success": True})

@@ -1,11 +1,12 @@
-"""The command `data export`: the kept documents of a run as a folder that other programs read.
+"""The command `data export`: the kept documents of a run for other programs, here or on the Hub.
 
     DIR/data/train-00000-of-00002.parquet        DOCUMENT schema; texts as training reads them
     DIR/data/validation-00000-of-00001.parquet
     DIR/manifest.json                            what it was made of; SHA-256 of every file
 
 As `hf` it has a README.md, too, which the Hugging Face hub and `datasets.load_dataset(DIR)` read.
-As `jsonl` the files have one JSON object a line. The folder is there whole or not at all.
+As `jsonl` the files have one JSON object a line. The folder is there whole or not at all. An
+upload to hf://OWNER/NAME is that folder, written to the cache and committed to the Hub at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from groundup.errors import GroundupError
 from groundup.recipe import Recipe
 from groundup.report.card import hub_name
 from groundup.report.page import page_template
+from groundup.runtime.fetch.download import cache_root
+from groundup.runtime.fetch.hub import HubRepo, hub_repo
 from groundup.runtime.files import make_folder
 from groundup.runtime.lock import load_lock
 from groundup.runtime.progress import progress
@@ -41,13 +44,16 @@ from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import MANIFEST, Store, commit
 
 Format = Literal["jsonl", "parquet", "hf"]
-# Bytes of text in a file of the export; Arrow and the hub read files of this size in parallel.
-FILE_BYTES = 512 << 20
+# Bytes of a file of the export before compression. The hub wants Parquet files below 500 MB, which
+# it and Arrow read in parallel.
+FILE_BYTES = 480_000_000
 # Rows of a batch that are Python objects at a time, on their way to JSON.
 JSON_ROWS = 256
 SUFFIXES = {"": "", "gzip": ".gz", "zstd": ".zst"}
 # Marks a manifest as that of an export, which --force may replace.
 EXPORT = "data export"
+# Files of an export beside `data/`.
+TOP_FILES = {MANIFEST, "README.md"}
 # Share of the documents from which the card names a language: a few are always misjudged.
 MIN_LANGUAGE = 0.01
 # Upper bounds of the number of documents → the hub's name of the size.
@@ -101,22 +107,72 @@ def export_data(
     source: str | None = None,
     compress: str = "",
     force: bool = False,
+    public: bool = False,
 ) -> str:
     """Write the kept documents of a run to the folder `to`; return what was written, in a line.
 
-    Raises GroundupError if the folder is there (with `force`: if it is no earlier export), if the
-    run has no such documents, or if `to` is not a folder of this machine.
+    `hf://OWNER/NAME` is a data set of the Hub, whatever `form`; it is created as a private one
+    unless `public`. Raises GroundupError if `to` is there (with `force`: if it is no earlier
+    export), if the run has no such documents, or if the Hub refuses.
     """
-    if "://" in to:
-        raise GroundupError(
-            f"{to}: uploading is not supported yet; export with --format hf --to DIR, then `hf"
-            " upload OWNER/NAME DIR --repo-type dataset`"
-        )
     if compress and form != "jsonl":
         raise GroundupError("--compress is for --format jsonl; Parquet files are compressed")
-    target, recipe = Path(to).expanduser(), load_lock(root)
+    if to.startswith("hf://"):
+        if form == "jsonl":
+            raise GroundupError(
+                f"{to}: a data set of the Hub has Parquet files; leave out --format"
+            )
+        return publish_data(root, hub_repo(to), split, source, force, public)
+    if "://" in to:
+        raise GroundupError(f"{to}: expected a folder of this machine, or hf://OWNER/NAME")
+    if public:
+        raise GroundupError("--public is for --to hf://OWNER/NAME")
+    target = Path(to).expanduser()
     check_target(target, force)
-    shards = refined_shards(root, source)
+    return f"{target}: {write_export(root, target, form, split, source, compress)}"
+
+
+def publish_data(
+    root: Path, repo: HubRepo, split: Split | None, source: str | None, force: bool, public: bool
+) -> str:
+    """Upload the kept documents of a run as a data set of the Hub; return where, in a line.
+
+    The same documents make the same files, and the Hub keeps the large ones that arrived: so an
+    upload that was interrupted goes on when it is called again.
+    """
+    repo.check_token()
+    present = repo.files()
+    if not all(name in TOP_FILES or name.startswith("data/") for name in present):
+        raise GroundupError(
+            f"{repo.address}: holds other files than an export; choose another --to"
+        )
+    if present and not force:
+        raise GroundupError(f"{repo.address}: is there already; --force replaces it")
+    folder = cache_root() / "upload" / repo.name.replace("/", "--")
+    # What a killed upload left.
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        said = write_export(root, folder, "hf", split, source, place=repo.name)
+        repo.upload(folder, public, f"Export {load_lock(root).name} by groundup {__version__}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return f"{repo.url}: {said}"
+
+
+def write_export(
+    root: Path,
+    target: Path,
+    form: Format,
+    split: Split | None,
+    source: str | None,
+    compress: str = "",
+    place: str = "",
+) -> str:
+    """Write a whole export to `target`; return what it holds, in words.
+
+    `place` is what `load_dataset` finds it by.
+    """
+    recipe, shards = load_lock(root), refined_shards(root, source)
     splits: list[Split] = [split] if split else list(VERDICTS)
     with staging_folder(target) as folder:
         # Apart from the manifest: programs that read a folder take every file for a table.
@@ -127,11 +183,11 @@ def export_data(
             of = f" of {split}" if split else ""
             raise GroundupError(f"{root}: there is no kept document{of}; nothing was written")
         if form == "hf":
-            card = data_card(recipe, exported)
+            card = data_card(recipe, exported, place)
             (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")
         commit(folder, target, manifest(root, recipe, form, exported))
     counts = [f"{name} {exported.counted(name)[0]:,}" for name in exported.splits()]
-    return f"{target}: {documents:,} documents ({', '.join(counts)}), {size / 1e6:,.1f} MB of text"
+    return f"{documents:,} documents ({', '.join(counts)}), {size / 1e6:,.1f} MB of text"
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -182,7 +238,7 @@ def write_documents(
 
 @dataclass
 class SplitWriter:
-    """Writes the documents of one split into files of about FILE_BYTES of text."""
+    """Writes the documents of one split into files of at most FILE_BYTES, if no batch is larger."""
 
     folder: Path
     split: str
@@ -194,11 +250,11 @@ class SplitWriter:
     _close: Callable[[], None] = lambda: None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append a batch, in a new file if the last one is full."""
-        if self._write is None or self._room <= 0:
+        """Append a batch, in a new file if the last one has no room for it."""
+        if self._write is None or batch.nbytes > self._room:
             self._write, self._room = self._open(), FILE_BYTES
         self._write(batch)
-        self._room -= int(lengths(batch.column("text")).sum(dtype="int64"))
+        self._room -= batch.nbytes
 
     def _open(self) -> Write:
         self._close()
@@ -241,9 +297,10 @@ def manifest(root: Path, recipe: Recipe, form: str, exported: Exported) -> dict[
     }
 
 
-def data_card(recipe: Recipe, exported: Exported) -> str:
+def data_card(recipe: Recipe, exported: Exported, place: str = "") -> str:
     """Return README.md of a data set: front matter of the hub, licenses, counts, how it was made.
 
+    `place` is the name of the data set on the Hub, if it has one.
     `language` of source code is a programming language, which the hub does not list there.
     """
     rows = []
@@ -260,6 +317,7 @@ def data_card(recipe: Recipe, exported: Exported) -> str:
     languages = sorted(code for code in spoken if spoken[code] >= MIN_LANGUAGE * documents)
     return page_template("data_card.md").render(
         recipe=recipe,
+        place=place or "PATH OF THIS FOLDER",
         rows=rows,
         splits=exported.splits(),
         languages=languages,

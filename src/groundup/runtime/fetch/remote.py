@@ -34,12 +34,12 @@ from groundup.runtime.fetch.download import (
     filename_of,
 )
 from groundup.runtime.fetch.https import Access, RetryableError
+from groundup.runtime.fetch.hub import hub_api, hub_endpoint, hub_error
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import Progress, progress, say
 from groundup.runtime.workers.map import map_threads
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
     from pyarrow.fs import S3FileSystem
 
 REMOTE_SCHEMES = ("s3://", "hf://")
@@ -58,13 +58,6 @@ _S3_ERRORS = {
     "ACCESS_DENIED": "it may not be read; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
     " AWS_PROFILE",
     "NO_SUCH_BUCKET": "there is no such bucket; correct the path in the recipe",
-}
-_HUB_ERRORS = {
-    "GatedRepoError": "its owner wants to be asked; accept the terms on its page, and set HF_TOKEN",
-    "RepositoryNotFoundError": "there is no such dataset, or it is private; correct the path, or"
-    " set HF_TOKEN",
-    "RevisionNotFoundError": "there is no such revision; correct what follows @ in the recipe",
-    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not in the cache",
 }
 
 
@@ -95,9 +88,9 @@ def open_remote(path: str) -> tuple[RemoteStore, str]:
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         # The commit that a branch, tag or commit prefix names now.
         try:
-            commit = str(_hub_api().repo_info(name, revision=commit, repo_type="dataset").sha)
+            commit = str(hub_api().repo_info(name, revision=commit, repo_type="dataset").sha)
         except Exception as error:
-            raise _hub_error(f"hf://datasets/{name}@{commit}", error) from None
+            raise hub_error(f"hf://datasets/{name}@{commit}", error) from None
     return HubDataset(name, commit), match[3] or ""
 
 
@@ -249,17 +242,17 @@ class HubDataset:
         from huggingface_hub.hf_api import RepoFile
 
         # A commit never changes, so the list of all its files is cached.
-        key = hashlib.sha256(f"{_hub_endpoint()} {self.address}".encode()).hexdigest()[:32]
+        key = hashlib.sha256(f"{hub_endpoint()} {self.address}".encode()).hexdigest()[:32]
         cache_file = cache_root() / "trees" / f"{key}.json"
         known: Any = read_json(cache_file)
         if not isinstance(known, list):
             try:
-                tree = _hub_api().list_repo_tree(
+                tree = hub_api().list_repo_tree(
                     self.name, recursive=True, revision=self.commit, repo_type="dataset"
                 )
                 entries = [entry for entry in tree if isinstance(entry, RepoFile)]
             except Exception as error:
-                raise _hub_error(self.address, error) from None
+                raise hub_error(self.address, error) from None
             known = [(e.path, e.size, e.blob_id, e.lfs.sha256 if e.lfs else "") for e in entries]
             cache_file.parent.mkdir(parents=True, exist_ok=True)
             write_json(cache_file, known)
@@ -274,27 +267,11 @@ class HubDataset:
         """Download a file; the token is sent to the Hub, not to where the Hub redirects."""
         from huggingface_hub import get_token
 
-        endpoint = urlsplit(_hub_endpoint())
+        endpoint = urlsplit(hub_endpoint())
         origin = f"{endpoint.scheme}://{endpoint.netloc}"
         path = f"datasets/{self.name}/resolve/{self.commit}/{quote(file.path)}"
         access = Access(origins=frozenset([origin]), token=get_token() or "")
-        download(f"{_hub_endpoint()}/{path}", partial, access, bar)
-
-
-def _hub_endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-def _hub_api() -> HfApi:
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=_hub_endpoint())
-
-
-def _hub_error(where: str, error: Exception) -> SourceError:
-    """Return an error in one line; the client has a class per answer, and passes on other ones."""
-    why = f"cannot be listed: {one_line(error, 200)}; check the network and run again"
-    return SourceError(f"{where}: {_HUB_ERRORS.get(type(error).__name__, why)}")
+        download(f"{hub_endpoint()}/{path}", partial, access, bar)
 
 
 RemoteStore = Bucket | HubDataset
