@@ -11,9 +11,11 @@ The shortest list is a set cover, so it is found greedily. What a pattern matche
 from __future__ import annotations
 
 import glob
+import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from groundup.collect.files.globs import COMPRESSED
@@ -22,8 +24,10 @@ from groundup.collect.files.globs import COMPRESSED
 _MAX_FOLDERS = 3
 _SUFFIX = re.compile(r"\.[A-Za-z]\w{0,9}\Z")
 
-# The folder of some files, and the suffixes that all of them have.
+# The folder of some files, as a pattern, and the suffixes that all of them have.
 _Cell = tuple[str, tuple[str, ...]]
+# A folder of 60,000 files has some 20,000 cells; each is asked for its patterns dozens of times.
+_CACHED = 1 << 17
 
 
 class Cover(NamedTuple):
@@ -44,7 +48,7 @@ class Patterns:
         for origin in origins:
             self._by_name[origin.rpartition("/")[2]].append(origin)
             folder, _, name = origin.removeprefix(prefix).rpartition("/")
-            self._cells[folder, _suffixes(name)].append(origin)
+            self._cells[glob.escape(folder), _suffixes(name)].append(origin)
 
     def cover(
         self, wanted: Collection[str], others: Collection[str], limit: int, few: int = 0
@@ -68,21 +72,27 @@ class Patterns:
         # Pattern → the cells that it names, and how many wanted files that adds.
         reached, gains = defaultdict[str, set[_Cell]](set), Counter[str]()
         for cell, count in sizes.items():
-            for pattern in set(_starting(cell)) - banned:
+            for pattern in _starting(cell) - banned:
                 reached[pattern].add(cell)
                 gains[pattern] += count
         chosen: list[str] = []
         done = set[_Cell]()
-        while gains and len(chosen) < limit:
-            best = min(gains, key=lambda key: (-gains[key], len(key), key))
+        # Gains only shrink: an entry of the heap whose gain is no longer true is put back.
+        heap = [(-gain, len(pattern), pattern) for pattern, gain in gains.items()]
+        heapq.heapify(heap)
+        while heap and len(chosen) < limit:
+            gain, length, best = heapq.heappop(heap)
+            if gains[best] != -gain:
+                if gains[best]:
+                    heapq.heappush(heap, (-gains[best], length, best))
+                continue
             chosen.append(best)
             for cell in reached[best] - done:
                 left.difference_update(self._cells[cell])
-                for pattern in set(_starting(cell)) - banned:
+                for pattern in _starting(cell) - banned:
                     gains[pattern] -= sizes[cell]
             done |= reached[best]
-            gains = +gains  # those that still add files
-        hit = {cell for cell in exceptions if not set(chosen).isdisjoint(_matching(cell))}
+        hit = self._hit(chosen).intersection(exceptions)
         for origin in sorted(left)[: limit - len(chosen)]:
             if not self._is_tail([origin], others):
                 chosen.append(glob.escape(self._name(origin)))
@@ -103,15 +113,24 @@ class Patterns:
 
     def named(self, patterns: Collection[str]) -> set[str]:
         """Return the files that patterns of `cover` name."""
-        chosen = set(patterns)
-        return {
-            origin
-            for cell, origins in self._cells.items()
-            for origin in origins
-            if not chosen.isdisjoint(_matching(cell)) or glob.escape(self._name(origin)) in chosen
-        }
+        named = {origin for cell in self._hit(patterns) for origin in self._cells[cell]}
+        for pattern in patterns:
+            # The whole name of a file, if escaping it again gives the pattern.
+            name = re.sub(r"\[([*?[])\]", r"\1", pattern)
+            origin = self._prefix + name
+            if glob.escape(name) == pattern and origin in self._by_name.get(
+                name.rpartition("/")[2], ()
+            ):
+                named.add(origin)
+        return named
+
+    def _hit(self, patterns: Collection[str]) -> set[_Cell]:
+        """Return the cells whose files some of the patterns name."""
+        chosen = frozenset(patterns)
+        return {cell for cell in self._cells if not chosen.isdisjoint(_matching(cell))}
 
 
+@lru_cache(_CACHED)
 def _suffixes(name: str) -> tuple[str, ...]:
     """Return the suffixes of a name that a pattern may end with: `.json`, `.gz` of a.json.gz."""
     last = _SUFFIX.search(name)
@@ -120,24 +139,23 @@ def _suffixes(name: str) -> tuple[str, ...]:
     return tuple(match[0] for match in (inner, last) if match)
 
 
-def _starting(cell: _Cell) -> Iterator[str]:
-    """Yield the patterns for the files of a cell: their suffixes, folders, or both."""
+@lru_cache(_CACHED)
+def _starting(cell: _Cell) -> frozenset[str]:
+    """Return the patterns for the files of a cell: their suffixes, folders, or both."""
     folder, suffixes = cell
-    parts = [glob.escape(part) for part in folder.split("/") if part]
+    parts = [part for part in folder.split("/") if part]
     starts = ["/".join(parts[: n + 1]) for n in range(min(len(parts), _MAX_FOLDERS))]
-    yield from starts
-    for suffix in suffixes:
-        yield f"*{suffix}"
-        yield from (f"{start}/**/*{suffix}" for start in starts)
+    below = [f"{start}/**/*{suffix}" for suffix in suffixes for start in starts]
+    return frozenset((*starts, *below, *(f"*{suffix}" for suffix in suffixes)))
 
 
-def _matching(cell: _Cell) -> Iterator[str]:
-    """Yield every pattern that names the files of a cell, also by the tail of their path."""
+@lru_cache(_CACHED)
+def _matching(cell: _Cell) -> frozenset[str]:
+    """Return every pattern that names the files of a cell, also by the tail of their path."""
     folder, suffixes = cell
-    parts = folder.split("/") if folder else []
+    parts, found = folder.split("/") if folder else [], {f"*{suffix}" for suffix in suffixes}
     for n in range(len(parts)):
         # A folder may have a suffix, too, and what is in it is named by it.
         above = [suffix for part in parts[n:] for suffix in _suffixes(part)]
-        tail = "/".join(parts[n:])
-        yield from _starting((tail, (*suffixes, *above)))
-    yield from (f"*{suffix}" for suffix in suffixes)
+        found |= _starting(("/".join(parts[n:]), (*suffixes, *above)))
+    return frozenset(found)

@@ -133,19 +133,20 @@ class HubRepo:
         disable_progress_bars()
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         names = {path: path.relative_to(folder).as_posix() for path in paths}
-        api, of = hub_api(), {"repo_id": self.name, "repo_type": "dataset"}
-        old = self.files()
+        api, old = hub_api(), self.files()
         try:
             api.create_repo(self.name, private=not public, repo_type="dataset", exist_ok=True)
             operations: list[Any] = []
             with progress("uploading", sum(path.stat().st_size for path in paths), "B") as bar:
                 for path, name in names.items():
                     addition = CommitOperationAdd(name, path)
-                    api.preupload_lfs_files(additions=[addition], free_memory=False, **of)
+                    api.preupload_lfs_files(
+                        self.name, [addition], repo_type="dataset", free_memory=False
+                    )
                     operations.append(addition)
                     bar.add(path.stat().st_size)
             gone = sorted(old - set(names.values()))
             operations += [CommitOperationDelete(name) for name in gone]
-            api.create_commit(operations=operations, commit_message=message, **of)
+            api.create_commit(self.name, operations, commit_message=message, repo_type="dataset")
         except Exception as error:
             raise _upload_error(self.address, error) from None
