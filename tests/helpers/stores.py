@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -193,7 +194,7 @@ class WritableHub(Hub):
         upload = {"href": f"http://127.0.0.1:{self.site.port}/large/{entry['oid']}"}
         return entry | {"actions": {"upload": upload}}
 
-    def _commit(self, operations: list[dict[str, dict[str, str]]]) -> Reply:
+    def _commit(self, operations: list[dict[str, Any]]) -> Reply:
         files = dict(self.files)
         for operation in operations:
             value = operation["value"]

@@ -14,11 +14,11 @@ import glob
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from groundup.collect.files.globs import COMPRESSED
+from groundup.collect.files.globs import ARCHIVES, COMPRESSED
 
 # Folders of a path that a pattern may start with.
 _MAX_FOLDERS = 3
@@ -41,14 +41,20 @@ class Cover(NamedTuple):
 class Patterns:
     """The files below one folder, and the patterns that can name them."""
 
-    def __init__(self, prefix: str, origins: Iterable[str]) -> None:
-        self._prefix = prefix
+    def __init__(self, prefix: str, origins: Sequence[str]) -> None:
+        self._prefix, self.origins = prefix, origins
         self._cells = defaultdict[_Cell, list[str]](list)
-        self._by_name = defaultdict[str, list[str]](list)
+        self._cell_of = dict[str, _Cell]()
+        self.archives = frozenset(o for o in origins if o.lower().endswith(ARCHIVES))
+        # Whole name below the folder → the other files whose paths end with it.
+        self._longer = {self._name(origin): list[str]() for origin in origins}
         for origin in origins:
-            self._by_name[origin.rpartition("/")[2]].append(origin)
+            for tail in _tails(origin):
+                if tail in self._longer:
+                    self._longer[tail].append(origin)
             folder, _, name = origin.removeprefix(prefix).rpartition("/")
-            self._cells[glob.escape(folder), _suffixes(name)].append(origin)
+            self._cell_of[origin] = cell = glob.escape(folder), _suffixes(name)
+            self._cells[cell].append(origin)
 
     def cover(
         self, wanted: Collection[str], others: Collection[str], limit: int, few: int = 0
@@ -58,54 +64,36 @@ class Patterns:
         Of files in neither they may name any; and up to `few` of `others` among more wanted files
         of their folder and suffix, which are exceptions.
         """
-        sizes, banned = dict[_Cell, int](), set[str]()
-        exceptions, left = dict[_Cell, list[str]](), set(wanted)
-        for cell, origins in self._cells.items():
-            count = sum(origin in wanted for origin in origins)
-            foreign = [origin for origin in origins if origin in others]
-            if foreign and (len(foreign) > min(few, count - 1) or self._is_tail(foreign, wanted)):
-                banned.update(_matching(cell))
-                continue
-            exceptions[cell] = foreign
-            if count:
-                sizes[cell] = count
-        # Pattern → the cells that it names, and how many wanted files that adds.
-        reached, gains = defaultdict[str, set[_Cell]](set), Counter[str]()
-        for cell, count in sizes.items():
-            for pattern in _starting(cell) - banned:
-                reached[pattern].add(cell)
-                gains[pattern] += count
-        chosen: list[str] = []
-        done = set[_Cell]()
-        # Gains only shrink: an entry of the heap whose gain is no longer true is put back.
-        heap = [(-gain, len(pattern), pattern) for pattern, gain in gains.items()]
-        heapq.heapify(heap)
-        while heap and len(chosen) < limit:
-            gain, length, best = heapq.heappop(heap)
-            if gains[best] != -gain:
-                if gains[best]:
-                    heapq.heappush(heap, (-gains[best], length, best))
-                continue
-            chosen.append(best)
-            for cell in reached[best] - done:
-                left.difference_update(self._cells[cell])
-                for pattern in _starting(cell) - banned:
-                    gains[pattern] -= sizes[cell]
-            done |= reached[best]
-        hit = self._hit(chosen).intersection(exceptions)
+        if not wanted:
+            return Cover([], set(), [])
+        counts, foreign = Counter(map(self._cell_of.__getitem__, wanted)), self._by_cell(others)
+        exceptions, banned, left = dict[_Cell, list[str]](), set[str](), set(wanted)
+        for cell, origins in foreign.items():
+            if len(origins) > min(few, counts[cell] - 1) or self._is_tail(origins, wanted):
+                banned |= _matching(cell)
+            else:
+                exceptions[cell] = origins
+        sizes = {cell: n for cell, n in counts.items() if cell in exceptions or cell not in foreign}
+        chosen, done = _choose(sizes, banned, limit)
+        left.difference_update(*(self._cells[cell] for cell in done))
+        hit = self._hit(chosen)
         for origin in sorted(left)[: limit - len(chosen)]:
             if not self._is_tail([origin], others):
                 chosen.append(glob.escape(self._name(origin)))
                 left.discard(origin)
-        foreign = sorted(origin for cell in hit for origin in exceptions[cell])
-        return Cover(sorted(chosen), left, [glob.escape(self._name(origin)) for origin in foreign])
+        excepted = sorted(origin for cell in hit for origin in exceptions.get(cell, ()))
+        return Cover(sorted(chosen), left, [glob.escape(self._name(origin)) for origin in excepted])
+
+    def _by_cell(self, origins: Iterable[str]) -> dict[_Cell, list[str]]:
+        cells = defaultdict[_Cell, list[str]](list)
+        for origin in origins:
+            cells[self._cell_of[origin]].append(origin)
+        return cells
 
     def _is_tail(self, origins: Collection[str], others: Collection[str]) -> bool:
         """Return whether the whole name of a file would also name one of `others`."""
         return any(
-            other in others and other.endswith(f"/{self._name(origin)}")
-            for origin in origins
-            for other in self._by_name[origin.rpartition("/")[2]]
+            other in others for origin in origins for other in self._longer[self._name(origin)]
         )
 
     def _name(self, origin: str) -> str:
@@ -117,17 +105,52 @@ class Patterns:
         for pattern in patterns:
             # The whole name of a file, if escaping it again gives the pattern.
             name = re.sub(r"\[([*?[])\]", r"\1", pattern)
-            origin = self._prefix + name
-            if glob.escape(name) == pattern and origin in self._by_name.get(
-                name.rpartition("/")[2], ()
-            ):
-                named.add(origin)
+            if glob.escape(name) == pattern and name in self._longer:
+                named.add(self._prefix + name)
         return named
 
     def _hit(self, patterns: Collection[str]) -> set[_Cell]:
         """Return the cells whose files some of the patterns name."""
         chosen = frozenset(patterns)
         return {cell for cell in self._cells if not chosen.isdisjoint(_matching(cell))}
+
+
+def _choose(
+    sizes: dict[_Cell, int], banned: Collection[str], limit: int
+) -> tuple[list[str], set[_Cell]]:
+    """Return at most `limit` patterns that are not banned, and the cells that they name.
+
+    `sizes` are the numbers of files. Each pattern is the one that adds most files to the former.
+    """
+    reached, gains = defaultdict[str, set[_Cell]](set), Counter[str]()
+    for cell, size in sizes.items():
+        for pattern in _starting(cell).difference(banned):
+            reached[pattern].add(cell)
+            gains[pattern] += size
+    chosen: list[str] = []
+    done = set[_Cell]()
+    # Gains only shrink: an entry of the heap whose gain is no longer true is put back.
+    heap = [(-gain, len(pattern), pattern) for pattern, gain in gains.items()]
+    heapq.heapify(heap)
+    while heap and len(chosen) < limit:
+        gain, length, best = heapq.heappop(heap)
+        if gains[best] != -gain:
+            if gains[best]:
+                heapq.heappush(heap, (-gains[best], length, best))
+            continue
+        chosen.append(best)
+        for cell in reached[best] - done:
+            for pattern in _starting(cell).difference(banned):
+                gains[pattern] -= sizes[cell]
+        done |= reached[best]
+    return chosen, done
+
+
+def _tails(path: str) -> Iterator[str]:
+    """Yield what follows each slash of a path."""
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
 
 
 @lru_cache(_CACHED)

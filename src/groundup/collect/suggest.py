@@ -15,19 +15,21 @@ their folder or in none; either way they are counted, with what a user can do ab
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
 from groundup.artifacts.document import Document
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.detect import Detection, detect_kind, largest
-from groundup.collect.files.archives import open_items
-from groundup.collect.files.globs import ARCHIVES, Selection
+from groundup.collect.files.archives import Refused, open_items
+from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.licenses import project_roots
 from groundup.collect.patterns import Patterns
@@ -92,6 +94,7 @@ class Suggestions:
 
     sources: list[SuggestedSource]
     unread: list[Unread]
+    refused: Sequence[Refused] = ()  # links, pipes and the like
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,8 @@ def suggest_sources(folder: Path, own: str = "") -> Suggestions:
     """
     if not folder.exists():
         raise SourceError(f"{folder}: there is no such file or folder")
-    files = _without_columns(_survey(folder, own))
+    listing = list_source(Source(path=str(folder.absolute()), name="survey"), folder.parent)
+    files = _without_columns(_survey(folder, listing.files, own))
     if not files:
         raise SourceError(f"{folder}: nothing in it can be read")
     readable = [file for file in files if file.detection.readable]
@@ -154,12 +158,11 @@ def suggest_sources(folder: Path, own: str = "") -> Suggestions:
         sources = [replace(source, path=folder.name) for source in sources]
     ordered = sorted(sources, key=lambda source: (source.path, source.kind))
     unread = [file for file in files if not file.detection.readable]
-    return Suggestions(_named(ordered, top), _count_unread(unread))
+    return Suggestions(_named(ordered, top), _count_unread(unread), listing.refused)
 
 
-def _survey(folder: Path, own: str) -> list[_File]:
+def _survey(folder: Path, raw: Iterable[RawFile], own: str) -> list[_File]:
     """Return the files below a folder with what they seem to be; only a sample is opened."""
-    raw = list_source(Source(path=str(folder.absolute()), name="survey"), folder.parent).files
     files, top = [], folder.resolve().name
     seen = defaultdict[tuple[str, str], Counter[Detection]](Counter)
     for file in (file for file in raw if file.origin != own):
@@ -292,6 +295,11 @@ def _set_paths(groups: list[_Group], files: Sequence[_File]) -> dict[str, _Group
     if len(groups) == 1:
         groups[0].path = "."
         return dict.fromkeys((file.origin for file in files), groups[0])
+
+    @cache
+    def patterns_below(prefix: str, is_direct: bool) -> Patterns:
+        return Patterns(prefix, _below(files, prefix, is_direct))
+
     for attempt in range(_ROUNDS + 1):
         groups.sort(key=_order)
         rest, is_last = groups[0], attempt == _ROUNDS
@@ -299,7 +307,7 @@ def _set_paths(groups: list[_Group], files: Sequence[_File]) -> dict[str, _Group
         # The first group comes last: files of no group that others name are not its own.
         left: set[str] = set()
         for group in reversed(groups):
-            left |= _locate(group, files, owners, group is rest, is_last)
+            left |= _locate(group, patterns_below, owners, group is rest, is_last)
         if not left:
             return owners
         role = KINDS[rest.kind].role
@@ -324,7 +332,7 @@ def _order(group: _Group) -> tuple[bool, bool, bool, int]:
 
 def _locate(
     group: _Group,
-    files: Sequence[_File],
+    patterns_below: Callable[[str, bool], Patterns],
     owners: dict[str, _Group],
     is_rest: bool,
     is_last: bool,
@@ -340,24 +348,23 @@ def _locate(
     mine = {file.origin for file in group.files}
     folder = _common_folder(mine)
     prefix = f"{folder}/" if folder else ""
-    below = [file.origin for file in files if file.origin.startswith(prefix)]
+    patterns = patterns_below(prefix, False)
     group.path, group.include, group.exclude = folder or ".", [], []
     if all("/" not in origin.removeprefix(prefix) for origin in mine):
-        direct = [origin for origin in below if "/" not in origin.removeprefix(prefix)]
-        if len(direct) < len(below):
-            below, group.path = direct, f"{prefix}*"
+        direct = patterns_below(prefix, True)
+        if len(direct.origins) < len(patterns.origins):
+            patterns, group.path = direct, f"{prefix}*"
+    below = patterns.origins
     others = {origin for origin in below if owners.get(origin, group) is not group}
     if len(mine) == 1 and len(below) > 1:
         (group.path,) = mine
         return set()
     named, left = set(below), set[str]()
     if others:
-        patterns = Patterns(prefix, below)
         group.include, left, exceptions = patterns.cover(mine, others, limit, FEW_FILES)
         named = patterns.named(group.include)
         # Archives are opened whatever is included.
-        archives = {origin for origin in below if origin.lower().endswith(ARCHIVES)} - named
-        closed, kept, _ = patterns.cover(archives, mine, limit)
+        closed, kept, _ = patterns.cover(patterns.archives - named, mine, limit)
         group.exclude = [*closed, *exceptions]
         excluded, over, _ = patterns.cover(others, mine, limit)
         count = len(group.include) + len(group.exclude)
@@ -370,12 +377,19 @@ def _locate(
     return left
 
 
-def _common_folder(origins: Iterable[str]) -> str:
+def _below(files: Sequence[_File], prefix: str, is_direct: bool) -> list[str]:
+    """Return the files below a folder, or those that lie in it directly."""
+    below = [file.origin for file in files if file.origin.startswith(prefix)]
+    if is_direct:
+        return [origin for origin in below if "/" not in origin.removeprefix(prefix)]
+    return below
+
+
+def _common_folder(origins: Collection[str]) -> str:
     """Return the innermost folder that holds all files, "" for the top."""
-    folders = [origin.split("/")[:-1] for origin in origins]
-    low, high = min(folders), max(folders)
-    same = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)
-    return "/".join(low[: next(same, min(len(low), len(high)))])
+    # What two paths share, those between them in the alphabet share, too.
+    low, high = (origin.rpartition("/")[0] for origin in (min(origins), max(origins)))
+    return os.path.commonpath([low, high])
 
 
 def _suggested(group: _Group, files: Sequence[_File]) -> SuggestedSource:

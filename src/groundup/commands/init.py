@@ -13,7 +13,6 @@ from pathlib import Path
 
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.globs import Selection
-from groundup.collect.sources import list_source
 from groundup.collect.suggest import (
     SuggestedSource,
     Suggestions,
@@ -21,7 +20,7 @@ from groundup.collect.suggest import (
     suggest_sources,
 )
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import Source, Tune, clean_name, load_recipe
+from groundup.recipe import Tune, clean_name, load_recipe
 from groundup.runtime.files import write_whole
 
 # An installed package holds them; in a checkout they are at its top.
@@ -69,7 +68,7 @@ def write_recipe(directory: Path, recipe: Path, force: bool = False) -> str:
     _write(recipe, f"{text}\n{tune}" if tune else text)
     load_recipe(recipe)
     next_step = f"wrote {recipe}; next: groundup plan {recipe}, groundup run {recipe}"
-    return "\n".join([*_survey_lines(found, directory), "", next_step])
+    return "\n".join([*_survey_lines(found), "", next_step])
 
 
 def examples() -> dict[str, Path]:
@@ -181,7 +180,7 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", text) + '"'
 
 
-def _survey_lines(found: Suggestions, directory: Path) -> list[str]:
+def _survey_lines(found: Suggestions) -> list[str]:
     """Return a line for each source, and one for each sort of file that is not read or opened."""
     lines = []
     for source in found.sources:
@@ -195,9 +194,7 @@ def _survey_lines(found: Suggestions, directory: Path) -> list[str]:
         f"{'not read':14} {part.files:7,} files {part.bytes / 1e6:9,.1f} MB  {part.reason}"
         for part in found.unread
     ]
-    # Links, pipes and the like.
-    listing = list_source(Source(path=str(directory.absolute()), name="survey"), directory.parent)
-    reasons = Counter(refused.reason for refused in listing.refused)
+    reasons = Counter(refused.reason for refused in found.refused)
     if reasons:
         counts = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
         lines.append(f"{'':14} not opened, but listed: {counts}")

@@ -128,7 +128,7 @@ class HubRepo:
         stays. Raises GroundupError if the Hub refuses, or cannot be reached.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
