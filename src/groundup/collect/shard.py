@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -30,13 +31,19 @@ from groundup.artifacts.forgotten import REASON
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.charset import repair_text
 from groundup.collect.files.archives import Refused, open_items
-from groundup.collect.files.globs import Selection
+from groundup.collect.files.globs import ARCHIVES, Selection
 from groundup.collect.files.streams import DamagedError, read_all
 from groundup.collect.licenses import (
     archive_project,
     detect_license,
     project_licenses,
     project_root,
+)
+from groundup.collect.readers.chat_people import (
+    PEOPLE_FILES,
+    People,
+    nearest_people,
+    read_people,
 )
 from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item, user_reader
@@ -171,6 +178,7 @@ def collect_shard(
     forgotten: Sequence[tuple[str, int]] = (),
     root: Path | None = None,
     refused: Sequence[Sequence[str]] = (),
+    people: Mapping[str, People] | None = None,
 ) -> Facts:
     """Read raw files of a source; every record becomes a document, or is listed with the reason.
 
@@ -179,6 +187,7 @@ def collect_shard(
         forgotten: origin and record of documents that are listed without their text.
         root: folder of the recipe, for a user's reader.
         refused: origin, reason and detail of files that are not opened.
+        people: folder of an export of chats → who is who in it.
 
     Raises SourceError if a file is no longer what was hashed.
     """
@@ -190,7 +199,7 @@ def collect_shard(
         writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
         for hashed in files:
             with hashed.open() as file:
-                _collect_file(hashed.file, file, projects or {}, writer, reader)
+                _collect_file(hashed.file, file, projects or {}, people or {}, writer, reader)
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
     return {
@@ -206,6 +215,7 @@ def _collect_file(
     raw: RawFile,
     file: IO[bytes],
     projects: Mapping[str, str],
+    people: Mapping[str, People],
     writer: CollectedShardWriter,
     reader: Reader | None,
 ) -> None:
@@ -213,6 +223,9 @@ def _collect_file(
     source = writer.source
     if KINDS[source.kind].is_code:
         projects = _archive_projects(raw, file, source) or projects
+        file.seek(0)
+    elif KINDS[source.kind].has_turns and raw.origin.lower().endswith(ARCHIVES):
+        people = {**people, **_archive_people(raw, file, source)}
         file.seek(0)
     roots, seen = frozenset(projects), False
     selection = Selection(source.include, source.exclude)
@@ -224,7 +237,8 @@ def _collect_file(
         root = project_root(item.origin, roots)
         archive, in_archive, _ = item.origin.partition("!/")
         name = archive_project(archive) if in_archive else root.rpartition("/")[2]
-        placed = replace(item, project=name, license=projects.get(root, ""))
+        known = nearest_people(item.origin, people)
+        placed = replace(item, project=name, license=projects.get(root, ""), people=known)
         for result in read_item(placed, source, reader):
             writer.add(item.origin, result)
     if not seen:
@@ -249,3 +263,14 @@ def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str
             text = ""
         licenses.setdefault(item.origin, detect_license(text))
     return project_licenses(paths, licenses) if any("!/" in path for path in paths) else {}
+
+
+def _archive_people(raw: RawFile, file: IO[bytes], source: Source) -> dict[str, People]:
+    """Return who is who in the exports of chats inside an archive, by folder; a first pass."""
+    people: dict[str, People] = {}
+    selection = Selection(PEOPLE_FILES, source.exclude)
+    for item in open_items(raw.path, file, raw.origin, raw.size, selection):
+        if not isinstance(item, Refused):
+            with suppress(DamagedError):
+                people[item.origin.rpartition("/")[0]] = read_people(read_all(item.stream))
+    return people

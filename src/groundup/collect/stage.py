@@ -210,12 +210,14 @@ def _source_jobs(
 ) -> Iterator[Job]:
     """Yield one job per shard of a source, and one for the files that are not opened."""
     from groundup.collect.licenses import folder_projects, project_root
+    from groundup.collect.readers.chat_people import folder_people, people_digest
     from groundup.collect.shard import collect_shard, cut_shards
 
     key = _key_settings(source, root)
     by_file = {hashed.file: hashed for hashed in files}
     paths = {file.origin: file.path for file in by_file}
     projects = folder_projects(paths) if KINDS[source.kind].is_code else {}
+    people = folder_people(paths) if KINDS[source.kind].has_turns else {}
     roots = frozenset(projects)
     for shard in cut_shards(list(by_file)):
         hashed_files = [by_file[file] for file in shard.files]
@@ -233,6 +235,7 @@ def _source_jobs(
             projects=Keyed(licenses, licenses or ABSENT),
             forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
             root=Unkeyed(root),
+            people=Keyed(people, people_digest(people) if people else ABSENT),
         )
     if refused:
         listed = [[entry.origin, entry.reason, entry.detail] for entry in refused]

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +188,7 @@ class Item:
     path: Path | None = None  # the file itself where it is neither compressed nor inside an archive
     project: str = ""  # the project of a source file, "" outside of code
     license: str = ""  # the license of that project
+    people: Mapping[str, str] = field(default_factory=dict)  # id → name, in an export of chats
     # What the raw file may still unpack to; a format that stores a value once and repeats it
     # charges every time.
     budget: Budget = field(default_factory=lambda: Budget.of(0))

@@ -17,6 +17,7 @@ is held out, and no talk stands on both sides.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from unicodedata import lookup
 from groundup.artifacts.document import LABEL, UNLEARNED, Document, Reject
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers import chat_layouts
+from groundup.collect.readers.chat_people import NOBODY, People
 from groundup.collect.readers.speakers import pseudonym
 from groundup.recipe import Source
 
@@ -161,13 +163,15 @@ def _emoji(match: re.Match[str]) -> str:
 
 
 def chat_documents(
-    messages: Iterable[tuple[int, Posting | Reject]], source: Source
+    messages: Iterable[tuple[int, Posting | Reject]], source: Source, people: People = NOBODY
 ) -> Iterator[Document | Reject]:
     """Yield the documents of the numbered messages of a file; rejects pass through.
 
+    `people` are the names of those whom messages only call by their ids.
+
     Raises DamagedError where the messages do, after the documents before the damage.
     """
-    writer = _Writer(source)
+    writer = _Writer(source, people)
     open_talks = _OpenTalks()
     index, damage = 0, None
     try:
@@ -242,9 +246,12 @@ def with_pseudonyms(document: Document) -> Document:
 class _Writer:
     """Writes talks as documents, and remembers the names of speakers where they are wanted."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, people: People) -> None:
         self._is_named = source.speakers == "names"
-        self._names: dict[str, str] = {}
+        self._names = dict(people)
+        # A name that two people bear is nobody's.
+        bearers = Counter(people.values())
+        self._ids = {name: id for id, name in people.items() if bearers[name] == 1}
         self.count = 0
 
     def document(self, talk: _Talk) -> Document:
@@ -255,6 +262,9 @@ class _Writer:
         if self._is_named:
             self._names |= {it.speaker: it.name for it in messages if it.name}
         handles = {it.name or it.speaker: it.speaker for it in messages}
+        handles |= {
+            self._names[it.speaker]: it.speaker for it in messages if it.speaker in self._names
+        }
         longest_first = sorted(map(re.escape, handles), key=len, reverse=True)
         mentions = re.compile(rf"{_MENTION.pattern}|(?<!\w)@({'|'.join(longest_first)})(?!\w)")
 
@@ -269,4 +279,5 @@ class _Writer:
         return Document(text, talk.index, talk.group, turns=turns, left_out=talk.bot_sentences)
 
     def _name(self, speaker: str) -> str:
-        return self._names.get(speaker, speaker) if self._is_named else pseudonym(speaker)
+        id = self._ids.get(speaker, speaker)
+        return self._names.get(id, id) if self._is_named else pseudonym(id)

@@ -183,7 +183,7 @@ def chats_or(otherwise: Reader) -> Reader:
         if is_chat(format, item.head):
             is_xml = _is_xml(format, item.head)
             messages = _xml_messages(item) if is_xml else _messages(item)
-            yield from chat_documents(messages, source)
+            yield from chat_documents(messages, source, item.people)
         elif said := chat_metadata(format, item.head):
             yield Reject("metadata", detail=f"{said} of an export of chats, which holds no message")
         else:
