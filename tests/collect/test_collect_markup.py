@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.formats import detect_format
+from groundup.collect.readers.asciidoc import asciidoc_text
 from groundup.collect.readers.latex import latex_text
+from groundup.collect.readers.man import man_text
 from groundup.collect.readers.markdown import markdown_text
 from groundup.collect.readers.org import org_text
 from groundup.collect.readers.restructured import rst_text
@@ -271,3 +274,147 @@ def test_hostile_org_takes_linear_time() -> None:
     """Each would take minutes if it took quadratic time."""
     for piece in ("* ", "[[", "[fn:", "*a", "=a ", "- ", "\\(", ":a:\n", "#+begin_src\n", "<1"):
         org_text(piece * (200_000 // len(piece)))
+
+
+ASCIIDOC = [
+    # The header, sections and attributes.
+    ("= A *b*\nAnn <a@x.org>\nv1, 2020\n:w: word\n\nThe {w}, {no}.", "A b\n\nThe word, {no}."),
+    ("Title\n=====\n\nText\non.\n\nTwo\n---\n== Three", "Title\n\nText on.\n\nTwo\n\nThree"),
+    ("ifdef::x[]\nno\nendif::[]\nifndef::x[yes]\n\n:x:\n\nifdef::x[]\nx\nendif::[]", "yes\n\nx"),
+    (':n: 2\n\nifeval::["{n}" == "2"]\na\nendif::[]\nifeval::[{n} != 2]\nb\nendif::[]', "a"),
+    ("a\n\n// no\n////\nno\n////\ninclude::x[]\nimage::x.png[y]\ntoc::[]\n'''\n<<<\nb", "a\n\nb"),
+    (
+        "[[id]]\n== One\n\n.Words\nimage::x[]\n\nSee <<id>>, <<id,w>>, <<_a_b>>.",
+        "One\n\nWords\n\nSee One, w, a b.",
+    ),
+    # Blocks.
+    ("* a\nb\n** c\n* [x] d\n\n. e\n. f", "- a b\n  - c\n- d\n  1. e\n  2. f"),
+    ("* a\n+\nb\n+\n----\n *c*\n----\n* d\n\ne", "- a\n\nb\n\n*c*\n\n- d\n\ne"),
+    ("a:: b\nc::\n  d\ne::\n\n  f", "a\nb\n\nc\nd\n\ne\nf"),
+    ("----\nx # <1>\n----\n<1> One\n<.> Two", "x # <1>\n\n1. One\n2. Two"),
+    ("TIP: a\nb\n\n[WARNING]\n.T\n====\nc\n====", "Tip\n\na b\n\nT\n\nc"),
+    ('[quote, Ann, "A b"]\n____\nq\nr\n____\n\n[verse]\none\ntwo', "q r\n\n— Ann, A b\n\none\ntwo"),
+    ("....\n *a*\n....\n\n literal _x_\n\n```c\ny\n```", "*a*\n\nliteral _x_\n\ny"),
+    ("++++\n<b>\n++++\n[stem]\n++++\nx^2^\n++++", "$$\nx^2^\n$$"),
+    ("|===\n|a |b\n\n|1\n|`2`\n2+|c\n.2+|d |e\n|f\n|===", "a | b\n1 | 2\nc\nd | e\nf"),
+    (
+        '[cols="2*",format=csv]\n|===\na,"b,c"\n|===\n\n[cols="1,a"]\n|===\n|x\n|\n* y\n|===',
+        "a | b,c\n\nx | * y",
+    ),
+    # What is in a line.
+    ("*a* _b_ `*c*` #d# **e**f x_y_z 2 * 3 [.r]#g#", "a b *c* d ef x_y_z 2 * 3 g"),
+    ("+*a*+ pass:[_b_] \\*c* +++d+++ stem:[x*y*z]", "*a* _b_ *c* d $x*y*z$"),
+    (
+        "https://x.y[w^] https://x.y link:a.b[w,role=x] xref:c.adoc#_d_e[] mailto:f[g]",
+        "w https://x.y w d e g",
+    ),
+    ("a footnote:[See https://x[b].] c", "a (See b.) c"),
+    (
+        "kbd:[F1] menu:A[B > C] image:x[y]icon:z[] ((t))(((u, v))) [[w]]linkgit:x[1]",
+        "F1 A > B > C tx(1)",
+    ),
+    (
+        "\"`a`\" '`b`' H~2~O 10^23^ (C) d--e a -- b &amp; c +\nd",
+        "“a” ‘b’ H₂O 10²³ © d—e a — b & c\nd",
+    ),
+]
+
+
+@pytest.mark.parametrize("source, prose", ASCIIDOC)
+def test_asciidoc_becomes_prose(source: str, prose: str) -> None:
+    assert asciidoc_text(source) == prose
+
+
+def test_attributes_that_multiply_are_not_expanded() -> None:
+    bomb = "\n".join(f":{a}: {f'{{{b}}}' * 100}" for a, b in ("ab", "bc", "cd", "de"))
+    assert len(asciidoc_text(f":e: xxxx\n{bomb}\n\n" + "{a} " * 2000)) < 10**6
+
+
+MAN = [
+    (
+        '.TH X 1\n.SH NAME\nx \\- do \\fBit\\fP\n.SH "A B"\nText \\e \\(em \\[u00E9]\\*(lq',
+        'NAME\n\nx - do it\n\nA B\n\nText \\ — é“',
+    ),
+    (
+        '.TP\n.BR \\-a ", " --b\nOne\ntwo.\n.TP\n.B c\nThree .\n.PP\nEnd',
+        '-a, --b\nOne two.\n\nc\nThree .\n\nEnd',
+    ),
+    (".IP \\(bu 2\na\n.IP 1. 3\nb\n.IP word\nc\n.IP\nd", "- a\n\n1. b\n\nword\nc\n\nd"),
+    (".nf\n  x\\ \\fIy\\fR\n.B z\n.fi\nEnd\n.br\nline", "  x y\nz\n\nEnd\nline"),
+    (".ds v 1.2\n.de M\n.B \\\\$1 \\\\$2\n..\n.M a \"b c\"\nin \\*v.\n.M d", "a b c in 1.2. d"),
+    (".ie n \\{\\\na\n.\\}\n.el \\{\\\nb\n.\\}\n.if t c\n.if !t d\n.if '\\*(.T'ps' e", "a d"),
+    ("one\\\ntwo \\\" no\n.\\\" no\n'\\\" no\n.ig\nno\n..\nthree \\c\nfour", "onetwo three four"),
+    (".TS\nbox tab(;);\nl l\nl l.\na;b\n_\nc;T{\nd\n.B e\nT}\n.TE", "a | b\nc | d e"),
+    ("See\n.UR http://x\nthe page\n.UE .\n.UR http://y\n.UE", "See the page. http://y"),
+    (".SY x\n.OP -a b\n.OP -c\n.YS\n.MR ls 1 ,\nz", "x [-a b] [-c]\n\nls(1), z"),
+    # What docbook writes for a bullet on a terminal.
+    (
+        ".RS 4\n.ie n \\{\\\n\\h'-04'\\(bu\\h'+03'\\c\n.\\}\n.el \\{\\\n.IP \\(bu 2\n.\\}\n"
+        'a\n.RE',
+        '- a',
+    ),
+    # The macros of the BSDs.
+    (
+        '.Dd x\n.Dt X 1\n.Os\n.Sh NAME\n.Nm x\n.Nd do\n.Sh SYNOPSIS\n.Nm\n.Op Fl a Ar b , c\n'
+        '.Oo Fl d Oc',
+        'NAME\n\nx – do\n\nSYNOPSIS\n\nx [-a b, c] [-d]',
+    ),
+    (
+        '.Bl -tag -width x\n.It Fl a Ns = Ns Ar b\nOne, see\n.Xr y 2 .\n.It Cm c\nTwo\n.El\n'
+        '.Pp\nEnd',
+        '-a=b\nOne, see y(2).\n\nc\nTwo\n\nEnd',
+    ),
+    (
+        '.Dq Pq a .\n.Bl -enum -compact\n.It\nx\n.It\ny\n.El\n.Bd -literal\n *  z\n.Ed',
+        '“(a)”.\n\n1. x\n2. y\n\n*  z',
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source, prose", MAN)
+def test_manual_pages_become_text(source: str, prose: str) -> None:
+    assert man_text(source) == prose
+
+
+def test_macros_and_strings_that_multiply_are_not_expanded() -> None:
+    strings = "".join(f".ds {a} {f'{chr(92)}*{b}' * 300}\n" for a, b in ("ab", "bc"))
+    assert len(man_text(f".ds c xxxx\n{strings}" + "\\*a\n" * 2000)) < 10**6
+    assert man_text(".de X\n.X\n.X\na\n..\n.X\nEnd").endswith("End")
+
+
+# Each would take minutes if it took quadratic time.
+HOSTILE_ASCIIDOC = (
+    *("* ", "[[", "[[a]]\n", "<<a", "`a ", "|", "{", "a:: ", "((", "+a ", "http://[", ":a\n"),
+    *("^a", "pass:[", "[.a]", "'`", "menu:a[", "a:b[", '[a="', "ifdef::a[]\n", "----\n"),
+)
+HOSTILE_MAN = (
+    *(".if n \\{", ".ie n ", "\\*", ".de x\n", "\\f[", ".TP\n", ".TS\n", "\\h'", ".Op ", '""'),
+    *(".Oo\n", ".Bl\n.It\n", "a\\c\n", "\\(", "\\\n", ".Fo x\n"),
+)
+
+
+@pytest.mark.parametrize("piece", HOSTILE_ASCIIDOC)
+def test_hostile_asciidoc(piece: str) -> None:
+    asciidoc_text(piece * (100_000 // len(piece)))
+
+
+@pytest.mark.parametrize("piece", HOSTILE_MAN)
+def test_hostile_manual_pages(piece: str) -> None:
+    man_text(piece * (100_000 // len(piece)))
+    man_text(".Op " + piece.strip(".").replace("\n", " ") * (100_000 // len(piece)))
+
+
+def test_asciidoc_and_manual_pages_are_told_by_their_lines() -> None:
+    """Suffixes such as `.asc` and `.1` are those of other files, too."""
+    page = b"'\\\" t\n.TH LS 1\n.SH NAME\nls"
+    assert {detect_format(name, page) for name in ("ls.1", "ls.1.gz", "ls", "ls.man")} == {"man"}
+    assert detect_format("ls.8", b".Dd $Mdocdate$\n.Dt LS 8\n.Sh NAME") == "man"
+    assert detect_format("log.1", b"= Log =\n.TH 1\n") == "text"
+    assert detect_format("a.1", b".hidden\n.SH x\n") == "text"
+    assert detect_format("a.adoc", b"Text.") == "asciidoc"
+    assert detect_format("a.asc", b"[[a]]\n== One\n\nText.") == "asciidoc"
+    assert detect_format("a.asc", b"-----BEGIN PGP SIGNATURE-----\n\niQ==\n=aB3d\n") == "text"
+    git = b"git(1)\n======\n\n[verse]\ngit\n\nifdef::x[]\n"
+    assert detect_format("a.txt", git) == "asciidoc"
+    assert detect_format("a.txt", b"Title\n=====\n\n== Wiki ==\n\n[source]\n") == "text"
+    assert detect_format("a.toml.txt", b"[[package]]\nname = 1\n") == "text"

@@ -337,8 +337,35 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
     "org": (
         "documents",
         "x.org",
-        b"#+TITLE: A\n* TODO Head :tag:\n:PROPERTIES:\n:ID: 1\n:END:\nText *bold* [[http://a][b]].\n"
+        b"#+TITLE: A\n* TODO Head :tag:\n:PROPERTIES:\n:ID: 1\n:END:\n"
+        b"Text *bold* [[http://a][b]].\n"
         b"#+begin_src sh\nls\n#+end_src\n- one\n- two :: three\n| a | b |\n|---+---|\n| 1 | 2 |\n",
+    ),
+    "asciidoc": (
+        "documents",
+        "x.adoc",
+        b"= Title\nAnn <a@x.org>\n:w: word\n\n"
+        b"Text *a* `b` {w} https://x.org[c] <<d>>.footnote:[n]\n\n"
+        b"[[d]]\n== Head\n\n* one\n** two\n+\n----\ncode\n----\n\nterm:: is\n\n"
+        b"[NOTE]\n====\nx\n====\n\n"
+        b"ifdef::w[]\nyes\nendif::[]\n|===\n|a |b\n\n2+|c\n|===\n\n. n\n\n____\n"
+        b"q\n____\nimage::x[]\n",
+    ),
+    "man": (
+        "documents",
+        "x.1",
+        b".TH X 1\n.ds s y\n.de Z\n.B \\\\$1\n..\n.SH NAME\n"
+        b"x \\- \\fBdo\\fR \\*s\n.SH OPTIONS\n.TP\n"
+        b'.BI \\-a " b"\nshow\n.IP \\(bu 2\none\n.ie n \\{\\\n.Z w\n'
+        b".\\}\n.el no\n.nf\n  code\n.fi\n"
+        b".TS\ntab(;);\nl l.\na;T{\nb\nT}\n.TE\n.UR http://x\nlink\n.UE .\n",
+    ),
+    "mdoc": (
+        "documents",
+        "x.mdoc",
+        b".Dd 2020\n.Dt X 1\n.Os\n.Sh NAME\n.Nm x\n.Nd do\n.Sh SYNOPSIS\n.Nm\n.Op Fl a Ar b , c\n"
+        b'.Fn f "int a"\n.Sh DESCRIPTION\n.Bl -tag -width a\n.It Fl a Ns = Ns Ar b\nshow\n.El\n'
+        b".Bd -literal\n  code\n.Ed\n.Xr y 2 ,\n.Dq q\n.Bl -column a b\n.It a Ta b\n.El\n",
     ),
     "latex": (
         "documents",

@@ -57,6 +57,8 @@ _BY_SUFFIX = {
     "rst": "rst",
     **dict.fromkeys(("tex", "ltx", "latex"), "latex"),
     "org": "org",
+    **dict.fromkeys(("adoc", "asciidoc"), "asciidoc"),
+    "asc": "asc",
     **dict.fromkeys(("bib", "sty", "cls", "bst"), "latex-data"),
     "ipynb": "notebook",
     "rtf": "rtf",
@@ -113,6 +115,18 @@ _WIKITEXT = re.compile(
     r"\[\[[^\]\n]+\]\]|\{\{\w|'''[^'\n]+'''|^==+[^=\n]+==+\s*$|\{\|", re.MULTILINE
 )
 
+
+# Headings and other lines that AsciiDoc has; `.asc` is also a suffix of signatures and grids.
+_ASCIIDOC_HEADING = re.compile(r"^={1,6} [^\n]*[^=\s]$|^\w[^\n]*\n={4,}$", re.MULTILINE)
+_ASCIIDOC_LINE = re.compile(
+    r"^(?:(?:include|image|ifn?def|toc|video)::[^\s\[\]]*\[[^\n]*\]|\|={3}|\[\[[\w:-]+\]\]"
+    r"|\[(?:source|listing|quote|verse|NOTE|TIP|IMPORTANT|WARNING|CAUTION|cols=|options=)[^\n]*\])$",
+    re.MULTILINE,
+)
+# A manual page begins with requests, one of which is its title, and has sections.
+_MAN_TITLE = re.compile(r"^[.'][ \t]*(?:TH[ \t]+\S|D[dt][ \t]+\S)", re.MULTILINE)
+_MAN_SECTION = re.compile(r"^[.'][ \t]*(?:SH|Sh)\b", re.MULTILINE)
+_MAN_LINK = re.compile(r"\.so [\w./+:-]+\s*\Z")
 
 # Tables of a Stack Exchange dump, a topic of Discourse, and dumps of databases.
 _STACKEXCHANGE = re.compile(
@@ -186,6 +200,10 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         named = None
     if named == "rtf" and not start.startswith("{\\"):
         named = None
+    if named == "asc" or named is None:
+        if (markup := _markup_format(named, head)) is not None:
+            return markup
+        named = None
     if named == "json" and is_jsonl(head):
         return "jsonl"
     if start.startswith("{") and _DISCOURSE.search(head[:4096]) and not is_jsonl(head):
@@ -217,6 +235,20 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         # It may be the start of a long value.
         return "json" if len(head) > 1000 and head.count('":') > 3 else "text"
     return "json"
+
+
+def _markup_format(named: str | None, head: str) -> str | None:
+    """Return `asciidoc` or `man` where the lines of a file without a suffix of its own say so."""
+    head = head.replace("\r\n", "\n")
+    if head.lstrip()[:1] in (".", "'", "\\"):
+        is_page = _MAN_TITLE.search(head) and _MAN_SECTION.search(head)
+        return "man" if is_page or _MAN_LINK.match(head) else None
+    heading = _ASCIIDOC_HEADING.search(head)
+    lines = len(_ASCIIDOC_LINE.findall(head))
+    if named == "asc":
+        return "asciidoc" if heading or lines else None
+    # reStructuredText and plain text underline headings, too.
+    return "asciidoc" if heading and lines > (heading[0][0] != "=") else None
 
 
 def _mail_format(named: str | None, head: str) -> str | None:

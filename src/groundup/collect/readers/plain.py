@@ -139,7 +139,12 @@ def _tag_words(tag: re.Match[str]) -> str:
 
 def tidy(text: str) -> str:
     """Return prose without the gaps that removed marks leave; code must be stashed."""
-    text = _HOLE.sub("", _SPACES.sub(" ", text))
+    return squeeze(_HOLE.sub("", _SPACES.sub(" ", text)))
+
+
+def squeeze(text: str) -> str:
+    """Return prose with one space between words and one blank line between paragraphs."""
+    text = _SPACES.sub(" ", text)
     text = "\n".join(map(str.rstrip, text.split("\n")))
     return _GAP.sub("\n\n", text.replace(" |\n", "\n")).strip("\n ")
 

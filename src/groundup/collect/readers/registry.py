@@ -23,6 +23,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
+from groundup.collect.readers.asciidoc import read_asciidoc
 from groundup.collect.readers.books import read_books
 from groundup.collect.readers.chat_logs import logs_or
 from groundup.collect.readers.chats import chats_or, hide_speakers
@@ -43,6 +44,7 @@ from groundup.collect.readers.forums import (
 from groundup.collect.readers.html import read_html
 from groundup.collect.readers.latex import read_latex
 from groundup.collect.readers.mail import PartReader, read_eml, read_mbox, read_mhtml
+from groundup.collect.readers.man import read_man
 from groundup.collect.readers.markdown import read_markdown
 from groundup.collect.readers.notebooks import read_notebook
 from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
@@ -97,6 +99,8 @@ _MARKUP: dict[str, Reader] = {
     "rst": read_rst,
     "latex": read_latex,
     "org": read_org,
+    "asciidoc": read_asciidoc,
+    "man": read_man,
 }
 # (format, kind) → reader. "records" stands for every format of RECORD_FORMATS, ANY for every kind
 # or format that has no line of its own.
