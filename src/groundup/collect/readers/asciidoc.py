@@ -15,11 +15,10 @@ were made for the web. Other files are never included.
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import Counter
 
 from groundup.collect.readers.asciidoc_inline import inline_words
+from groundup.collect.readers.asciidoc_tables import table_rows
 from groundup.collect.readers.plain import (
     Stash,
     dedent,
@@ -60,11 +59,6 @@ _ANCHOR = re.compile(
     re.MULTILINE,
 )
 _SECTION = re.compile(r"^={2,6}[ \t]+([^\n]+)", re.MULTILINE)
-_CELL = re.compile(
-    r"(?:(?<=\s)|\A)((?:\d+(?:\.\d+)?|\.\d+)[+*])?[<^>.]{0,4}[aehlmsdv]?(?<!\\)\||(?<!\\)\|",
-    re.MULTILINE,
-)
-_COLUMNS = re.compile(r"(?:(\d+)\*)?")
 
 _NOTES = frozenset("NOTE TIP IMPORTANT WARNING CAUTION".split())
 _CODE = frozenset("source listing literal subs".split())
@@ -88,7 +82,6 @@ _SIGNS = frozenset(
 )
 # A text whose attributes make it longer than this many times itself has the rest as written.
 _MAX_EXPANSION = 4
-_MAX_COLUMNS = 1000
 
 
 class _Scanner:
@@ -393,13 +386,11 @@ class _Scanner:
         elif line[1:4] == "===" and line[0] in "|,:!":
             self.label()
             settings, self.settings = self.settings, {}
-            self.out += ["", *self.rows(self.until(line), line[0], settings), ""]
+            rows = table_rows(self.until(line), line[0], settings)
+            self.out += ["", *(self.expand(table_row(row)) for row in rows), ""]
         elif line[0] in "./+`" or (line[0] == "-" and len(line) > 2) or style in _CODE | _GONE:
-            style = (
-                style
-                if style in _FORMULAS | _GONE
-                else {"/": "comment", "+": "pass"}.get(line[0], "source")
-            )
+            if style not in _FORMULAS | _GONE:
+                style = {"/": "comment", "+": "pass"}.get(line[0], "source")
             self.verbatim(style, self.until("```" if line[0] == "`" else line))
         elif style == "verse":
             self.label()
@@ -409,9 +400,8 @@ class _Scanner:
             if self.is_apart:
                 self.end_lists()
             self.label()
-            self.open.append(
-                (line, self.lists, self.attribution() if line[0] == "_" or style == "quote" else "")
-            )
+            is_quote = line[0] == "_" or style == "quote"
+            self.open.append((line, self.lists, self.attribution() if is_quote else ""))
             self.lists, self.settings, self.is_apart = [], {}, False
             self.out.append("")
         self.is_apart = self.in_item = self.awaits_meaning = False
@@ -431,61 +421,6 @@ class _Scanner:
             formula = f"$$\n{text}\n$$" if style in _FORMULAS else text
             self.out += ["", self.stash.put(formula), ""]
         self.settings = {}
-
-    def rows(self, lines: list[str], sign: str, settings: dict[str, str]) -> list[str]:
-        """Return the rows of a table, a line each."""
-        format = settings.get("format", {",": "csv", ":": "dsv"}.get(sign, "psv"))
-        if format in ("csv", "tsv", "dsv"):
-            separator = settings.get("separator", {"csv": ",", "tsv": "\t", "dsv": ":"}[format])
-            rows = csv.reader((line for line in lines if line), delimiter=(separator * 2)[:1])
-            return [self.expand(table_row(row)) for row in rows]
-        text = "\n".join(lines)
-        if sign == "!":
-            text = text.replace("!", "|")
-        columns = _column_count(settings.get("cols", ""), text)
-        return [self.expand(table_row(row)) for row in _cells(text, columns)]
-
-
-def _column_count(columns: str, text: str) -> int:
-    """Return the number of columns that settings or the first line of a table give."""
-    if columns:
-        pieces = [piece.strip() for piece in re.split("[,;]", columns)]
-        count = sum(int(((match := _COLUMNS.match(piece)) and match[1]) or 1) for piece in pieces)
-    else:
-        first = text.strip("\n").split("\n", 1)[0]
-        count = sum(
-            _repeats(cell[1], "*")[0] * _repeats(cell[1], "+")[0] for cell in _CELL.finditer(first)
-        )
-    return min(max(count, 1), _MAX_COLUMNS)
-
-
-def _repeats(spec: str | None, sign: str) -> tuple[int, int]:
-    """Return the columns and rows of `2.3+` before a cell, or how often it stands, as `2*`."""
-    if not spec or spec[-1] != sign:
-        return 1, 1
-    columns, _, rows = spec[:-1].partition(".")
-    return min(int(columns or 1), _MAX_COLUMNS), min(int(rows or 1), _MAX_COLUMNS)
-
-
-def _cells(text: str, columns: int) -> list[list[str]]:
-    """Return the cells of a table by row, each on one line."""
-    rows: list[list[str]] = [[]]
-    width, taken = 0, Counter[int]()  # of the row so far; by row, by cells that begin above it
-    marks = list(_CELL.finditer(text))
-    for number, mark in enumerate(marks):
-        end = marks[number + 1].start() if number + 1 < len(marks) else len(text)
-        words = text[mark.end() : end].replace("\\|", "|").split("\n")
-        cell = join_lines(filter(None, (line.strip().removesuffix(" +") for line in words)))
-        across, down = _repeats(mark[1], "+")
-        for _ in range(_repeats(mark[1], "*")[0]):
-            if width + taken[len(rows)] >= columns:
-                rows.append([])
-                width = 0
-            rows[-1].append(cell)
-            width += across
-            for below in range(1, down):
-                taken[len(rows) + below] += across
-    return rows
 
 
 def asciidoc_text(text: str, name: str = "") -> str:

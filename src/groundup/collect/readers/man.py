@@ -30,7 +30,7 @@ from groundup.collect.readers.plain import (
 from groundup.collect.readers.roff import GLUE, JOINED, Roff, arguments, plain
 
 _GLUED = re.compile(f"{JOINED} ?| *{GLUE}[ {GLUE}]*")
-_BULLET = re.compile(r"(?:[•○□·*+o−–-]|\(\*\))\Z")
+_BULLET = re.compile(r"(?:[•○□·*+o−—–-]|\(\*\))\Z")
 _LABEL = re.compile(r"\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)]\Z|\[\d{1,3}\]\Z")
 _NUMBERED = re.compile(r"([•○·])\s+|(\(?\d{1,3}[.)])\s+(?=\S)")
 
