@@ -120,7 +120,8 @@ _WIKITEXT = re.compile(
 _ASCIIDOC_HEADING = re.compile(r"^={1,6} [^\n]*[^=\s]$|^\w[^\n]*\n={4,}$", re.MULTILINE)
 _ASCIIDOC_LINE = re.compile(
     r"^(?:(?:include|image|ifn?def|toc|video)::[^\s\[\]]*\[[^\n]*\]|\|={3}|\[\[[\w:-]+\]\]"
-    r"|\[(?:source|listing|quote|verse|NOTE|TIP|IMPORTANT|WARNING|CAUTION|cols=|options=)[^\n]*\])$",
+    r"|\[(?:source|listing|quote|verse|cols=|options=|NOTE|TIP|IMPORTANT|WARNING|CAUTION)"
+    r"[^\n]*\])$",
     re.MULTILINE,
 )
 # A manual page begins with requests, one of which is its title, and has sections.
