@@ -33,7 +33,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     prose = TEXTS[1][3][1] + TEXTS[1][7][1] + TEXTS[1][8][1]
     (folder / "notes" / "evil.txt").write_text(HOSTILE + prose)
     (folder / "notes" / "copy.txt").write_text(HOSTILE + prose)
-    (folder / "notes" / "short.TXT").write_text("Write to me@example.com.")
+    (folder / "notes" / "short.TXT").write_text(
+        "Write to me@example.com, password: tr0ub4dor&3\n12 Main Street\nSpringfield, IL 62701"
+    )
     (folder / "notes" / "picture").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     (folder / "recipe.toml").write_text(
         '[[source]]\npath = "books"\nkind = "books"\n'
@@ -74,7 +76,8 @@ def test_the_page_says_what_became_of_files_and_why(page: Any) -> None:
     reasons = page.xpath("string(//section[@id='dropped'])")
     assert "exact duplicate" in reasons and "unsupported format" in reasons
     assert "evil.txt" in page.xpath("string(//section[@id='duplicates'])")
-    assert "e-mail addresses" in page.xpath("string(//section[@id='cleaning'])")
+    cleaning = page.xpath("string(//section[@id='cleaning'])")
+    assert all(name in cleaning for name in ("e-mail addresses", "secrets", "signatures"))
 
 
 def test_nothing_but_our_own_script_can_run(page: Any) -> None:
