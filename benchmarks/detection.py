@@ -229,7 +229,8 @@ def detected(root: Path) -> Iterator[Answer]:
 
 
 def spread(paths: Sequence[Path]) -> Sequence[Path]:
-    return paths[:: -(-len(paths) // EACH)]
+    """Return at most EACH paths, evenly spread."""
+    return paths[:: -(-len(paths) // EACH) or 1]
 
 
 def unpack(folder: Path) -> None:

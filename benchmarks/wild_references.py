@@ -23,12 +23,17 @@ from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 
-# Formulas, pictures, citations and names of labels are left out; titles that pandoc takes for
-# metadata are text.
+# Formulas, pictures, citations, names of labels, tags and states of tasks are left out; titles that
+# pandoc takes for metadata are text.
 LUA = """
 function Cite() return {} end
 function Link(link) if link.attributes["reference"] then return {} end end
 function Math() return {} end
+function Span(span)
+  for _, class in ipairs({"tag", "todo", "done"}) do
+    if span.classes:includes(class) then return {} end
+  end
+end
 function Image() return {} end
 function Pandoc(doc)
   for _, key in ipairs({"subtitle", "title"}) do
@@ -39,8 +44,17 @@ function Pandoc(doc)
   return doc
 end
 """
-SLIDE_TEXT = "{http://schemas.openxmlformats.org/drawingml/2006/main}t"
-SLIDE_PARAGRAPH = "{http://schemas.openxmlformats.org/drawingml/2006/main}p"
+SLIDE = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+ODF = "{urn:oasis:names:tc:opendocument:xmlns:"
+# Elements of OpenDocument that hold no text of the document, and those that stand for a space.
+ODF_NO_TEXT = (
+    *(f"{ODF}office:1.0}}annotation", f"{ODF}text:1.0}}tracked-changes"),
+    *(f"{ODF}text:1.0}}note-citation", f"{ODF}text:1.0}}table-of-content"),
+    f"{ODF}office:1.0}}forms",
+)
+ODF_SPACES = tuple(f"{ODF}text:1.0}}{name}" for name in ("s", "tab", "line-break"))
+# What a notebook shows of an object that it cannot print.
+OBJECT = re.compile(r"\s*(?:\[?<[^<>\n]*>[,\]]?\s*)+")
 # What WhatsApp and Signal put before a message, and the start of a quotation in a mail.
 CHAT_HEAD = re.compile(
     r"^\[?\d[\d/.-]{5,9},? \d\d?:\d\d(?::\d\d)?(?: [ap]\. ?m\.)?\]?(?: -)? (?:([^:\n]{1,60}):)?"
@@ -124,9 +138,20 @@ def markdown(path: Path) -> Reference:
 
 
 def structured(path: Path) -> Reference:
-    """reStructuredText; the header of a PEP is no text."""
+    """reStructuredText; the header of a PEP is no text, nor are the names of what Sphinx documents
+    from code.
+    """
     text = re.sub(r"\A(?:[A-Z][\w-]+:.*\n(?:[ \t]+.*\n)*)+", "", decode(path.read_bytes()))
+    text = re.sub(
+        r"^[ \t]*\.\.[ \t]+(?:py:)?auto\w+::.*\n(?:[ \t]+:.*\n)*", "\n", text, flags=re.MULTILINE
+    )
     return Reference(pandoc_text("rst", text.encode()))
+
+
+def outline(path: Path) -> Reference:
+    """Org; what a clock wrote is no text."""
+    text = re.sub(r"^[ \t]*CLOCK:.*\n", "", decode(path.read_bytes()), flags=re.MULTILINE)
+    return Reference(pandoc_text("org", text.encode()))
 
 
 def pdf(path: Path) -> Reference:
@@ -134,8 +159,8 @@ def pdf(path: Path) -> Reference:
 
 
 def notebook(path: Path) -> Reference:
-    """The source of all cells: Markdown as pandoc reads it, code and raw cells as they are; and
-    what code prints or returns, if it is short.
+    """The source of cells: Markdown as pandoc reads it, code as it is; and what code prints or
+    returns, if it is short and no object without a text. Raw cells are for programs.
     """
     try:
         cells = json.loads(path.read_bytes())["cells"]
@@ -143,6 +168,8 @@ def notebook(path: Path) -> Reference:
         raise UnreadableError("no cells") from None
     parts = []
     for cell in cells:
+        if cell["cell_type"] == "raw":
+            continue
         source = "".join(cell["source"])
         is_prose = cell["cell_type"] == "markdown"
         parts.append(pandoc_text("markdown", source.encode()) if is_prose else source)
@@ -150,7 +177,7 @@ def notebook(path: Path) -> Reference:
             shown = output.get("data", {}).get("text/plain") or output.get("text") or ""
             text = "".join(shown)
             is_short = len(text) < SHORT_OUTPUT and text.count("\n") < SHORT_LINES
-            parts.append(text if is_short else "")
+            parts.append("" if not is_short or OBJECT.fullmatch(text) else text)
     return Reference("\n\n".join(parts))
 
 
@@ -161,13 +188,35 @@ def slides(path: Path) -> Reference:
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):
                 if re.fullmatch(r"ppt/(?:slides/slide|notesSlides/notesSlide)\d+\.xml", name):
-                    for paragraph in ElementTree.fromstring(archive.read(name)).iter(
-                        SLIDE_PARAGRAPH
-                    ):
-                        parts.append("".join(run.text or "" for run in paragraph.iter(SLIDE_TEXT)))
+                    for node in ElementTree.fromstring(archive.read(name)).iter():
+                        # Paragraphs and lines begin anew.
+                        is_break = node.tag in (f"{SLIDE}p", f"{SLIDE}br")
+                        parts.append("\n" if is_break else "")
+                        parts.append(node.text or "" if node.tag == f"{SLIDE}t" else "")
     except (zipfile.BadZipFile, ElementTree.ParseError) as error:
         raise UnreadableError(str(error)) from None
-    return Reference("\n".join(parts))
+    return Reference("".join(parts))
+
+
+def open_document(path: Path) -> Reference:
+    """All paragraphs; pandoc leaves out sections."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            root = ElementTree.fromstring(archive.read("content.xml"))
+    except (zipfile.BadZipFile, ElementTree.ParseError, KeyError) as error:
+        raise UnreadableError(str(error)) from None
+    body = root.find(f"{ODF}office:1.0}}body")
+    return Reference("" if body is None else open_document_text(body))
+
+
+def open_document_text(node: ElementTree.Element) -> str:
+    """Return the text of an element, each paragraph on a line of its own."""
+    if node.tag in ODF_NO_TEXT:
+        return node.tail or ""
+    ends = "\n" if node.tag in (f"{ODF}text:1.0}}p", f"{ODF}text:1.0}}h") else ""
+    space = " " if node.tag in ODF_SPACES else ""
+    inner = "".join(map(open_document_text, node))
+    return f"{ends}{space}{node.text or ''}{inner}{ends}{node.tail or ''}"
 
 
 def web_page(path: Path) -> Reference:

@@ -45,6 +45,7 @@ MARKDOWN = [
     ("[![b](x.svg)](http://a) ![c][q] d ![[e.png]]\n\n[q]: http://a", "d"),
     ("[[Page]], [[Page|words]], [[Page#Head]] [[1, 2]]", "Page, words, Page Head [[1, 2]]"),
     ("A[^1] b^[why].\n\n[^1]: Note\n    on.", "A b (why).\n\nNote on."),
+    ("By [@a](http://b), [@c][q].\n\n<!-- d -->\n[q]: http://e", "By @a, @c."),
     ("a <b>c</b> &amp; <!-- d --> <http://x.y> Vec<T>", "a c & http://x.y Vec<T>"),
     ("<p align=center>a<br/>b</p>\n<script>\nx\n</script>\nc", "a\nb\n\nc"),
     ("<!--\na\n\nb\n-->\nc", "c"),
@@ -145,6 +146,14 @@ RST = [
     (".. csv-table:: T\n\n   a," + '"b, c"' + "\n", "T\n\na | b, c"),
     ("| one\n| two", "one\ntwo"),
     ("PEP: 1\nTitle: On\n Things\nAuthor: A\n\nText.", "On Things\n\nText."),
+    (
+        ".. class:: Environment\n\n   .. attribute:: app\n\n      An *application*.",
+        "Environment\n\napp\n\nAn application.",
+    ),
+    (
+        ".. autoclass:: a.b.C\n   :members:\n\n   Prose.\n\n.. class:: wide\n\nText.",
+        "Prose.\n\nText.",
+    ),
     ("Text.\n\n.. [1] A *note*.", "Text.\n\nA note."),
 ]
 
@@ -188,6 +197,7 @@ LATEX = [
     ("\\begin{verbatim}\nx % $y\n  z\n\\end{verbatim}", "x % $y\n  z"),
     (r"\verb|a_b%| \href{http://x}{w} \textcolor{red}{t} \unknown{k}", "a_b% w t k"),
     (r"\newcommand{\org}{The Org}\def\w#1{word #1}\org\ and \w{x}.", "The Org and word x."),
+    (r"\begin{alltt}a\textbackslash{}b \{\emph{c}\}\end{alltt}", r"a\b {c}"),
     (r"\newtheorem{thm}{Theorem}\begin{thm}[Me] Holds.\end{thm}", "Theorem (Me). Holds."),
 ]
 
@@ -261,6 +271,7 @@ ORG = [
     ("[[http://a][w *x*]] [[file:a.txt]] [[*Head]] [[./x.png]]", "w x a.txt Head"),
     ("A[fn:1] b[fn:: why] c [cite:@d].\n\n[fn:1] Note.", "A b (why) c.\n\nNote."),
     ("On <2012-03-26 Mon 10:00> <<target>>{{{m(x)}}}@@html:<b>@@a\\ldots", "On 2012-03-26 a…"),
+    ("From <2012-03-26 Mon>--<2012-03-27 Tue>.", "From 2012-03-26–2012-03-27."),
     (r"Let \(a_1 /b/ c\) be.", r"Let \(a_1 /b/ c\) be."),
 ]
 

@@ -49,6 +49,8 @@ _OPTION = re.compile(r"[ \t]*\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]")
 _DIMENSION = re.compile(
     r"=?\s*-?[\d.]*\s*(?:\\\w+|em|ex|pt|cm|mm|in|sp|bp)\b(?:\s*(?:plus|minus)\s*[\d.]+\w+)*"
 )
+# Commands that stay commands in an environment of code.
+_ALLTT = re.compile(r"(\\)textbackslash(?:\{\})?|\\([{}\\])|\\[A-Za-z]+[ ]?|[{}]")
 # Files without a document are chapters, which have words in a row, or settings, which have none.
 _PROSE = re.compile(r"\b(?:[^\W\d_]++[,;]?\s){5}|[^\W\d_\x00-\x7f]{8}")
 _ACCENT_OF = re.compile(r"\s*(?:\{\s*(?:\\([ij])\s*|(\w?))\s*\}|\\([ij])(?![A-Za-z])[ ]?|(\w))")
@@ -274,6 +276,8 @@ def _cut_environments(text: str, stash: Stash, actions: tuple[str, ...]) -> str:
         parts.append(text[position : match.start()])
         body = text[match.end() : end]
         position = end + len(closing)
+        if name in ("alltt", "semiverbatim"):
+            body = _ALLTT.sub(lambda mark: mark[1] or mark[2] or "", body)
         if action == "code":
             body = re.sub(r"\A(?:\[[^\]\n]*\])?(?:\{[^{}\n]*\})?", "", body)
             parts.append("\n\n" + stash.put(dedent(body.split("\n"), 0)) + "\n\n")

@@ -368,7 +368,7 @@ class _Scanner:
     def markup(self, index: int, indent: int, text: str) -> int | None:
         """A comment, script, style, picture or preformatted text of HTML."""
         if text.startswith("<!--"):
-            return None if "-->" in text else self.skip(index, "-->")
+            return self.comment(index, text.rstrip())
         if _COMPONENT.fullmatch(text.rstrip()):
             self.break_off()
             return index + 1
@@ -383,6 +383,16 @@ class _Scanner:
         code = html_words(re.sub(r"</?(?:pre|code)\b[^<>]*>", "", "\n".join(self.lines[index:end])))
         self.emit_code(dedent(code.split("\n"), 0))
         return end
+
+    def comment(self, index: int, text: str) -> int | None:
+        """A comment, unless words follow it in its line."""
+        end = text.find("-->")
+        if end < 0:
+            return self.skip(index, "-->")
+        if end + len("-->") < len(text):
+            return None
+        self.break_off()
+        return index + 1
 
     def skip(self, index: int, end: str) -> int | None:
         """Return the index after the line that has `end`; None if there is none."""

@@ -64,7 +64,7 @@ _GONE = re.compile(
     r"\s*\[fn:[\w-]++\]|\s*\[cite[^\]\n]*+\]|(?<!<)<<[^<>\n]++>>(?!>)|\{\{\{[^{}\n]*+\}\}\}"
     r"|@@\w+:[^@\n]*+@@"
 )
-_TIME = re.compile(r"[<\[](\d{4}-\d\d-\d\d)(?: [^<>\[\]\n]*+)?[>\]](?:--(?=[<\[]))?")
+_TIME = re.compile(r"[<\[](\d{4}-\d\d-\d\d)(?: [^<>\[\]\n]*+)?[>\]](--(?=[<\[]))?")
 _EMPHASIS = re.compile(
     r"(?<![^\s\-({'\"*/_+|])([*/_+])([^\s*/_+]|[^\s*/_+][^\n]{0,500}?[^\s*/_+])\1"
     r"(?![^\s\-.,;:!?'\")}\[*/_+|])"
@@ -193,7 +193,8 @@ def _words(text: str, stash: Stash) -> str:
     """Return a text without marks, links and targets; verbatim words go into the stash."""
     text = _VERBATIM.sub(lambda words: stash.put(words[2]), text)
     text = _GONE.sub("", _INLINE_NOTE.sub(r" (\1)", _LINK.sub(_link_words, text)))
-    text = _TIME.sub(r"\1", text.replace("<<<", "").replace(">>>", ""))
+    text = text.replace("<<<", "").replace(">>>", "")
+    text = _TIME.sub(lambda time: time[1] + ("–" if time[2] else ""), text)
     for _ in range(2):
         text = _EMPHASIS.sub(r"\2", text)
     text = re.sub(r"\\\\(?=\n|\Z)", "", text)

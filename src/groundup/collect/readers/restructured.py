@@ -68,13 +68,15 @@ _CODE = frozenset(
 _DROPPED = frozenset(
     "toctree contents raw index image include literalinclude meta highlight sectnum default-role"
     " currentmodule module default-domain bibliography graphviz digraph plot tabularcolumns"
-    " automodule autoclass autofunction automethod autosummary autoexception autodata sectionauthor"
-    " codeauthor program-output testsetup testcleanup mermaid uml inheritance-diagram title"
-    " target-notes header footer date role class rst-class moduleauthor py:module py:currentmodule"
-    " footbibliography jupyter-kernel gallery click".split()
+    " autosummary sectionauthor codeauthor program-output testsetup testcleanup mermaid uml"
+    " inheritance-diagram title target-notes header footer date role moduleauthor py:module"
+    " py:currentmodule footbibliography jupyter-kernel gallery click".split()
 )
-# Their argument is a file or a class, no text.
-_NO_TITLE = frozenset("figure container only ifconfig tabs hlist grid rst-class cssclass".split())
+# Their argument is a file, a style, or a name whose documentation is elsewhere; their body is text.
+_NO_TITLE = frozenset(
+    "figure container only ifconfig tabs hlist grid rst-class cssclass automodule autoclass"
+    " autofunction automethod autoattribute autoproperty autoexception autodata".split()
+)
 
 _LITERAL = re.compile(r"``(?!\s)([^\n]{1,2000}?)``(?!`)")
 _ROLE = re.compile(r":([\w:+.-]+):`([^`\n]++)`(?:__?(?!\w))?")
@@ -272,7 +274,9 @@ class _Scanner:
         elif name == "list-table":
             self.out += ["", argument, "", *self.listed_rows(body), ""]
         else:
-            title = "" if name in _NO_TITLE else argument
+            # A class is one of Python, or a style of what follows.
+            is_style = name == "class" and not re.match(r"[A-Z]|.*[(.]", argument)
+            title = "" if name in _NO_TITLE or is_style else argument
             self.out += ["", title, "", *self.nested(body), ""]
 
     def listed_rows(self, body: list[str]) -> list[str]:
