@@ -32,6 +32,7 @@ from benchmarks import (
     starter,
     wikitext,
     wild,
+    wild_packages,
 )
 from benchmarks.tables import document
 
@@ -59,6 +60,7 @@ BENCHMARKS = {
     "bzip2": bzip2.measure,
     "wikitext": wikitext.measure,
     "wild": wild.measure,
+    "wild_packages": wild_packages.measure,
     "serve": serve.measure,
 }
 

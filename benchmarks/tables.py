@@ -50,6 +50,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "quality": [("books", "c4", "code", "irc", "wikitext")],
     "repair": [("ours", "ftfy.fix_encoding", "ftfy.fix_text"), ("books", "web", "75 languages")],
     "wild": [WILD],
+    "wild_packages": [WILD],
     "wikitext": [("ours", "mwparserfromhell", "wikitextparser", "wikiextractor")],
 }
 # More columns than this are hard to read.

@@ -1,10 +1,10 @@
 """Files as small teams have them, by sort: which share of the words of a file we recover, and which
 share of ours is rubbish, beside markitdown and unstructured (its fast strategy).
 
-Measured against an independent extraction of the same file: pandoc (Word, OpenDocument, RTF,
-Markdown, reStructuredText, Org, LaTeX, notebooks, web pages), pdftotext, openpyxl, Python's email
-without quoted lines and signatures, and for chats, forums, records, subtitles and slides a few
-lines of the benchmark. Words are runs of letters and digits in lower case (a letter of Chinese,
+Measured against an independent extraction of the same file: pandoc (Word, RTF, Markdown,
+reStructuredText, Org, LaTeX, notebooks, web pages), pdftotext, openpyxl, Python's email without
+quoted lines and signatures, and for OpenDocument, slides, chats, forums, records and subtitles a
+few lines of the benchmark. Words are runs of letters and digits in lower case (a letter of Chinese,
 Japanese or Korean is one); the order does not count. Addresses, names of speakers, numbers of lists
 and formulas are removed on both sides. A file is read as the kind that `init` would give it, with
 names of speakers; of records with unknown columns, the column is named. Files that the reference
@@ -13,11 +13,12 @@ left out and counted. Sheets that are hidden, or have no word of two letters (on
 "x"), are no text to the reference. A sort has a dash where a tool reads none of its files; a file
 that it fails on counts as nothing recovered, and not for its speed.
 
-What is text follows this project: quoted lines and signatures, messages of bots and servers, long
-outputs of notebooks and headers of PEPs are none, and the references were
-mended while ours were looked at. A peer that keeps them, as markitdown does with files that it
-copies, has them as rubbish: the comparison says whose output can be trained on, not who reads
-better. The files are tests of other projects, many of a few words; counts of words are beside them.
+What is text follows this project: quoted lines and signatures, messages of bots and servers, raw
+cells and long outputs of notebooks, headers of PEPs, names of what Sphinx documents from code, tags
+and states of tasks are none, and the references were mended while ours were looked at. A peer that
+keeps them, as markitdown does with files that it copies, has them as rubbish: the comparison says
+whose output can be trained on, not who reads better. The files are tests of other projects, many of
+a few words; counts of words are beside them.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 
-# Formulas, pictures, citations, names of labels, tags and states of tasks are left out; titles that
-# pandoc takes for metadata are text.
+# Formulas, pictures, citations, names of labels, tags and states of tasks are left out, and so is a
+# note that was given before; titles that pandoc takes for metadata are text.
 LUA = """
 function Cite() return {} end
 function Link(link) if link.attributes["reference"] then return {} end end
@@ -35,6 +35,12 @@ function Span(span)
   end
 end
 function Image() return {} end
+notes = {}
+function Note(note)
+  local text = pandoc.utils.stringify(pandoc.Div(note.content))
+  if notes[text] then return {} end
+  notes[text] = true
+end
 function Pandoc(doc)
   for _, key in ipairs({"subtitle", "title"}) do
     if doc.meta[key] then
@@ -62,6 +68,11 @@ CHAT_HEAD = re.compile(
 ATTRIBUTION = re.compile(r"^(?:On|Le|Am|El) .{5,200}(?:wrote|writes|a écrit|schrieb|escribió):\s*$")
 MAIL_PREFIX = re.compile(r"^(?:(?:re|fwd?|aw)(?:\[\d+\])?:\s*)+", re.IGNORECASE)
 EMOJI = re.compile(r"(?<!\w):[\w+-]+:")
+# Where Outlook and others begin what a mail answers.
+QUOTED = re.compile(
+    r"^(?:-{2,} ?Original Message ?-{2,}|From: .*\n(?:(?:Sent|Date|To): .*\n){2})", re.MULTILINE
+)
+PDFTOTEXT = ("pdftotext", "-enc", "UTF-8", "-nopgbrk")
 MAX_SECONDS = 30
 # Longer outputs of notebooks are data; bounds as in docs/sources.md.
 SHORT_OUTPUT, SHORT_LINES = 1_000, 20
@@ -155,7 +166,7 @@ def outline(path: Path) -> Reference:
 
 
 def pdf(path: Path) -> Reference:
-    return Reference(command(["pdftotext", "-enc", "UTF-8", "-nopgbrk", str(path), "-"]))
+    return Reference(command([*PDFTOTEXT, str(path), "-"]))
 
 
 def notebook(path: Path) -> Reference:
@@ -275,17 +286,27 @@ def bodies(message: MIMEPart) -> Iterator[str]:
     elif message.get_content_maintype() == "text":
         data = message.get_payload(decode=True)
         data = data if isinstance(data, bytes) else b""
-        try:
-            text = data.decode(message.get_content_charset() or "utf-8")
-        except (UnicodeDecodeError, LookupError):
-            text = decode(data)
+        text = declared_text(data, message.get_content_charset() or "utf-8")
         is_page = message.get_content_subtype() == "html"
         yield pandoc_text("html", text.encode()) if is_page else text
+    elif (message.get_filename() or "").lower().endswith(".pdf"):
+        data = message.get_payload(decode=True)
+        yield command([*PDFTOTEXT, "-", "-"], data if isinstance(data, bytes) else b"")
+
+
+def declared_text(data: bytes, charset: str) -> str:
+    """Return bytes in the encoding that a mail declares, if 99 of 100 characters are in it."""
+    try:
+        text = data.decode("gb18030" if charset == "gb2312" else charset, "replace")
+    except LookupError:
+        return decode(data)
+    return text if text.count("\ufffd") <= len(text) / 100 else decode(data)
 
 
 def written(text: str) -> str:
     """Return a mail without quoted lines and the signature."""
-    text = re.split(r"^-- ?\r?$", text, maxsplit=1, flags=re.MULTILINE)[0]
+    text = re.split(r"^-- ?$", text.replace("\r\n", "\n"), maxsplit=1, flags=re.MULTILINE)[0]
+    text = QUOTED.split(text, maxsplit=1)[0]
     lines = (line.rstrip() for line in text.splitlines())
     return "\n".join(
         line for line in lines if not line.lstrip().startswith(">") and not ATTRIBUTION.match(line)
