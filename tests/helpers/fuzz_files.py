@@ -186,6 +186,18 @@ TOPIC = {
     "id": 5,
     "title": "T",
 }
+
+
+def _article(n: int) -> str:
+    """Return an article of a set in JATS."""
+    return (
+        f"<article article-type='a'><front><article-meta><article-title>Record {n}</article-title>"
+        "</article-meta></front><body><sec><label>1</label><title>H</title><p>a<xref ref-type="
+        "'bibr'>1</xref> <inline-formula><tex-math>$x$</tex-math></inline-formula></p><table><tr>"
+        "<td>b</td><td>c</td></tr></table></sec></body></article>\n"
+    )
+
+
 POSTS = '<?xml version="1.0" encoding="utf-8"?>\n<posts>\n'
 # Reader → (kind, name, a small whole file).
 SMALL: dict[str, tuple[str, str, bytes]] = {
@@ -382,6 +394,41 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         b' "source": "1", "outputs": [{"output_type": "execute_result", "data":'
         b' {"text/plain": ["2"]}}]}]}',
     ),
+    "docbook": (
+        "documents",
+        "x.xml",
+        b"<!DOCTYPE article [<!ENTITY e 'e'>]><article><info><title>T</title></info>"
+        b"<sect1 id='s'><title>H</title><para>a &e; <xref linkend='s'/><footnote><para>n</para>"
+        b"</footnote></para><orderedlist><listitem><para>b</para></listitem></orderedlist><table>"
+        b"<tgroup><tbody><row><entry>c</entry><entry>d</entry></row></tbody></tgroup></table>"
+        b"<screen>$ x</screen></sect1></article>",
+    ),
+    "jats": ("documents", "x.nxml", f"<pmc-articleset>{_article(1)}</pmc-articleset>".encode()),
+    "tei": (
+        "documents",
+        "x.xml",
+        b"<TEI><teiHeader><title>T</title></teiHeader><text><lg><l>a<note xml:id='n'>b</note></l>"
+        b"</lg><sp><speaker>c</speaker><p>d-<lb/>e<choice><sic>f</sic><corr>g</corr></choice></p>"
+        b"</sp><list type='gloss'><label>h</label><item>i<hi rend='sup'>2</hi></item></list>"
+        b"<table><row><cell>j</cell></row></table><ref type='note' target='#n'/></text></TEI>",
+    ),
+    "fictionbook": (
+        "books",
+        "x.fb2",
+        b"<FictionBook><description><title-info><book-title>T</book-title></title-info>"
+        b"</description><body><section><title><p>H</p></title><p>a<a type='note' href='#n'>1</a>"
+        b"</p><poem><stanza><v>b</v></stanza></poem></section></body><body name='notes'>"
+        b"<section id='n'><p>c</p></section></body><binary>AA</binary></FictionBook>",
+    ),
+    "confluence": (
+        "documents",
+        "entities.xml",
+        b"<hibernate-generic><object class='Page'><id name='id'>1</id><property name='title'>T"
+        b"</property></object><object class='BodyContent'><id name='id'>2</id><property"
+        b" name='body'><![CDATA[<p>a</p><ac:structured-macro ac:name='code'><ac:plain-text-body>"
+        b"<![CDATA[b]] ></ac:plain-text-body></ac:structured-macro>]]></property><property"
+        b" name='content'><id name='id'>1</id></property></object></hibernate-generic>",
+    ),
     "gz": ("text", "x.jsonl.gz", gzip.compress(LINES)),
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),
@@ -488,6 +535,7 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
         2,
     ),
     "mbox": ("mail", "x.mbox", "", _mbox_record, "", 1),
+    "jats": ("documents", "x.nxml", "<pmc-articleset>", _article, "</pmc-articleset>", 1),
     "csv": ("text", "x.csv", "id,text\n", lambda n: f'{n},"Record {n} is here."\n', "", 0),
     "warc": ("web", "x.warc", "", _web, "", 0),
 }

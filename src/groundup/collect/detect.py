@@ -142,6 +142,8 @@ _KIND_OF_FORMAT = {
     "docbook": ("documents", "DocBook documents"),
     "jats": ("documents", "JATS articles"),
     "tei": ("documents", "TEI texts"),
+    "fictionbook": ("books", "FictionBook books"),
+    "confluence": ("documents", "exports of Confluence"),
 }
 # Notes beside other files may be in these formats, which every kind of source reads.
 _NOTES_FORMATS = frozenset("text markdown rst asciidoc org".split())

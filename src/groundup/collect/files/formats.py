@@ -62,14 +62,51 @@ _BY_SUFFIX = {
     **dict.fromkeys(("bib", "sty", "cls", "bst"), "latex-data"),
     "ipynb": "notebook",
     "rtf": "rtf",
+    **dict.fromkeys(("dbk", "docbook"), "docbook"),
+    **dict.fromkeys(("nxml", "jats"), "jats"),
+    "tei": "tei",
+    "fb2": "fictionbook",
 }
 # Formats whose records are split before they are decoded: damage costs single records.
-_RECORDS = frozenset("jsonl json csv tsv mediawiki feed eml mbox mhtml stackexchange".split())
+_RECORDS = frozenset(
+    "jsonl json csv tsv mediawiki feed eml mbox mhtml stackexchange docbook jats tei"
+    " fictionbook".split()
+)
 # This many first bytes must be text before binary bytes after them count as damage.
 _INTACT_BYTES = 32
 _XML_STARTS = ("<?xml", "<rss", "<feed", "<rdf:RDF", "<!DOCTYPE rss")
 # Root elements that decide a format.
 _XML_ROOT = re.compile(r"<(mediawiki|rss|rdf:RDF|(?:atom:)?feed)\b")
+_XML_COMMENT = r"<!--(?:(?!-->).)*+-->"
+# What stands before the root element. A DOCTYPE may hold declarations.
+XML_PROLOGUE = re.compile(
+    rf"\A\s*+(?:(?:{_XML_COMMENT}|<\?(?:(?!\?>).)*+\?>"
+    rf"|<!DOCTYPE[^>\[]*+(?:\[(?:{_XML_COMMENT}|\"[^\"]*+\"|'[^']*+'|[^\]\"'])*+\]\s*+>"
+    r"|\[[^\]]*+\]\s*+>|>))\s*+)*+",
+    re.DOTALL,
+)
+_FIRST_TAG = re.compile(r"<(?:[\w.-]+:)?([A-Za-z_][\w.-]*)")
+_DOCUMENT_ROOTS = {
+    **dict.fromkeys(("TEI", "TEI.2", "teiCorpus", "teiCorpus.2"), "tei"),
+    "FictionBook": "fictionbook",
+    "pmc-articleset": "jats",
+    "hibernate-generic": "confluence",
+}
+# DocBook and JATS share `article` and names that anything may have: what follows decides.
+_DOCBOOK_ROOTS = frozenset(
+    "set book part article chapter appendix preface section sect1 sect2 sect3 refentry reference"
+    " refsect1 glossary topic para variablelist itemizedlist partintro simplesect".split()
+)
+_DOCBOOK = re.compile(
+    r"//DTD DocBook|docbook\.org/ns/docbook|docbookx\.dtd"
+    r"|<(?:\w+:)?(?:para|simpara|bookinfo|articleinfo|chapterinfo|sect1|refnamediv|refmeta)[\s/>]"
+)
+_JATS = re.compile(
+    r"<!DOCTYPE\s+article\s[^>]*(?:JATS|NLM|nlm\.nih\.gov|TaxonX)|<article\s[^>]*"
+    r"(?:article-type|dtd-version)=|<(?:journal-meta|article-meta|front)[\s/>]"
+)
+# A page of an export in HTML.
+_CONFLUENCE = re.compile(r"<div\s[^<>]*\bid=\"main-content\"[^<>]*\bclass=\"wiki-content")
 # Starts each message of an Arrow stream; the suffix must agree.
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _OLE = b"\xd0\xcf\x11\xe0"
@@ -211,6 +248,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         return "discourse"
     if named == "jsonl" and _is_json(head):
         return "json"
+    if named in (None, "html") and 'id="main-content"' in head and _CONFLUENCE.search(head):
+        return "confluence"
     if named is not None and (
         named not in ("json", "jsonl", "notebook") or start.startswith(("{", "["))
     ):
@@ -220,6 +259,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
     root = _XML_ROOT.search(head[:4096])
     if root is not None and root[1] == "mediawiki" and start.startswith("<"):
         return "mediawiki"
+    if (document := _xml_document(head)) is not None:
+        return document
     if _HTML.match(head):
         return "html"
     if _SQL_DUMP.match(head):
@@ -250,6 +291,19 @@ def _markup_format(named: str | None, head: str) -> str | None:
         return "asciidoc" if heading or lines else None
     # reStructuredText and plain text underline headings, too.
     return "asciidoc" if heading and lines > (heading[0][0] != "=") else None
+
+
+def _xml_document(head: str) -> str | None:
+    """Return the vocabulary of a document in XML by its root and what follows; None for others."""
+    if not head.lstrip().startswith("<"):
+        return None
+    root = _FIRST_TAG.match(XML_PROLOGUE.sub("", head, count=1))
+    name = root[1] if root else ""
+    if name in _DOCUMENT_ROOTS:
+        return _DOCUMENT_ROOTS[name]
+    if name == "article" and _JATS.search(head):
+        return "jats"
+    return "docbook" if name in _DOCBOOK_ROOTS and _DOCBOOK.search(head) else None
 
 
 def _mail_format(named: str | None, head: str) -> str | None:

@@ -26,7 +26,7 @@ from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.markup import SUBSCRIPTS, SUPERSCRIPTS
 
 # Blocks of these sorts stand below each other without a blank line.
-_DENSE = frozenset(("item", "row", "code"))
+_DENSE = frozenset(("item", "row", "code", "line"))
 # A table with a cell this long lays out a page.
 LAYOUT_CELL = 600
 # Soft hyphens, marks of direction, and the marks that stand for objects and broken characters.
@@ -52,7 +52,7 @@ class Blocks:
     size: int = 0
 
     def add(self, text: str, sort: str = "paragraph") -> None:
-        """Add a block of a sort: `paragraph`, `heading`, `item`, `row` or `code`."""
+        """Add a block of a sort: `paragraph`, `heading`, `item`, `row`, `code` or `line`."""
         text = _INVISIBLE.sub("", text)
         if sort == "code":
             text = text.rstrip()

@@ -14,6 +14,7 @@ from lxml import etree
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import strip_controls
+from groundup.collect.files.formats import XML_PROLOGUE
 from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, host, page_text, xml_entities
 from groundup.recipe import Source
@@ -21,13 +22,6 @@ from groundup.recipe import Source
 _ENTRY = re.compile(
     r"<((?:\w{1,40}:)?(?:item|entry))(?=[\s>])[^<>]{0,2000}>.*?"
     r"(?:</\1\s*>|(?=<(?:\w{1,40}:)?(?:item|entry)[\s>])|\Z)",
-    re.DOTALL,
-)
-# What stands before the root element is dropped: its encoding no longer applies to decoded text,
-# and its entities are not wanted.
-_PROLOGUE = re.compile(
-    r"\A\s*(?:<\?xml[^>]*\?>)?\s*(?:<!--.*?-->\s*|<\?.*?\?>\s*)*"
-    r"(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\]\s*)?>)?",
     re.DOTALL,
 )
 # The text of an entry, the fullest first: feeds repeat it in short under the later names.
@@ -58,7 +52,7 @@ def read_feed(item: Item, source: Source) -> Iterator[Document | Reject]:
 def _parts(markup: str) -> dict[str, str]:
     """Return the first title, link and body of each name: its markup, or where it points."""
     parts: dict[str, str] = {}
-    for child in _parse_xml(markup).iter("*"):
+    for child in parse_xml(markup).iter("*"):
         name = re.split(r"[}:]", child.tag)[-1]
         if name not in parts and (name in _BODIES or name in ("title", "link")):
             inner = (etree.tostring(element, encoding="unicode") for element in child)
@@ -78,7 +72,7 @@ def xml_root(item: Item) -> Any:
 
     Raises DamagedError if it is damaged, binary or too long.
     """
-    wrapper = _parse_xml(decode_html(read_all(item.stream, MAX_HTML_BYTES)))
+    wrapper = parse_xml(decode_html(read_all(item.stream, MAX_HTML_BYTES)))
     return wrapper[0] if len(wrapper) else wrapper
 
 
@@ -88,11 +82,21 @@ def element_lines(element: Any) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _parse_xml(markup: str) -> Any:
-    """Return an element around the markup, which may be a fragment or damaged."""
-    parser = etree.XMLParser(
+def xml_parser() -> Any:
+    """Return a parser that expands no entity, fetches nothing, and repairs what it can."""
+    return etree.XMLParser(
         resolve_entities=False, no_network=True, recover=True, remove_comments=True, remove_pis=True
     )
-    bare = _PROLOGUE.sub("", markup.replace("\0", ""), count=1)
-    root = etree.fromstring(f"<x>{xml_entities(bare)}</x>", parser)
+
+
+def parse_xml(markup: str, parser: Any = None, namespaces: str = "") -> Any:
+    """Return an element around the markup, which may be a fragment or damaged.
+
+    `namespaces` declares prefixes that the markup may use without a declaration.
+    """
+    # Without what stands before the root element: its encoding no longer applies to decoded text,
+    # and its entities are not wanted.
+    bare = XML_PROLOGUE.sub("", markup.replace("\0", ""), count=1)
+    wrapped = f"<x{namespaces}>{xml_entities(bare)}</x>"
+    root = etree.fromstring(wrapped, xml_parser() if parser is None else parser)
     return etree.Element("x") if root is None else root

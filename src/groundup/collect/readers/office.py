@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +52,26 @@ _RUNNING_SHARE, _RUNNING_SLIDES, _RUNNING_LENGTH = 0.5, 3, 100
 _FOOTERS = frozenset(("ftr", "sldNum", "dt", "hdr"))
 
 
+@contextmanager
+def bounded_parsing() -> Iterator[None]:
+    """Bound the time and memory of the block, and how deep it recurses, by DamagedError."""
+    try:
+        with deadline(), memory_limit(MAX_BLOCK_MEMORY):
+            yield
+    except TooLongError as error:
+        raise DamagedError("timeout", str(error)) from None
+    except RecursionError:
+        raise DamagedError("nesting", "its elements nest too deeply") from None
+
+
 def read_package(
     item: Item, title: str, text_of: Callable[[Package], str]
 ) -> Iterator[Document | Reject]:
     """Yield the document of a zip file of XML, within bounds of time and memory."""
     with item.path.open("rb") if item.path else spool(item.stream) as file:
         package = Package(file, title)
-        try:
-            with deadline(), memory_limit(MAX_BLOCK_MEMORY):
-                text = text_of(package)
-        except TooLongError as error:
-            raise DamagedError("timeout", str(error)) from None
-        except RecursionError:
-            raise DamagedError("nesting", "its elements nest too deeply") from None
+        with bounded_parsing():
+            text = text_of(package)
     if text:
         yield Document(text, group=item.origin)
     elif package.damage is None:

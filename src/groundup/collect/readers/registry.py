@@ -28,6 +28,7 @@ from groundup.collect.readers.books import read_books
 from groundup.collect.readers.chat_logs import logs_or
 from groundup.collect.readers.chats import chats_or, hide_speakers
 from groundup.collect.readers.code import read_code, read_code_records
+from groundup.collect.readers.confluence import read_confluence
 from groundup.collect.readers.conversations import (
     conversation_documents,
     read_conversations,
@@ -66,6 +67,12 @@ from groundup.collect.readers.text import (
 from groundup.collect.readers.warc import read_arc, read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
 from groundup.collect.readers.word import read_docx
+from groundup.collect.readers.xml_documents import (
+    read_docbook,
+    read_fiction_book,
+    read_jats,
+    read_tei,
+)
 from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source
 from groundup.runtime.user_code import load_function
@@ -132,6 +139,11 @@ READERS: dict[tuple[str, str], Reader] = {
     ("mbox", ANY): _with_attachments(read_mbox),
     ("mhtml", ANY): read_mhtml,
     ("html", "mail"): read_html,
+    ("docbook", ANY): read_docbook,
+    ("jats", ANY): read_jats,
+    ("tei", ANY): read_tei,
+    ("fictionbook", ANY): read_fiction_book,
+    ("confluence", ANY): read_confluence,
     ("xml", "text"): chats_or(read_xml),
     ("xml", "chat"): chats_or(_reject_format),
     ("xml", "conversations"): chats_or(_reject_format),
