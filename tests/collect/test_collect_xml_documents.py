@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from groundup.artifacts.document import Document, Reject
+from groundup.collect.detect import detect_kind
 from groundup.collect.files.formats import detect_format
 
 Read = Callable[..., list[Document | Reject]]
@@ -191,6 +194,23 @@ HEADS = {
 @pytest.mark.parametrize("head, format", HEADS.items())
 def test_the_root_tells_the_format(head: str, format: str) -> None:
     assert detect_format("a.xml", head.encode()) == format
+
+
+def test_init_knows_them(tmp_path: Path) -> None:
+    """Each is told by its bytes, also in an archive, beside other files of it."""
+    (tmp_path / "a.xml").write_text(JATS.format("<body/>"))
+    with zipfile.ZipFile(tmp_path / "b.fb2.zip", "w") as archive:
+        archive.writestr("b.fb2", FB2.format("<body><p>x</p></body>"))
+    with zipfile.ZipFile(tmp_path / "space.zip", "w") as archive:
+        archive.writestr("entities.xml", "<hibernate-generic/>")
+        archive.writestr("exportDescriptor.properties", "source=cloud\n")
+    paths = sorted(tmp_path.iterdir())
+    found = [(detection.kind, detection.reason) for detection in map(detect_kind, paths)]
+    assert found == [
+        ("documents", "JATS articles"),
+        ("books", "FictionBook books"),
+        ("documents", "exports of Confluence"),
+    ]
 
 
 def test_facts_of_a_document(read: Read) -> None:
