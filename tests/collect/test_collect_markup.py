@@ -52,6 +52,8 @@ MARKDOWN = [
     ("<table><tr><td>a</td><td>b</td></tr></table>", "a | b"),
     ("It costs $5 and $6; $a_1*b*c_1$.", "It costs $5 and $6; $a_1*b*c_1$."),
     ("Seen [@a2020, p. 3; @b]. {doc}`Words <x/y>` ==h== ~~s~~ ^id-1", "Seen. Words h s"),
+    ("#a/b #c\n\n#1\n\nA #tag.", "#1\n\nA #tag."),
+    ("Pay [due:: 2024-01-01] it (std::x).", "Pay it (std::x)."),
     ("# Head {#id .c}\n{: .x}\n{% include y %}\ntext", "Head\n\ntext"),
 ]
 
@@ -68,6 +70,21 @@ def test_front_matter_gives_its_title_once() -> None:
     assert markdown_text("+++\ntitle = 'A'\n+++\nText.") == "A\n\nText."
     # Two rules are no front matter.
     assert markdown_text("---\nText.\n\n---\nMore.").startswith("Text.")
+
+
+def test_notion_exports() -> None:
+    """Properties below the title and ids are left out, where the name of the file has an id."""
+    number = "0123456789abcdef" * 2
+    address = f"https://www.notion.so/Next-{number}"
+    page = (
+        f"# Plan\n\nStatus: Done\nTags: a, b\n\nSee [Next](Plan/Next%20{number}.md) and `Next"
+        f" {number}.md`, [{address}]({address}).\n\nWhen: now."
+    )
+    prose = "Plan\n\nSee Next and Next.md,.\n\nWhen: now."
+    assert markdown_text(page, f"Plan {number}.md") == prose
+    assert "Status: Done" in markdown_text(page, "Plan.md")
+    sentence = "# Plan\n\nIn short: we go.\n"
+    assert markdown_text(sentence, f"Plan {number}.md") == "Plan\n\nIn short: we go."
 
 
 def test_components_of_mdx() -> None:

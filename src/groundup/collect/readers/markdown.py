@@ -33,10 +33,22 @@ _FRONT_MATTER = re.compile(
 _KEY = re.compile(r"^[\w.-]+\s*[:=]", re.MULTILINE)
 _TITLE = re.compile(r"^title\s*[:=]\s*(.+)$", re.MULTILINE | re.IGNORECASE)
 
+# An export of Notion: its files have names such as `Plan 0123…cdef.md`; the properties of a page,
+# `Status: Done`, stand below its title. One alone is told from a sentence by its end.
+_NOTION_FILE = re.compile(r" [0-9a-f]{32}\.md\Z")
+_NOTION_PROPERTIES = re.compile(
+    r"\A(\s*# [^\n]*\n\s*\n)"
+    r"(?:(?:[^\n:]{1,60}:[ \t][^\n]*\n){2,}+|[^\n:]{1,60}:[ \t][^\n]*[^\n.!?]\n)(?=\n|\Z)"
+)
+_NOTION_ADDRESS = re.compile(r"https?://(?:www\.)?notion\.(?:so|site)/[^\s()\[\]<>]*")
+_NOTION_ID = re.compile(r"(?:%20|[ -])[0-9a-f]{32}(?=/|\.(?:md|csv|html)\b)")
+
 _HEADING = re.compile(r"(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\Z")
 _UNDERLINE = re.compile(r"(?:=+|-+)[ \t]*\Z")
 _RULE = re.compile(r"([-*_])[ \t]*(?:\1[ \t]*){2,}\Z")
 _ITEM = re.compile(r"([-*+]|\d{1,9}[.)])(?:([ \t]+)|\Z)")
+# A line of tags of Obsidian, `#project/site #todo`.
+_TAGS = re.compile(r"(?:#(?=[^\s#]*[^\W\d_])[^\s#]++[ \t]*+)++\Z")
 _TASK = re.compile(r"\[[ xX/>-]\][ \t]+")
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([^`]*)\Z")
 _DIVIDER = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*+\|?[ \t]*\Z")
@@ -184,9 +196,12 @@ class _Scanner:
         return index
 
     def heading(self, index: int, indent: int, text: str) -> int | None:
-        """`## Heading ##`, and numbered items that begin with `#.` in Pandoc."""
+        """`## Heading ##`; a line of tags goes."""
         if not (match := _HEADING.match(text)):
-            return None
+            if self.paragraph or not _TAGS.match(text):
+                return None
+            self.break_off()
+            return index + 1
         self.emit_apart(match[2] or "")
         self.after_blank = True
         return index + 1
@@ -456,6 +471,8 @@ def markdown_text(text: str, name: str = "") -> str:
             found = _TITLE.search(front)
             title = found[1].strip().strip("\"'") if found else ""
             text = text[match.end() :]
+    if _NOTION_FILE.search(name):
+        text = _NOTION_ID.sub("", _NOTION_ADDRESS.sub("", _NOTION_PROPERTIES.sub(r"\1", text)))
     labels = {label.casefold() for label in _LABEL.findall(text)} if "]:" in text else set()
     lines = text.split("\n")
     if name.lower().endswith(".mdx"):

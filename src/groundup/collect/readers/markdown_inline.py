@@ -35,6 +35,8 @@ _UNDERSCORES = re.compile(
 _STRUCK = re.compile(r"(~~|==)(?![\s~=])([^~=\n]++)(?<!\s)\1")
 _BLOCK_ID = re.compile(r" \^[A-Za-z0-9-]+$", re.MULTILINE)
 _HIDDEN = re.compile(r"%%[^%\n]*+%%")
+# A field of a plugin of Obsidian: `[due:: 2024-01-01]`.
+_FIELD = re.compile(r"\[[\w-]{1,40}::[ \t][^\[\]\n]{0,200}\]")
 _EMPTY_ITEM = re.compile(r"^[ \t]*(?:-|\d+[.)])[ \t]*$\n?|^[ \t]*[| ]+$\n?", re.MULTILINE)
 
 
@@ -59,7 +61,12 @@ def inline_text(text: str, labels: set[str], stash: Stash) -> str:
     if "<" in text:
         text = _AUTOLINK.sub(lambda link: stash.put(link[1].removeprefix("mailto:")), text)
     text = html_words(text)
-    for mark, pattern in (("*", _STARS), ("_", _UNDERSCORES), ("~~", _STRUCK), ("==", _STRUCK)):
+    for mark, pattern in (
+        ("*", _STARS),
+        ("_", _UNDERSCORES),
+        ("~~", _STRUCK),
+        ("==", _STRUCK),
+    ):
         count = 3 if mark in text else 0
         while count:
             text, changed = pattern.subn(r"\2", text)
@@ -99,6 +106,8 @@ def _link_words(text: str, labels: set[str]) -> str:
         known = link[2] is not None or (link[3] or link[1]).casefold() in labels
         return "" if known else link[0]
 
+    if ":: " in text:
+        text = _FIELD.sub("", text)
     if "[[" in text:
         text = _WIKI_LINK.sub(wiki, _EMBED.sub("", text) if "![[" in text else text)
     if "^[" in text:
