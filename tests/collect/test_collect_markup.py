@@ -324,7 +324,7 @@ ASCIIDOC = [
     ('[quote, Ann, "A b"]\n____\nq\nr\n____\n\n[verse]\none\ntwo', "q r\n\n— Ann, A b\n\none\ntwo"),
     ("....\n *a*\n....\n\n literal _x_\n\n```c\ny\n```", "*a*\n\nliteral _x_\n\ny"),
     ("++++\n<b>\n++++\n[stem]\n++++\nx^2^\n++++", "$$\nx^2^\n$$"),
-    ("|===\n|a |b\n\n|1\n|`2`\n2+|c\n.2+|d |e\n|f\n|===", "a | b\n1 | 2\nc\nd | e\nf"),
+    ("|===\n|a |b\n\n|1\n|`2`\n2+|c\n.2+|d |e\n//|no\n|f\n|===", "a | b\n1 | 2\nc\nd | e\nf"),
     (
         '[cols="2*",format=csv]\n|===\na,"b,c"\n|===\n\n[cols="1,a"]\n|===\n|x\n|\n* y\n|===',
         "a | b,c\n\nx | * y",

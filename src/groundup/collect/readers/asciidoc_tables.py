@@ -22,6 +22,7 @@ _CELL = re.compile(
     r"(?:(?<=\s)|\A)((?:\d+(?:\.\d+)?|\.\d+)[+*])?[<^>.]{0,4}[aehlmsdv]?(?<!\\)\||(?<!\\)\|",
     re.MULTILINE,
 )
+_COMMENT = re.compile(r"//(?!/)")
 _COLUMNS = re.compile(r"(?:(\d+)\*)?")
 _MAX_COLUMNS = 1000
 
@@ -33,7 +34,7 @@ def table_rows(lines: list[str], sign: str, settings: Mapping[str, str]) -> list
         separator = settings.get("separator") or {"csv": ",", "tsv": "\t", "dsv": ":"}[format]
         separator = separator.replace("\\t", "\t")[0]
         return list(csv.reader(filter(None, lines), delimiter=separator))
-    text = "\n".join(lines)
+    text = "\n".join(line for line in lines if not _COMMENT.match(line))
     if sign == "!":
         text = text.replace("!", "|")
     return _cells(text, _column_count(settings.get("cols", ""), text))
