@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.helpers.office_files import docx, odf, p, package, pptx, shape, xlsx
+from tests.helpers.office_files import (
+    docx,
+    odf,
+    ole,
+    p,
+    package,
+    pptx,
+    shape,
+    strict,
+    xls,
+    xlsx,
+)
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files import packages, streams
@@ -312,8 +323,8 @@ def _reason(results: list[Document | Reject]) -> str:
 
 def test_what_cannot_be_read_is_listed(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     """Encrypted, cut-off, empty and old files are one rejection each, with what to do."""
-    ole = b"\xd0\xcf\x11\xe0" + "EncryptedPackage".encode("utf-16-le") * 9
-    assert _reason(read("documents", "x.docx", ole)) == "encrypted"
+    for name in ("x.docx", "x.xlsx", "x.pptx"):
+        assert _reason(read("documents", name, ole("EncryptedPackage", b""))) == "encrypted"
     assert _reason(read("documents", "x.docx", docx(p("a"))[:-40])) == "damaged"
     assert _reason(read("documents", "x.docx", docx(""))) == "no-text"
     assert _reason(read("documents", "x.docx", package({"[Content_Types].xml": ""}))) == "missing"
@@ -410,6 +421,30 @@ def test_sheets_of_words_are_documents(read: Read) -> None:
     assert isinstance(results[1], Reject) and results[1].reason == "no-text"
     assert "Sheet2: 0%" in results[1].detail
     assert _reason(read("documents", "x.xlsx", xlsx(A=words)[:-30])) == "damaged"
+
+
+def test_old_workbooks(texts: Texts) -> None:
+    """Sheets of Excel from before 2007 give what XLSX gives."""
+    pytest.importorskip("python_calamine")
+    rows = [["Question", "Answer"], ["Is it late?", "It is, and dark."]]
+    (text,) = texts("documents", "x.xls", xls(rows))
+    assert text == "Survey\n\nQuestion | Answer\nIs it late? | It is, and dark."
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.docx", docx(p("one") + "<w:p><m:oMath><m:r><m:t>a</m:t></m:r></m:oMath></w:p>", "T")),
+        ("x.pptx", pptx([shape("title", "T") + shape("body", "a", "b")], {0: "note"})),
+        ("x.xlsx", xlsx(Survey=[["Question", "Answer"]])),
+    ],
+)
+def test_strict_files_give_what_others_give(texts: Texts, name: str, data: bytes) -> None:
+    """The strict form of Office Open XML (ISO 29500) has other namespaces."""
+    if name == "x.xlsx":
+        pytest.importorskip("python_calamine")
+    (text,) = texts("documents", name, data)
+    assert texts("documents", name, strict(data)) == [text]
 
 
 def test_a_sheet_may_not_claim_a_billion_cells(read: Read) -> None:

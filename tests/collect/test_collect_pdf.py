@@ -60,6 +60,13 @@ def test_columns_are_read_one_by_one(texts: Texts) -> None:
     assert text.startswith("A title") and text.index("left 11") < text.index("right 0")
 
 
+def test_a_raised_letter_belongs_to_its_line(texts: Texts) -> None:
+    """On a page of one line, too, where an exponent above it looks like a number of the page."""
+    page = pdf([[(50.0, 700.0, "x"), (56.0, 704.0, "2"), (66.0, 700.0, "= 9")]])
+    page = page.replace(b"1 0 0 1 56.0", b"0.6 0 0 0.6 56")
+    assert texts("documents", "x.pdf", page) == ["x2 = 9"]
+
+
 def test_tables_are_rows(texts: Texts) -> None:
     """Cells that stand below each other are rows of a table."""
     rows = [("name", "score"), ("ours", "7"), ("theirs", "12")]

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.helpers.office_files import docx, lines, odf, p, pdf, pptx, shape, xlsx
+from tests.helpers.office_files import docx, lines, odf, p, pdf, pptx, shape, xls, xlsx
 from tests.helpers.sevenzip import seven_zip
 
 HAS_PDF = find_spec("pypdfium2") is not None
@@ -313,7 +313,12 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
     ),
     **({"pdf": ("documents", "x.pdf", pdf([lines([SENTENCE] * 5)] * 2))} if HAS_PDF else {}),
     **(
-        {"xlsx": ("documents", "x.xlsx", xlsx(Notes=[["n", SENTENCE]] * 9))} if HAS_CALAMINE else {}
+        {
+            "xlsx": ("documents", "x.xlsx", xlsx(Notes=[["n", SENTENCE]] * 9)),
+            "xls": ("documents", "x.xls", xls([["n", SENTENCE]] * 9)),
+        }
+        if HAS_CALAMINE
+        else {}
     ),
     "rtf": (
         "documents",

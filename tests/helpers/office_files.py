@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 
-_W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-_A = "http://schemas.openxmlformats.org/drawingml/2006/main"
-_P = "http://schemas.openxmlformats.org/presentationml/2006/main"
-_R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-_M = "http://schemas.openxmlformats.org/officeDocument/2006/math"
-_MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+_OOXML, _STRICT = "http://schemas.openxmlformats.org", "http://purl.oclc.org/ooxml"
+_W = f"{_OOXML}/wordprocessingml/2006/main"
+_A = f"{_OOXML}/drawingml/2006/main"
+_P = f"{_OOXML}/presentationml/2006/main"
+_R = f"{_OOXML}/officeDocument/2006/relationships"
+_M = f"{_OOXML}/officeDocument/2006/math"
+_MC = f"{_OOXML}/markup-compatibility/2006"
 _V = "urn:schemas-microsoft-com:vml"
 SPACES = f'xmlns:w="{_W}" xmlns:a="{_A}" xmlns:p="{_P}" xmlns:r="{_R}" xmlns:m="{_M}"'
 SPACES += f' xmlns:mc="{_MC}" xmlns:v="{_V}"'
@@ -140,6 +142,64 @@ def xlsx(**sheets: Sequence[Sequence[str | float]]) -> bytes:
             f'<worksheet xmlns="{space}"><sheetData>{data}</sheetData></worksheet>'
         )
     return package(members)
+
+
+def strict(data: bytes) -> bytes:
+    """Return a file of Office Open XML in its strict form, which has other namespaces."""
+    members = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            text = archive.read(name).decode()
+            for part in ("wordprocessingml", "drawingml", "presentationml", "spreadsheetml"):
+                text = text.replace(f"{_OOXML}/{part}/2006/", f"{_STRICT}/{part}/")
+            members[name] = text.replace(
+                f"{_OOXML}/officeDocument/2006/", f"{_STRICT}/officeDocument/"
+            )
+    return package(members)
+
+
+def ole(stream: str, data: bytes) -> bytes:
+    """Return an OLE file of one stream, in sectors of 512 bytes: table, directory, stream."""
+    data = data.ljust(4096, b"\0")
+    data += bytes(-len(data) % 512)
+    count = len(data) // 512
+    table = [0xFFFFFFFD, 0xFFFFFFFE, *range(3, count + 2), 0xFFFFFFFE]
+
+    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+        encoded = f"{name}\0".encode("utf-16-le")
+        head = struct.pack("<64sHBBiii", encoded, len(encoded), kind, 1, -1, -1, child)
+        return head + bytes(36) + struct.pack("<IQ", start, size)
+
+    directory = entry("Root Entry", 5, 1, 0xFFFFFFFE, 0) + entry(stream, 2, -1, 2, len(data))
+    header = struct.pack(
+        "<8s16xHHHHH6xIIIIIIIIII", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0x3E, 3, 0xFFFE, 9, 6,
+        0, 1, 1, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0, 0,
+    )  # fmt: skip
+    fat = struct.pack(f"<{len(table)}I", *table).ljust(512, b"\xff")
+    return header.ljust(512, b"\xff") + fat + directory.ljust(512, b"\0") + data
+
+
+def xls(rows: Sequence[Sequence[str]]) -> bytes:
+    """Return an Excel workbook from before 2007 (BIFF8) of one sheet of words."""
+
+    def record(kind: int, data: bytes) -> bytes:
+        return struct.pack("<HH", kind, len(data)) + data
+
+    def text(value: str, length: str) -> bytes:
+        return struct.pack(length, len(value)) + b"\0" + value.encode("latin-1")
+
+    def start(kind: int) -> bytes:
+        return record(0x809, struct.pack("<HHHHII", 0x600, kind, 0, 0, 0, 6))
+
+    end = record(0x0A, b"")
+    sheet = start(0x10)
+    for y, row in enumerate(rows):
+        for x, value in enumerate(row):
+            sheet += record(0x204, struct.pack("<HHH", y, x, 0) + text(value, "<H"))
+    name = text("Survey", "<B")
+    at = len(start(5)) + 4 + 6 + len(name) + len(end)
+    book = start(5) + record(0x85, struct.pack("<IBB", at, 0, 0) + name) + end
+    return ole("Workbook", book + sheet + end)
 
 
 def pdf(pages: Sequence[Sequence[tuple[float, float, str]]], size: float = 10.0) -> bytes:

@@ -41,6 +41,8 @@ MAX_BLOCK_MEMORY = 2 << 30
 _TITLES = frozenset(("title", "ctrTitle"))
 _SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
 _MATH = "/math}"
+# Structures of MathML; those of Office Math have other names.
+_MATHML = frozenset("mfrac msup msub msubsup msqrt mover munder".split())
 # What reads old files, the best first: text is printed, or written to x.txt.
 _OFFICE = tuple("soffice --headless --convert-to txt:Text --outdir {folder} {path}".split())
 _CONVERTERS = {
@@ -274,39 +276,45 @@ def _paragraph(element: Any) -> str:
     return "".join(parts)
 
 
-def math_text(element: Any) -> str:  # noqa: PLR0911 - a table of cases
+def math_text(element: Any) -> str:
     """Return a formula of Office, or in MathML, as a line: `(a+b)/2`, `x^2`, `∑_(i=1)^n a_i`."""
     name = local_name(element)
     if name in ("t", "mi", "mn", "mo", "mtext"):
         return element.text or ""
     if name.endswith("Pr") or name.startswith("annotation"):
         return ""
+    if name in _MATHML:
+        cells = [math_text(child) for child in element] + ["", "", ""]
+        return _mathml(name, *cells[:3])
+    text = _office_math(element, name)
+    return "".join(math_text(child) for child in element) if text is None else text
+
+
+def _office_math(element: Any, name: str) -> str | None:  # noqa: PLR0911 - a table of cases
+    """Return a structure of a formula of Office, None where it is a group of others."""
     parts = {local_name(child): child for child in element}
+    properties = list(parts.get(f"{name}Pr", ()))
+    signs = {local_name(child): attribute(child) for child in properties}
 
     def part(key: str) -> str:
         return math_text(parts[key]) if key in parts else ""
 
-    def sign(key: str, default: str) -> str:
-        properties = element.find(f"{{*}}{name}Pr")
-        found = None if properties is None else properties.find(f"{{*}}{key}")
-        return default if found is None else attribute(found)
+    def scripts() -> str:
+        return _script("_", part("sub")) + _script("^", part("sup"))
 
     match name:
         case "f":
             return f"{_grouped(part('num'))}/{_grouped(part('den'))}"
         case "sSup" | "sSub" | "sSubSup":
-            return part("e") + _script("_", part("sub")) + _script("^", part("sup"))
-        case "mfrac" | "msup" | "msub" | "msubsup" | "msqrt" | "mover" | "munder":
-            cells = [math_text(child) for child in element] + ["", "", ""]
-            return _mathml(name, *cells[:3])
+            return part("e") + scripts()
         case "rad":
             return part("deg") + f"√{_grouped(part('e'))}"
         case "nary":
-            limits = _script("_", part("sub")) + _script("^", part("sup"))
-            return f"{sign('chr', '∫')}{limits} {part('e')}"
+            return f"{signs.get('chr', '∫')}{scripts()} {part('e')}"
         case "d":
             cells = [math_text(child) for child in element.iterchildren("{*}e")]
-            return sign("begChr", "(") + sign("sepChr", "|").join(cells) + sign("endChr", ")")
+            start, end = signs.get("begChr", "("), signs.get("endChr", ")")
+            return start + signs.get("sepChr", "|").join(cells) + end
         case "func":
             return f"{part('fName')} {part('e')}"
         case "limLow" | "limUpp":
@@ -314,7 +322,7 @@ def math_text(element: Any) -> str:  # noqa: PLR0911 - a table of cases
         case "m":
             rows = ([math_text(cell) for cell in row] for row in element.iterchildren("{*}mr"))
             return "[" + "; ".join(", ".join(row) for row in rows) + "]"
-    return "".join(math_text(child) for child in element)
+    return None
 
 
 def _mathml(name: str, first: str, second: str, third: str) -> str:

@@ -41,8 +41,11 @@ _SEEN_EMPTY = "no text layer, and Tesseract sees no text in it"
 # Pages that one call reads.
 _BATCH = 32
 # A file that kills or stops the child this often is not read further, nor are its pictures if it
-# does so to Tesseract; one that takes longer is read so far.
-_MAX_FAILURES, _MAX_SECONDS = 5, 600.0
+# does so to Tesseract.
+_MAX_FAILURES = 5
+# What pdfium may take for a file, and more for each page, 5 times what a full one takes; the pages
+# after are listed.
+_MAX_SECONDS, _PAGE_SECONDS = 600.0, 0.1
 MAX_PAGES = 100_000
 _LIGATURES = str.maketrans(
     {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
@@ -93,7 +96,7 @@ def read_pdf(item: Item, source: Source) -> Iterator[Document | Reject]:
         ("no-text-layer", text.empty, _SEEN_EMPTY if source.ocr else _NO_LAYER),
         ("no-unicode-map", text.garbled, "a font does not say which letters it draws"),
         ("damaged", pages.failed, "it cannot be read"),
-        ("timeout", pages.late, f"the pages before took {_MAX_SECONDS:.0f} s"),
+        ("timeout", pages.late, "those before took too much time"),
     ):
         # Blank pages are usual; a whole file of them is a scan.
         if numbers and not (reason == "no-text-layer" and document and len(numbers) < 2):
@@ -127,7 +130,7 @@ class _Pages:
         if self.count > MAX_PAGES:
             raise DamagedError("too-large", f"it has more than {MAX_PAGES:,} pages")
         for first in range(0, self.count, _BATCH):
-            if self._seconds > _MAX_SECONDS:
+            if self._seconds > _MAX_SECONDS + _PAGE_SECONDS * self.count:
                 self.late = list(range(first, self.count))
                 break
             numbers = range(first, min(first + _BATCH, self.count))

@@ -274,9 +274,9 @@ def join_words(words: Sequence[Word]) -> list[Line]:
 
 def _in_order(lines: list[Line]) -> list[Line]:
     """Return the lines of a page in the order of reading."""
+    lines = _without_raised_marks(lines)
     if len(lines) < 4:
         return sorted(lines, key=lambda line: -line.y)
-    lines = _without_raised_marks(lines)
     rises = sum(
         after.y > before.y + before.size and after.left < before.right and before.left < after.right
         for before, after in pairwise(lines)

@@ -19,7 +19,7 @@ def sheet_names(path: str) -> tuple[list[tuple[str, bool]], tuple[str, str] | No
     except python_calamine.PasswordError:
         return [], ("encrypted", "it wants a password: save it without one first")
     except (python_calamine.CalamineError, OSError, ValueError) as error:
-        return [], ("damaged", str(error))
+        return [], ("damaged", f"not a whole workbook: {error}")
     shown = python_calamine.SheetVisibleEnum.Visible
     return [(sheet.name, sheet.visible == shown) for sheet in book.sheets_metadata], None
 
