@@ -1,4 +1,4 @@
-"""500 files that are small on disk and try to take all memory or time of a reader.
+"""620 files that are small on disk and try to take all memory or time of a reader.
 
 A family is a list of variants; bomb `number` of a family is variant `number % len(variants)`, in a
 size that grows with the number up to what a reader has to refuse. Each bomb is read in a child
@@ -40,6 +40,17 @@ from groundup.collect.scrape.robots import find_opt_out, read_rules
 from groundup.collect.scrape.url_list import read_sitemap
 from groundup.recipe import Source
 from tests.helpers.fuzz_files import SENTENCE, SMALL
+from tests.helpers.office_files import (
+    SPACES,
+    docx,
+    odf,
+    p,
+    package,
+    pptx,
+    relations,
+    shape,
+    xlsx,
+)
 
 # The budget of a file: CPU seconds, and megabytes that the peak of the memory may grow.
 SECONDS, MEGABYTES, COLUMNAR_MEGABYTES = 90, 1_500, 2_500
@@ -481,6 +492,176 @@ def _nested_lists(share: float) -> File:
     return "conversations", *_table("x.parquet", table)[1:]
 
 
+def _pdf_of(objects: Iterable[bytes]) -> bytes:
+    """Return a PDF of objects from number 1 on, of which the first is the catalog."""
+    out, starts = [b"%PDF-1.5\n"], []
+    size = len(out[0])
+    for number, inner in enumerate(objects, 1):
+        out.append(b"%d 0 obj\n%s\nendobj\n" % (number, inner))
+        starts.append(size)
+        size += len(out[-1])
+    table = b"".join(b"%010d 00000 n \n" % start for start in starts)
+    count = len(starts) + 1
+    out.append(b"xref\n0 %d\n0000000000 65535 f \n" % count + table)
+    out.append(b"trailer\n<</Root 1 0 R/Size %d>>\nstartxref\n%d\n%%%%EOF\n" % (count, size))
+    return b"".join(out)
+
+
+_CATALOG = b"<</Type/Catalog/Pages 2 0 R>>"
+_PAGE = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R/Resources<<%s>>>>"
+_COURIER = b"/Font<</F<</Type/Font/Subtype/Type1/BaseFont/Courier>>>>"
+
+
+def _pdf_stream(data: bytes, keys: bytes = b"") -> bytes:
+    head = b"<</Length %d/Filter/FlateDecode%s>>" % (len(data), keys)
+    return head + b"\nstream\n%s\nendstream" % data
+
+
+def _pdf_page(piece: bytes, size: int, resources: bytes = _COURIER, pages: int = 1) -> Variant:
+    """Return a variant: the same page many times, whose content is a piece repeated."""
+
+    def make(share: float) -> File:
+        block = zlib.compressobj(9)
+        times = int(size * share) // len(piece) + 1
+        many = max(1, MB // len(piece))
+        content = block.compress(b"BT /F 9 Tf 50 700 Td ")
+        for at in range(0, times, many):
+            content += block.compress(piece * min(many, times - at))
+        content += block.flush()
+        count = max(1, int(pages * share))
+        tree = b"<</Type/Pages/Kids[%s]/Count %d>>" % (b"3 0 R " * count, count)
+        objects = [_CATALOG, tree, _PAGE % resources, _pdf_stream(content)]
+        return "documents", "x.pdf", _pdf_of(objects)
+
+    return make
+
+
+def _pdf_forms(share: float) -> File:
+    """Return a PDF with forms that draw the next one ten times each."""
+    depth = int(20 * share) + 2
+    draw, text = zlib.compress(b"/N Do " * 10), zlib.compress(b"BT /F 9 Tf 9 9 Td (a) Tj ET")
+    form = b"/Type/XObject/Subtype/Form/BBox[0 0 600 800]/Resources<<%s>>"
+    objects = [_CATALOG, b"<</Type/Pages/Kids[3 0 R]/Count 1>>", _PAGE % b"/XObject<</N 5 0 R>>"]
+    objects.append(_pdf_stream(draw))
+    for number in range(5, 5 + depth):
+        resources = b"/XObject<</N %d 0 R>>" % (number + 1)
+        objects.append(_pdf_stream(draw, form % resources))
+    return "documents", "x.pdf", _pdf_of([*objects, _pdf_stream(text, form % _COURIER)])
+
+
+def _pdf_tree(share: float) -> File:
+    """Return a PDF.gz of pages in pages in pages."""
+    depth = int(150_000 * share) + 2
+    tree = (
+        b"<</Type/Pages/Parent %d 0 R/Kids[%d 0 R]/Count 1>>" % (n - 1, n + 1)
+        for n in range(3, depth)
+    )
+    first = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
+    objects = [_CATALOG, first, *tree, b"<</Type/Page/MediaBox[0 0 9 9]>>"]
+    return "documents", "x.pdf.gz", gzip.compress(_pdf_of(objects))
+
+
+def _docx(piece: str, size: int, part: str = "document", body: str = "") -> Variant:
+    """Return a variant: a DOCX with a part that is a piece repeated."""
+
+    def make(share: float) -> File:
+        inner = piece * (int(size * share) // len(piece) + 1)
+        if part == "document":
+            return "documents", "x.docx", docx(inner)
+        return "documents", "x.docx", docx(body, **{part: inner})
+
+    return make
+
+
+def _docx_relations(share: float) -> File:
+    entries = "<Relationship Id='a' Type='b' Target='c'/>" * int(15 * MB * share // 42)
+    members = {"[Content_Types].xml": "", "_rels/.rels": f"<Relationships>{entries}", "word/a": ""}
+    return "documents", "x.docx", package(members)
+
+
+def _xlsx(make_sheet: Callable[[float], str], strings: str = "") -> Variant:
+    """Return a variant: a workbook of one sheet, whose rows `make_sheet` gives."""
+
+    def make(share: float) -> File:
+        with zipfile.ZipFile(io.BytesIO(xlsx(A=[["word", "words"]]))) as archive:
+            members = {name: archive.read(name).decode() for name in archive.namelist()}
+        sheet = members["xl/worksheets/sheet1.xml"]
+        start = sheet[: sheet.index("<sheetData>") + len("<sheetData>")]
+        members["xl/worksheets/sheet1.xml"] = f"{start}{make_sheet(share)}</sheetData></worksheet>"
+        if strings:
+            space = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
+            text = strings * int(MB * share)
+            members["xl/sharedStrings.xml"] = f"<sst {space}><si><t>{text}</t></si></sst>"
+            relation = members["xl/_rels/workbook.xml.rels"]
+            added = relations(s="sharedStrings sharedStrings.xml")
+            entry = added[added.index("<Relationship ") : added.index("</Relationships>")]
+            members["xl/_rels/workbook.xml.rels"] = relation.replace(
+                "</Relationships>", f"{entry}</Relationships>"
+            )
+        return "documents", "x.xlsx", package(members)
+
+    return make
+
+
+def _xlsx_sheets(share: float) -> File:
+    sheets = {f"s{n}": [["word", "words"]] for n in range(int(4_000 * share) + 1)}
+    return "documents", "x.xlsx", xlsx(**sheets)
+
+
+def _odf(piece: str, size: int, form: str = "text", before: str = "", after: str = "") -> Variant:
+    """Return a variant: an ODT, ODS or ODP with a piece repeated between two others."""
+    suffix = {"text": "odt", "spreadsheet": "ods", "presentation": "odp"}[form]
+
+    def make(share: float) -> File:
+        inner = piece * (int(size * share) // len(piece) + 1)
+        return "documents", f"x.{suffix}", odf(f"{before}{inner}{after}", form)
+
+    return make
+
+
+def _odf_repeated(share: float) -> File:
+    """Return an ODT of elements that stand for up to a billion spaces and cells."""
+    count = int(1_000_000_000 * share)
+    cell = f"<table:table-cell table:number-columns-repeated='{count}'><text:p>a</text:p>"
+    row = f"<table:table-row table:number-rows-repeated='{count}'>{cell}</table:table-cell>"
+    spaces = f"<text:p>a<text:s text:c='{count}'/>b</text:p>"
+    return "documents", "x.odt", odf(f"{spaces}<table:table>{row}</table:table-row></table:table>")
+
+
+def _ods_repeated(share: float) -> File:
+    rows, cells = int(1_048_576 * share), int(16_384 * share)
+    cell = (
+        f"<table:table-cell office:value-type='string' table:number-columns-repeated='{cells}'>"
+        "<text:p>word</text:p></table:table-cell>"
+    )
+    row = f"<table:table-row table:number-rows-repeated='{rows}'>{cell}</table:table-row>"
+    table = f"<table:table table:name='A'>{row}</table:table>"
+    return "documents", "x.ods", odf(table, "spreadsheet")
+
+
+def _pptx(make_slide: Callable[[int], str], size: int) -> Variant:
+    """Return a variant: a PPTX of one slide by its size in bytes."""
+    return lambda share: ("documents", "x.pptx", pptx([make_slide(int(size * share))]))
+
+
+def _pptx_slides(share: float) -> File:
+    """Return a PPTX that shows the same large slide up to 100,000 times."""
+    text = shape("body", *["word " * 400] * 500)
+    ids = "<p:sldId id='1' r:id='r1'/>" * int(100_000 * share)
+    members = {
+        "[Content_Types].xml": "",
+        "_rels/.rels": relations(a="officeDocument ppt/presentation.xml"),
+        "ppt/presentation.xml": f"<p:presentation {SPACES}>{ids}</p:presentation>",
+        "ppt/_rels/presentation.xml.rels": relations(r1="slide slides/slide1.xml"),
+        "ppt/slides/slide1.xml": f"<p:sld {SPACES}>{text}</p:sld>",
+    }
+    return "documents", "x.pptx", package(members)
+
+
+def _rtf(piece: str, size: int = 60 * MB, before: str = "", after: str = "}") -> Variant:
+    return filled("documents", "x.rtf", piece, size, "{\\rtf1 " + before, after)
+
+
 _COLLIDING = 2**61 - 1
 
 
@@ -667,6 +848,50 @@ FAMILIES: dict[str, tuple[Variant, ...]] = {
         filled("text", "x.txt", b"\x1b$B\xff\x1b(B", 60 * MB),
         filled("text", "x.txt", b"\xd0\xff\xfe\xa0", 60 * MB),
         filled("text", "x.txt", "a\0\0\0", 60 * MB),
+    ),
+    "pdf": (
+        _pdf_page(b"(a) Tj ", 300 * MB),
+        _pdf_page(SENTENCE.join("()").encode() + b" Tj 0 -9 Td ", 60 * MB),
+        _pdf_page(b"(word) Tj 0 -9 Td ", 2 * MB, pages=20_000),
+        _pdf_forms,
+        _pdf_tree,
+    ),
+    "docx": (
+        _docx("<w:p><w:r><w:t>a</w:t></w:r></w:p>", 40 * MB),
+        _docx("<w:tbl><w:tr><w:tc>", 15 * MB),
+        _docx("<m:oMath><m:sSup><m:e>", 15 * MB),
+        _docx("<w:style w:styleId='a'><w:basedOn w:val='a'/></w:style>", 15 * MB, "styles", p("a")),
+        _docx_relations,
+    ),
+    "xlsx": (
+        _xlsx(lambda share: f"<row r='1'><c r='XFD{int(1_048_576 * share)}'><v>1</v></c></row>"),
+        _xlsx(lambda share: "<row><c t='s'><v>0</v></c></row>" * int(200_000 * share), "word "),
+        _xlsx(lambda share: "<row/>" * int(40 * MB * share // 6)),
+        _xlsx(lambda share: "<row><c><v>1</v></c></row>" * int(40 * MB * share // 26)),
+        _xlsx_sheets,
+    ),
+    "odt": (
+        _odf_repeated,
+        _ods_repeated,
+        _odf("<text:p>a</text:p>", 40 * MB),
+        _odf("<text:section><text:p>a", 15 * MB),
+        _odf("<draw:page><draw:frame><draw:text-box><text:p>a</text:p></draw:text-box>"
+             "</draw:frame></draw:page>", 15 * MB, "presentation"),
+    ),
+    "pptx": (
+        _pptx_slides,
+        _pptx(lambda size: shape("body", *["a"] * (size // 40)), 15 * MB),
+        _pptx(lambda size: "<p:grpSp>" * (size // 9), 15 * MB),
+        _pptx(lambda size: "<p:graphicFrame><a:tbl><a:tr>" + "<a:tc/>" * (size // 7)
+              + "</a:tr></a:tbl></p:graphicFrame>", 15 * MB),
+        _pptx(lambda size: "<p:graphicFrame>" * 200 + "<a:tbl/>" * (size // 8), 15 * MB),
+    ),
+    "rtf": (
+        _rtf("{"),
+        _rtf("\\u8217?"),
+        _rtf("a\\cell ", before="\\trowd "),
+        _rtf("{\\f1\\fcharset204 A;}", before="{\\fonttbl"),
+        _rtf("\\bin9", after="\\bin999999999 a}"),
     ),
 }  # fmt: skip
 

@@ -63,6 +63,9 @@ _PAGE_NUMBER = re.compile(
     r"\W*(?:page|seite|p\.)?\W*(?:\d{1,5}|[ivxlcdm]{1,7})(?:\W*(?:of|von|de|/)\W*\d{1,5})?\W*",
     re.IGNORECASE,
 )
+_MAX_NUMBER = 100  # characters of a line that is one
+# A paragraph of this many characters does not go on over the page: each page would copy it.
+_MAX_PARAGRAPH = 1_000_000
 # On this many pages, or on this share of them; a head that changes with the chapter is on few.
 _REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
 # Lines before and after one that may be in its column.
@@ -70,7 +73,8 @@ _COLUMN_LINES = 12
 _DIGITS = re.compile(r"\d+")
 _SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*\d{0,3}\Z")
 _ITEM = re.compile(r"(?:[•▪●◦‣∙■□➢–—*-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])\s+\S")
-_CUT_WORD = re.compile(rf"([^\W\d_]+){HYPHEN}\s*([^\W\d_]+)")
+# From the start of a word: from each of its letters, a long one takes quadratic time.
+_CUT_WORD = re.compile(rf"(?<![^\W\d_])([^\W\d_]++){HYPHEN}\s*+([^\W\d_]+)")
 _WAIT = re.compile(r"please wait\.\.\.", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
@@ -255,7 +259,8 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
                 # Nobody sees a shift of less than a few points.
                 edges.append(((_DIGITS.sub("0", line.text.casefold()), round(line.y / 6)), line))
         for line in lines[:1] + lines[-1:]:
-            if len(lines) > 1 and _PAGE_NUMBER.fullmatch(line.text):
+            is_short = len(lines) > 1 and len(line.text) < _MAX_NUMBER
+            if is_short and _PAGE_NUMBER.fullmatch(line.text):
                 running.add(id(line))
     counts = Counter(key for key, _ in edges)
     for (text, row), line in edges:
@@ -356,11 +361,11 @@ def _add_paragraph(blocks: Blocks, lines: Sequence[str], continues: bool) -> Non
     """Add a paragraph of lines; one at the start of a page may go on with the page before."""
     if not lines:
         return
-    text = ""
-    for line in lines:
-        text = text + line if text.endswith(HYPHEN) else f"{text} {line}".lstrip()
+    text = " ".join(lines).replace(f"{HYPHEN} ", HYPHEN)
     sort, last = blocks.parts[-1] if blocks.parts else ("", "")
-    goes_on = last.endswith(HYPHEN) or (text[:1].islower() and not _SENTENCE_END.search(last))
+    is_ended = _SENTENCE_END.search(last[-_MAX_NUMBER:]) is not None
+    goes_on = last.endswith(HYPHEN) or (text[:1].islower() and not is_ended)
+    continues = continues and len(last) < _MAX_PARAGRAPH
     if continues and sort == "paragraph" and goes_on and not _ITEM.match(text):
         joint = "" if last.endswith(HYPHEN) else " "
         blocks.parts[-1] = (sort, last + joint + text)
