@@ -333,6 +333,17 @@ def test_what_cannot_be_read_is_listed(read: Read, monkeypatch: pytest.MonkeyPat
     assert isinstance(old, Reject) and "antiword" in old.detail
 
 
+@pytest.mark.parametrize("form", ["text", "spreadsheet", "presentation"])
+def test_open_documents_with_a_password(read: Read, form: str) -> None:
+    """Their members are noise; the manifest says that it is encrypted."""
+    if form == "spreadsheet":
+        pytest.importorskip("python_calamine")
+    manifest = "<m:manifest xmlns:m='m'><m:encryption-data/></m:manifest>"
+    members = {"content.xml": "\x01noise", "META-INF/manifest.xml": manifest}
+    data = package(members, f"application/vnd.oasis.opendocument.{form}")
+    assert _reason(read("documents", "x.odt", data)) == "encrypted"
+
+
 def test_a_converter_reads_old_files(
     texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,12 @@ class _ListLevel:
     start: int = 1
 
 
+def check_password(package: Package) -> None:
+    """Raise DamagedError if a file of OpenDocument wants a password."""
+    if package.elements("META-INF/manifest.xml", "{*}encryption-data"):
+        raise DamagedError("encrypted", "it wants a password: save it without one first")
+
+
 @dataclass
 class _OpenDocument:
     """The text of an ODT or ODP."""
@@ -79,8 +85,7 @@ class _OpenDocument:
 
     def text(self) -> str:
         """Return the text; DamagedError if the file wants a password."""
-        if self.package.elements("META-INF/manifest.xml", "{*}encryption-data"):
-            raise DamagedError("encrypted", "it wants a password: save it without one first")
+        check_password(self.package)
         for style in self.package.elements("styles.xml", "*"):
             self._read_style(style)
         slides: list[Blocks] = []

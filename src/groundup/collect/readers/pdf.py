@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import cast
 
@@ -44,8 +45,8 @@ _BATCH = 32
 # does so to Tesseract.
 _MAX_FAILURES = 5
 # What pdfium may take for a file, and more for each page, 5 times what a full one takes; the pages
-# after are listed.
-_MAX_SECONDS, _PAGE_SECONDS = 600.0, 0.1
+# after are listed. A page of less than a kilobyte is one of a few that a small file repeats.
+_MAX_SECONDS, _PAGE_SECONDS, _PAGE_BYTES = 120.0, 0.1, 1024
 MAX_PAGES = 100_000
 _LIGATURES = str.maketrans(
     {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
@@ -133,8 +134,9 @@ class _Pages:
             raise DamagedError(reason, "it is no whole PDF")
         if self.count > MAX_PAGES:
             raise DamagedError("too-large", f"it has more than {MAX_PAGES:,} pages")
+        stored = min(self.count, Path(self.path).stat().st_size // _PAGE_BYTES)
         for first in range(0, self.count, _BATCH):
-            if self._seconds > _MAX_SECONDS + _PAGE_SECONDS * self.count:
+            if self._seconds > _MAX_SECONDS + _PAGE_SECONDS * stored:
                 self.late = list(range(first, self.count))
                 break
             numbers = range(first, min(first + _BATCH, self.count))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.files.child import Child, item_path
+from groundup.collect.files.packages import ZIP_START, Package
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.blocks import Blocks, join_cells
+from groundup.collect.readers.opendocument import check_password
 from groundup.collect.readers.sheet_rows import sheet_names, sheet_rows
 from groundup.recipe import Source
 
@@ -30,6 +33,9 @@ def read_spreadsheet(item: Item, source: Source) -> Iterator[Document | Reject]:
     with item_path(item) as path:
         names, reason = Child.call(sheet_names, path)
         if reason:
+            if item.head.startswith(ZIP_START):
+                with Path(path).open("rb") as file:
+                    check_password(Package(file, "workbook"))
             raise DamagedError(*reason)
         for number, (name, is_visible) in enumerate(names):
             if not is_visible:
