@@ -32,10 +32,11 @@ def read_spreadsheet(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield the sheets that hold words; those of numbers, and hidden ones, are listed."""
     with item_path(item) as path:
         names, reason = Child.call(sheet_names, path)
+        if not names and item.head.startswith(ZIP_START):
+            # calamine does not know the passwords of OpenDocument.
+            with Path(path).open("rb") as file:
+                check_password(Package(file, "workbook"))
         if reason:
-            if item.head.startswith(ZIP_START):
-                with Path(path).open("rb") as file:
-                    check_password(Package(file, "workbook"))
             raise DamagedError(*reason)
         for number, (name, is_visible) in enumerate(names):
             if not is_visible:
