@@ -1,6 +1,6 @@
 """What kind of source a file is, and its format: real files of more than 40 sorts, labeled by hand
-before they were run; four labels that the bytes proved wrong were corrected. A file is shown with
-the name of its folder only.
+before they were run; five labels that the bytes proved wrong, or a new reader made so, were
+corrected. A file is shown with the name of its folder only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EACH = 30
 # Members of archives are labeled by what most of them are.
 LABELS = """
 books/*                                   | Gutenberg book         | text       | books
-wikipedia/*.7z                            | 7z archive             | 7z         | -
+wikipedia/*.7z                            | MediaWiki dump         | mediawiki  | wikipedia
 wikipedia/wikitext-pages/*                | page of wikitext       | text       | wikipedia
 wikipedia/plain/*                         | plain wikitext-2       | text       | text wikipedia
 wikipedia/*                               | MediaWiki dump         | mediawiki  | wikipedia
