@@ -95,6 +95,12 @@ def test_current_pages_of_an_export(read: Read) -> None:
     assert reasons == [(1, "old-version"), (2, "draft"), (3, "no-page")]
 
 
+def test_a_damaged_export_is_read_up_to_its_damage(read: Read) -> None:
+    page, *others = read("documents", "entities.xml", export()[:-100])
+    assert isinstance(page, Document) and page.text == "A & B\n\nText."
+    assert isinstance(others[-1], Reject) and others[-1].reason == "damaged"
+
+
 def test_a_page_of_the_cloud_names_its_text(read: Read) -> None:
     """There the text does not say which page it is of."""
     markup = (

@@ -15,6 +15,7 @@ resources (`ri:`). An export in HTML is a file a page, whose text is in `#main-c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -96,23 +97,28 @@ def read_confluence(item: Item, source: Source) -> Iterator[Document | Reject]:
 def _pages(file: IO[bytes]) -> dict[str, _Page]:
     """Return the pages of an export by the ids of their texts, and by `page ID`."""
     pages: dict[str, _Page] = {}
-    for element in _objects(file):
-        if element.get("class") not in _CONTENT:
-            continue
-        page = _Page(_value(element, "title"))
-        if _value(element, "contentStatus") not in ("", "current"):
-            page.reason = "draft"
-        if _value(element, "originalVersion") or _value(element, "originalVersionId"):
-            page.reason = "old-version"
-        pages[f"page {_id(element)}"] = page
-        for collection in element.iterchildren("collection"):
-            if collection.get("name") == "bodyContents":
-                pages |= {_id(body): page for body in collection}
+    # Damage is told when the texts are read.
+    with suppress(DamagedError):
+        for element in _objects(file):
+            if element.get("class") not in _CONTENT:
+                continue
+            page = _Page(_value(element, "title"))
+            if _value(element, "contentStatus") not in ("", "current"):
+                page.reason = "draft"
+            if _value(element, "originalVersion") or _value(element, "originalVersionId"):
+                page.reason = "old-version"
+            pages[f"page {_id(element)}"] = page
+            for collection in element.iterchildren("collection"):
+                if collection.get("name") == "bodyContents":
+                    pages |= {_id(body): page for body in collection}
     return pages
 
 
 def _objects(file: IO[bytes]) -> Iterator[Any]:
-    """Yield the objects of an export one by one; each is cleared after."""
+    """Yield the objects of an export one by one; each is cleared after.
+
+    Raises DamagedError at the end if there was damage.
+    """
     events = etree.iterparse(
         file, tag="object", recover=True, resolve_entities=False, no_network=True
     )
@@ -124,6 +130,8 @@ def _objects(file: IO[bytes]) -> Iterator[Any]:
                 del element.getparent()[0]
     except etree.XMLSyntaxError as error:
         raise DamagedError("damaged", str(error)[:300]) from None
+    if len(fatal := events.error_log.filter_from_fatals()):
+        raise DamagedError("damaged", f"line {fatal[0].line}: {fatal[0].message}"[:300])
 
 
 def _property(element: Any, name: str) -> Any | None:
