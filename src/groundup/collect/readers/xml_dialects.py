@@ -54,7 +54,7 @@ DOCBOOK = _dialect(
     quote="quote",
     superscript="superscript",
     subscript="subscript",
-    parenthesis="citerefentry/manvolnum",
+    parenthesis="citerefentry/manvolnum paramdef",
     newline="sbr",
     skip="titleabbrev footnoteref indexterm index setindex toc lot bibliography bibliodiv biblioref"
     " biblioentry bibliomixed bibliolist citation remark comment imageobject imageobjectco"
