@@ -8,9 +8,11 @@ import io
 import json
 import lzma
 import re
+import sqlite3
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 
 import pyarrow as pa
@@ -127,6 +129,17 @@ def _arrow() -> bytes:
     return out.getvalue()
 
 
+def _sqlite() -> bytes:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE p (id INTEGER PRIMARY KEY, b TEXT)")
+        database.execute("CREATE TABLE w (k TEXT PRIMARY KEY, b TEXT) WITHOUT ROWID")
+        for table in ("p", "w"):
+            rows = ((n, SENTENCE * 9) for n in range(9))
+            database.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
+        database.commit()
+        return database.serialize()
+
+
 def _zst(data: bytes) -> bytes:
     return bytes(pa.Codec("zstd").compress(data, asbytes=True)) * 2
 
@@ -199,6 +212,27 @@ def _article(n: int) -> str:
 
 
 POSTS = '<?xml version="1.0" encoding="utf-8"?>\n<posts>\n'
+MYSQL = (
+    "-- MySQL dump 10.13\nCREATE TABLE `p` (`id` int, `b` text);\nINSERT INTO `p` VALUES "
+    + ",".join(f"({n},'{SENTENCE}It\\'s <b>{n}</b>.')" for n in range(8))
+    + ";\nDELIMITER ;;\nCREATE TRIGGER t;;\nDELIMITER ;\n/*!40101 SET a */;\n"
+).encode()
+POSTGRES = (
+    "--\n-- PostgreSQL database dump\n--\nSELECT $a$ b $a$;\nCREATE TABLE p (id int, b text);\n"
+    "COPY p (id, b) FROM stdin;\n"
+    + "".join(f"{n}\t{SENTENCE}\\n\\x41\n" for n in range(5))
+    + f"\\.\nINSERT INTO p VALUES (9, E'a\\n{SENTENCE}'), (10, $$a$$), (f('a'), '\\x41'::bytea);\n"
+).encode()
+PHPBB = (
+    "-- phpMyAdmin SQL Dump\nINSERT INTO `a_posts` (`post_id`, `topic_id`, `poster_id`,"
+    " `post_time`, `post_subject`, `post_text`) VALUES "
+    + ",".join(
+        f"({n},{n % 2},{n},{n},'T','<r>[quote=a:1]x[/quote:1]<B><s>[b]</s>{SENTENCE}</B></r>')"
+        for n in range(6)
+    )
+    + ";\nINSERT INTO `a_topics` (`topic_id`, `topic_title`, `topic_first_post_id`)"
+    " VALUES (1,'T',1);"
+).encode()
 # Reader → (kind, name, a small whole file).
 SMALL: dict[str, tuple[str, str, bytes]] = {
     "book": ("books", "x.txt", BOOK),
@@ -301,6 +335,10 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         b"topic_id,post_number,username,raw\n"
         + "".join(f'{n % 2},{n},u{n},"{SENTENCE}"\n' for n in range(6)).encode(),
     ),
+    "mysql": ("text", "x.sql", MYSQL),
+    "postgres": ("text", "x.sql", POSTGRES),
+    "phpbb": ("forum", "x.sql", PHPBB),
+    "sqlite": ("text", "x.db", _sqlite()),
     "jsonl": ("text", "x.jsonl", LINES),
     "csv": ("text", "x.csv", f'id,text\n1,"{SENTENCE}"\n2,"a ""b"" c"\n'.encode() * 5),
     "docx": ("documents", "x.docx", docx(p(SENTENCE) * 9)),
@@ -541,6 +579,14 @@ RECORDS: dict[str, tuple[str, str, str, Callable[[int], str], str, int]] = {
     ),
     "mbox": ("mail", "x.mbox", "", _mbox_record, "", 1),
     "jats": ("documents", "x.nxml", "<pmc-articleset>", _article, "</pmc-articleset>", 1),
+    "mysql": (
+        "text",
+        "x.sql",
+        "-- MySQL dump\n",
+        lambda n: f"INSERT INTO `p` VALUES ({n},'Record {n} is here, and it is whole.');\n",
+        "",
+        2,
+    ),
     "csv": ("text", "x.csv", "id,text\n", lambda n: f'{n},"Record {n} is here."\n', "", 0),
     "warc": ("web", "x.warc", "", _web, "", 0),
 }

@@ -14,12 +14,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from groundup.artifacts.document import Reject
+from groundup.artifacts.document import Document, Reject
 from groundup.collect.files import formats
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.child import Child
@@ -32,6 +33,7 @@ from groundup.collect.readers.chat_logs import is_chat_log
 from groundup.collect.readers.chats import chat_metadata, is_chat
 from groundup.collect.readers.columns import propose_columns
 from groundup.collect.readers.conversations import is_irc, is_message_row
+from groundup.collect.readers.databases import sample_documents
 from groundup.collect.readers.office import find_converter
 from groundup.collect.readers.pdf_pages import is_scan
 from groundup.collect.readers.records import RECORD_FORMATS, read_records
@@ -94,7 +96,6 @@ _WIKITEXT_SHARE = 1.5
 _UNREAD = {
     "7z": "7z archives",
     "binary": "binary files",
-    "database": "SQLite databases",
     "dbx": "mailboxes of Outlook Express",
     "document": "archives of documents",
     "empty": "empty files",
@@ -105,7 +106,6 @@ _UNREAD = {
     "program": "programs",
     "pst": "Outlook mailboxes",
     "rar": "RAR archives",
-    "sql": "dumps of databases",
     "wat": "WAT files",
 }
 # Formats that belong to one kind, and what they are called.
@@ -193,7 +193,7 @@ def largest(votes: Counter[str], default: str = "text") -> str:
     return min(votes, key=lambda kind: (-votes[kind], kind), default=default)
 
 
-def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table of cases
+def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911, PLR0912 - a table
     """Return what a file, or a member of an archive, seems to be."""
     if isinstance(item, Refused):
         return Detection(None, "refused", f"archives: {item.reason}")
@@ -212,6 +212,8 @@ def _detect_item(item: Item | Refused) -> Detection:  # noqa: PLR0911 - a table 
     if format in _KIND_OF_FORMAT:
         kind, plural = _KIND_OF_FORMAT["scan" if format == "pdf" and _is_scan(item) else format]
         return Detection(kind, format, plural)
+    if format in ("sql", "sqlite"):
+        return _detect_tables(item, format)
     if is_chat(format, item.head):
         return Detection("chat", format, "exports of chats")
     if told := chat_metadata(format, item.head):
@@ -234,6 +236,20 @@ def _is_scan(item: Item) -> bool:
         return scan
     except DamagedError:
         return False
+
+
+def _detect_tables(item: Item, format: str) -> Detection:
+    """Return what a database seems to hold, by the first rows of its tables."""
+    plural = "SQLite databases" if format == "sqlite" else "dumps of databases"
+    documents: list[Document] = []
+    with suppress(DamagedError):
+        documents += sample_documents(item)
+    if not documents:
+        return Detection(None, format, f"{plural} without a column of prose")
+    talks = sum(document.turns is not None for document in documents)
+    if 2 * talks > len(documents):
+        return Detection("forum", format, f"{plural} of boards")
+    return Detection("text", format, plural)
 
 
 def _detect_text(item: Item) -> Detection:  # noqa: PLR0911 - a table of cases

@@ -9,6 +9,7 @@ from contextlib import suppress
 from groundup.collect.charset import detect_encoding, is_binary
 from groundup.collect.files.packages import package_format
 
+SQLITE = b"SQLite format 3\0"
 # Formats that no reader reads, by magic bytes; the format becomes the detail of a rejection.
 _MAGIC = {
     b"7z\xbc\xaf\x27\x1c": "7z",
@@ -23,18 +24,17 @@ _MAGIC = {
     b"PK\x03\x04": "document",
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
-    b"SQLite format 3": "database",
+    SQLITE: "sqlite",
     b"!BDN": "pst",
     b"\xcf\xad\x12\xfe": "dbx",
     b"{\\rtf": "rtf",
 }
-UNREADABLE = {"wat", "latex-data", "binary", "ole", "msg", "sql", *_MAGIC.values()}
-UNREADABLE -= {"parquet", "arrow", "rtf"}
+UNREADABLE = {"wat", "latex-data", "binary", "ole", "msg", *_MAGIC.values()}
+UNREADABLE -= {"parquet", "arrow", "rtf", "sqlite"}
 # What a user can do about them, where the name does not say it.
 ADVICE = {
     "7z": "unpack first, or pack anew: 7z e -so FILE | zstd > FILE.zst",
     "rar": "unpack first",
-    "sql": "export the tables as CSV or JSONL first",
     "document": "save as plain text, HTML, DOCX or EPUB first",
     "ole": "save as DOCX, XLSX or PDF first",
     "msg": "convert to mail files first, for example with msgconvert",
@@ -70,7 +70,7 @@ _BY_SUFFIX = {
 # Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset(
     "jsonl json csv tsv mediawiki feed eml mbox mhtml stackexchange docbook jats tei"
-    " fictionbook".split()
+    " fictionbook sql".split()
 )
 # This many first bytes must be text before binary bytes after them count as damage.
 _INTACT_BYTES = 32
@@ -173,9 +173,22 @@ _STACKEXCHANGE = re.compile(
     re.IGNORECASE,
 )
 _DISCOURSE = re.compile(r'"post_stream"\s*:\s*\{\s*"(?:posts|stream)"\s*:')
+# What programs write first, and statements that only a dump begins with and goes on with.
 _SQL_DUMP = re.compile(
-    r"\s*(?:--[ \t]*\n)?--\s*(?:MySQL|MariaDB|phpMyAdmin|PostgreSQL)\b[^\n]{0,40}dump",
+    r"\s*(?:/\*M!\d+.*\n)?(?:--[ \t-]*\n|#[ \t]*\n)*(?:--|#|/\*)\s*(?:MySQL|MariaDB|phpMyAdmin"
+    r"|Adminer|PostgreSQL|WordPress)\b[^\n]{0,60}(?:dump|backup)"
+    r"|\s*PRAGMA foreign_keys=OFF;\s*BEGIN TRANSACTION;",
     re.IGNORECASE,
+)
+_SQL_START = re.compile(
+    r"(?:\s++|--[^\n]*+\n|#[^\n]*+\n|/\*(?:(?!\*/).)*+\*/;?)*+"
+    r"(?:SET|CREATE|DROP|INSERT|BEGIN|START|USE|COPY|REPLACE|PRAGMA|LOCK|\\(?:restrict|connect))\s",
+    re.IGNORECASE | re.DOTALL,
+)
+_SQL_ROWS = re.compile(
+    r"^\s*(?:(?:INSERT|REPLACE)\s[^;()]{0,200}(?:\([^()]*+\)\s*)?VALUES\s*\("
+    r"|COPY\s[^;]{1,5000}\sFROM\s+stdin)",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -263,7 +276,7 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         return document
     if _HTML.match(head):
         return "html"
-    if _SQL_DUMP.match(head):
+    if _SQL_DUMP.match(head) or (_SQL_START.match(head) and _SQL_ROWS.search(head)):
         return "sql"
     if _COMMENTS.sub("", head, count=1).startswith(_XML_STARTS):
         return "xml" if root is None else "feed"

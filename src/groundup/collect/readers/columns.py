@@ -29,6 +29,8 @@ MAX_TITLE = 300
 _SAMPLE, _LEVELS, _VALUES, _CHARACTERS = 100, 3, 20_000, 10_000
 # Of the values of the text's column, this share is prose; of its characters, this share letters.
 _PROSE_VALUES, _LETTERS = 0.3, 0.6
+# Another column is read with it where this share of its values is.
+_MOSTLY_PROSE = 0.5
 _MIN_WORDS, _MIN_LETTERS = 4, 12
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # A run of this many characters without a space is base64 or an address, except in scripts that
@@ -133,6 +135,26 @@ def propose_columns(records: Iterable[Any]) -> str | None:
     Prose has words and spaces; ids, addresses, base64 and numbers are none. A value inside another
     one, or inside JSON, is a path `a.b`. None where no column is prose.
     """
+    letters, _ = _count_prose(records)
+    return max(letters, key=lambda name: letters[name], default=None)
+
+
+def prose_columns(records: Iterable[Any]) -> list[str]:
+    """Return the columns that a person reads in a table, in its order; [] where none is prose.
+
+    They are the one that `propose_columns` finds, and those whose values are mostly prose. A title
+    is none: it comes first anyway.
+    """
+    letters, shares = _count_prose(records)
+    if not letters:
+        return []
+    first = max(letters, key=lambda name: letters[name])
+    names = [name for name in letters if shares[name] >= _MOSTLY_PROSE or name == first]
+    return [name for name in names if name.lower() not in TITLE_KEYS or len(names) == 1]
+
+
+def _count_prose(records: Iterable[Any]) -> tuple[Counter[str], dict[str, float]]:
+    """Return the letters of the columns of prose in a sample, and the share of values that is."""
     letters, prose = Counter[str](), Counter[str]()
     count = 0
     for record in islice(records, _SAMPLE):
@@ -143,8 +165,8 @@ def propose_columns(records: Iterable[Any]) -> str | None:
             if size := _prose_letters(text[:_CHARACTERS]):
                 letters[name] += size
                 prose[name] += 1
-    names = [name for name in letters if prose[name] >= _PROSE_VALUES * count]
-    return max(names, key=lambda name: letters[name], default=None)
+    shares = {name: prose[name] / count for name in letters if prose[name] >= _PROSE_VALUES * count}
+    return Counter({name: letters[name] for name in letters if name in shares}), shares
 
 
 def _texts(record: Mapping[Any, Any], prefix: str, levels: int) -> Iterator[tuple[str, str]]:

@@ -155,7 +155,7 @@ def _question_documents(
 
     spoken: list[tuple[Post, str]] = []
     for post in sorted(thread, key=rank):
-        text = _body_text(post)
+        text = body_text(post)
         if isinstance(text, Reject):
             yield text
         elif post is question or text:
@@ -195,7 +195,7 @@ def _speaker(post: Post, source: Source) -> str:
     return post.author if source.speakers == "names" else pseudonym(post.author)
 
 
-def _body_text(post: Post) -> str | Reject:
+def body_text(post: Post) -> str | Reject:
     """Return the text of a post in HTML, its code as it is; or why it has none."""
     body = repair_text(post.body)
     if "<" not in body:
@@ -236,16 +236,16 @@ def _topic_documents(
         # Others are notices, such as that somebody closed the topic.
         if isinstance(row, Mapping) and row.get("cooked") and row.get("post_type", 1) == 1
     ]
-    yield from _thread_documents(posts, record, item, source)
+    yield from thread_documents(posts, record, item, source)
 
 
-def _thread_documents(
+def thread_documents(
     posts: list[Post], record: int, item: Item, source: Source
 ) -> Iterator[Document | Reject]:
-    """Yield a thread in the order of its posts, which are its turns."""
+    """Yield a thread in the order of its posts, which are its turns; its first title counts."""
     spoken: list[tuple[Post, str]] = []
     for post in posts:
-        text = _body_text(post)
+        text = body_text(post)
         if isinstance(text, Reject):
             yield text
         elif text:
@@ -253,7 +253,7 @@ def _thread_documents(
     if not spoken:
         yield Reject("empty", record, "a topic without a post that has text")
         return
-    title = next((post.title for post, _ in spoken if post.title), "")
+    title = next((post.title for post in posts if post.title), "")
     turns: list[Turn] = [
         {"role": _speaker(post, source).lower(), "content": text} for post, text in spoken
     ]
@@ -283,7 +283,7 @@ def read_forum_records(item: Item, source: Source) -> Iterator[Document | Reject
                 yield Reject(opening.reason, opening.record, opening.detail)
             else:
                 ordered = sorted(thread, key=lambda post: (post.place, post.record))
-                yield from _thread_documents(ordered, opening.record, item, source)
+                yield from thread_documents(ordered, opening.record, item, source)
         if damage:
             raise damage[0]
     else:

@@ -35,6 +35,7 @@ from groundup.collect.readers.conversations import (
     read_log,
     read_tuning,
 )
+from groundup.collect.readers.databases import read_sql, read_sqlite
 from groundup.collect.readers.epub import read_epub
 from groundup.collect.readers.feeds import read_feed, read_xml
 from groundup.collect.readers.forums import (
@@ -151,6 +152,8 @@ READERS: dict[tuple[str, str], Reader] = {
     ("xml", "evaluation"): read_evaluation_xml,
     ("stackexchange", ANY): read_stackexchange,
     ("discourse", ANY): read_discourse,
+    ("sql", ANY): read_sql,
+    ("sqlite", ANY): read_sqlite,
     ("records", "forum"): read_forum_records,
     ("docx", ANY): read_docx,
     ("pptx", ANY): read_pptx,

@@ -144,11 +144,11 @@ def read_text_records(item: Item, source: Source) -> Iterator[Document | Reject]
     for index, record in read_records(item, columns):
         document = text_document(record, index, item, source.kind, source.text)
         if isinstance(document, Document) and isinstance(record, Mapping):
-            document = _with_named_columns(document, record, source)
+            document = with_named_columns(document, record, source)
         yield document
 
 
-def _with_named_columns(document: Document, record: Mapping[Any, Any], source: Source) -> Document:
+def with_named_columns(document: Document, record: Mapping[Any, Any], source: Source) -> Document:
     """Return a document with its title, and the group and language that the source names."""
     given = {"title": "", "group": "", "language": ""}
     for key in given:

@@ -11,9 +11,10 @@ import gzip
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import orjson
 
@@ -75,15 +76,38 @@ def _drain(threads: dict[str, list[Post]]) -> Iterator[Post]:
 def _join_divided(posts: Iterator[Post], level: int) -> Iterator[list[Post]]:
     """Write posts to PARTS files by their thread, then join each file."""
     with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(PARTS)]
-        packed = [gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) for file in files]
+        files = [stack.enter_context(RowFile()) for _ in range(PARTS)]
         for post in posts:
             # Each level divides by another hash.
             key = f"{level} {post.thread}".encode("utf-8", "surrogatepass")
             part = int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big") % PARTS
-            packed[part].write(orjson.dumps(astuple(post)) + b"\n")
-        for file, part_file in zip(files, packed, strict=True):
-            part_file.close()
-            file.seek(0)
-            with gzip.GzipFile(fileobj=file) as lines:
-                yield from join_threads((Post(*orjson.loads(line)) for line in lines), level + 1)
+            files[part].add(astuple(post))
+        for file in files:
+            yield from join_threads((Post(*row) for row in file.rows()), level + 1)
+
+
+class RowFile:
+    """A temporary file of rows of plain values, packed."""
+
+    def __init__(self) -> None:
+        # `__exit__` closes it.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._packed = gzip.GzipFile(fileobj=self._file, mode="wb", compresslevel=1)
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._packed.close()
+        self._file.close()
+
+    def add(self, row: Sequence[Any]) -> None:
+        """Append a row."""
+        self._packed.write(orjson.dumps(row) + b"\n")
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Yield the rows in the order in which they were added; none can be added after."""
+        self._packed.close()
+        self._file.seek(0)
+        with gzip.GzipFile(fileobj=self._file) as lines:
+            yield from map(orjson.loads, lines)
