@@ -218,7 +218,8 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
         return format
     pdf = head[:_PDF_START].find(b"%PDF-")
     if pdf == 0 or (pdf > 0 and (name.lower().endswith(".pdf") or is_binary(head))):
-        return "pdf"
+        # A dump of a database may hold one.
+        return "sql" if _SQL_DUMP.match(text_head(head[:pdf])) else "pdf"
     if head.startswith(_OLE):
         return ole_format(name, head)
     if head.startswith(b"\x1e"):

@@ -30,7 +30,7 @@ from groundup.collect.readers.post_markup import prose_text
 from groundup.collect.readers.sql_dump import SqlDump, TableRow
 from groundup.collect.readers.sqlite_rows import Table, sqlite_rows, sqlite_tables
 from groundup.collect.readers.text import text_document, with_named_columns
-from groundup.collect.readers.threads import Post, RowFile, join_threads
+from groundup.collect.readers.threads import Post, PackedRows, join_threads
 from groundup.recipe import Source
 from groundup.recipe.templates import parse_template
 
@@ -143,7 +143,7 @@ def table_documents(tables: Tables, item: Item, source: Source) -> Iterator[Docu
     """
     boards: dict[str, str] = {}  # prefix of its tables → its name
     damage: list[DamagedError] = []  # raised when all before it was yielded
-    with RowFile() as posts, RowFile() as others:
+    with PackedRows() as posts, PackedRows() as others:
         rows = _until_damage(tables, damage)
         for table, result in _row_results(rows, tables.skipped, item, source, boards):
             if isinstance(result, Post):
@@ -173,7 +173,7 @@ def _until_damage(tables: Tables, damage: list[DamagedError]) -> Iterator[TableR
         damage.append(error)
 
 
-def _other_documents(others: RowFile, boards: dict[str, str]) -> Iterator[Document | Reject]:
+def _other_documents(others: PackedRows, boards: dict[str, str]) -> Iterator[Document | Reject]:
     """Yield the documents of tables that belong to no board; the others are said once each."""
     left: set[str] = set()
     for table, *fields in others.rows():

@@ -76,7 +76,7 @@ def _drain(threads: dict[str, list[Post]]) -> Iterator[Post]:
 def _join_divided(posts: Iterator[Post], level: int) -> Iterator[list[Post]]:
     """Write posts to PARTS files by their thread, then join each file."""
     with ExitStack() as stack:
-        files = [stack.enter_context(RowFile()) for _ in range(PARTS)]
+        files = [stack.enter_context(PackedRows()) for _ in range(PARTS)]
         for post in posts:
             # Each level divides by another hash.
             key = f"{level} {post.thread}".encode("utf-8", "surrogatepass")
@@ -86,7 +86,7 @@ def _join_divided(posts: Iterator[Post], level: int) -> Iterator[list[Post]]:
             yield from join_threads((Post(*row) for row in file.rows()), level + 1)
 
 
-class RowFile:
+class PackedRows:
     """A temporary file of rows of plain values, packed."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class RowFile:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._packed = gzip.GzipFile(fileobj=self._file, mode="wb", compresslevel=1)
 
-    def __enter__(self) -> RowFile:
+    def __enter__(self) -> PackedRows:
         return self
 
     def __exit__(self, *_: object) -> None:
