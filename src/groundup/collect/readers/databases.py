@@ -30,7 +30,7 @@ from groundup.collect.readers.post_markup import prose_text
 from groundup.collect.readers.sql_dump import SqlDump, TableRow
 from groundup.collect.readers.sqlite_rows import Table, sqlite_rows, sqlite_tables
 from groundup.collect.readers.text import text_document, with_named_columns
-from groundup.collect.readers.threads import Post, PackedRows, join_threads
+from groundup.collect.readers.threads import PackedRows, Post, join_threads
 from groundup.recipe import Source
 from groundup.recipe.templates import parse_template
 
