@@ -38,7 +38,7 @@ _MARK = re.compile(
     r"\[/?(?:b|i|u|s|size|color|colour|font|face|center|left|right|justify|align|indent|url|iurl"
     r"|email|list|ul|ol|/?\*|spoiler|hide|sub|sup|hr|table|tr|td|th|tbody|thead|h[1-6]|noparse"
     r"|nobbc|user|mention|post|thread|quote|code|img|highlight|strike|del|plain|icode|heading"
-    r"|anchor|attachment|attach|move|shadow|glow|tt|abbr|acronym|rtl|ltr|br|float|background|bgcolor)"
+    r"|anchor|attachment|attach|move|shadow|glow|tt|abbr|acronym|rtl|ltr|br|float|background)"
     r"(?:[=:\s][^\]\n]{0,500})?\]",
     re.IGNORECASE,
 )
