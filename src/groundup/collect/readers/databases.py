@@ -27,7 +27,7 @@ from groundup.collect.readers.boards import BoardTable, find_board, private_tabl
 from groundup.collect.readers.columns import MissingColumnError, fill, prose_columns
 from groundup.collect.readers.forums import thread_documents
 from groundup.collect.readers.post_markup import prose_text
-from groundup.collect.readers.sql_dump import SqlDump, TableRow
+from groundup.collect.readers.sql_dump import RowOrReject, SqlDump, TableRow
 from groundup.collect.readers.sqlite_rows import Table, sqlite_rows, sqlite_tables
 from groundup.collect.readers.text import text_document, with_named_columns
 from groundup.collect.readers.threads import PackedRows, Post, join_threads
@@ -39,7 +39,6 @@ SAMPLE_ROWS, SAMPLE_SIZE = 100, 16 << 20
 # Bytes of a dump that `init` looks at: options and lists of permissions come before posts.
 SAMPLE_BYTES = 32 << 20
 Row = dict[str, Any]
-_Columns = tuple[str, ...]  # the name of a table, and those of its columns
 # What a table makes of the number and the values of a row.
 RowReader = Callable[[int, Row], Document | Post | Reject]
 
@@ -49,7 +48,7 @@ class Tables(Protocol):
 
     skipped: set[str]
 
-    def __iter__(self) -> Iterator[TableRow]:
+    def __iter__(self) -> Iterator[RowOrReject]:
         """Yield the rows."""
 
 
@@ -71,7 +70,7 @@ class SqliteFile:
         self.skipped: set[str] = set()
         self._path = path
 
-    def __iter__(self) -> Iterator[TableRow]:
+    def __iter__(self) -> Iterator[RowOrReject]:
         tables, damage = Child.call(sqlite_tables, self._path)
         number = 0
         for table in tables:
@@ -80,7 +79,7 @@ class SqliteFile:
         if damage:
             raise DamagedError("damaged", damage)
 
-    def _rows(self, table: Table, number: int) -> Generator[TableRow, None, int]:
+    def _rows(self, table: Table, number: int) -> Generator[RowOrReject, None, int]:
         """Yield the rows of a table, numbered from `number` on; return the number after them.
 
         Damage ends it, and has the last number.
@@ -102,7 +101,7 @@ class SqliteFile:
                     yield TableRow(number, table.name, record)
                 number += 1
         if problem:
-            yield TableRow(number, table.name, Reject("damaged", detail=f"{table.name}: {problem}"))
+            yield Reject("damaged", number, f"{table.name}: {problem}")
         return number
 
 
@@ -126,12 +125,13 @@ class _FirstRows:
     def __init__(self, tables: Tables) -> None:
         self._tables, self.skipped = tables, tables.skipped
 
-    def __iter__(self) -> Iterator[TableRow]:
+    def __iter__(self) -> Iterator[RowOrReject]:
         counts = Counter[str]()
         for row in self._tables:
-            counts[row.table] += 1
-            if counts[row.table] > 2 * SAMPLE_ROWS:
-                self.skipped.add(row.table)
+            if isinstance(row, TableRow):
+                counts[row.table] += 1
+                if counts[row.table] > 2 * SAMPLE_ROWS:
+                    self.skipped.add(row.table)
             yield row
 
 
@@ -165,7 +165,7 @@ def table_documents(tables: Tables, item: Item, source: Source) -> Iterator[Docu
         raise damage[0]
 
 
-def _until_damage(tables: Tables, damage: list[DamagedError]) -> Iterator[TableRow]:
+def _until_damage(tables: Tables, damage: list[DamagedError]) -> Iterator[RowOrReject]:
     """Yield the rows of tables; damage of the file is added to `damage`."""
     try:
         yield from tables
@@ -188,38 +188,41 @@ def _other_documents(others: PackedRows, boards: dict[str, str]) -> Iterator[Doc
 
 
 def _row_results(
-    rows: Iterator[TableRow], skipped: set[str], item: Item, source: Source, boards: dict[str, str]
+    rows: Iterator[RowOrReject],
+    skipped: set[str],
+    item: Item,
+    source: Source,
+    boards: dict[str, str],
 ) -> Iterator[tuple[str, Document | Post | Reject]]:
     """Yield what each row gives, with its table where that may belong to a board.
 
     The first rows of a table decide how it is read; boards that are recognized go into `boards`,
     tables that are not read into `skipped`.
     """
-    readers: dict[_Columns, RowReader] = {}
+    # By the columns, too: databases in one dump may have tables of one name.
+    readers: dict[tuple[str, ...], RowReader] = {}
     held: list[TableRow] = []
     size = 0
     for row in chain(rows, (None,)):
-        if row is not None and isinstance(row.record, Reject):
-            yield "", replace(row.record, record=row.number)
+        if isinstance(row, Reject):
+            yield "", row
             continue
-        # Databases in one dump may have tables of one name.
-        columns = (row.table, *row.record) if row else ()
-        is_next = bool(held) and columns != (held[0].table, *held[0].record)
+        is_next = bool(held) and (row is None or row.columns != held[0].columns)
         if is_next or len(held) >= SAMPLE_ROWS or size > SAMPLE_SIZE:
             reader = _choose_reader(held, item, source)
             if isinstance(reader, Reject):
                 skipped.add(held[0].table)
                 yield "", reader
             else:
-                readers[held[0].table, *held[0].record] = reader
+                readers[held[0].columns] = reader
                 if isinstance(reader, BoardTable):
                     boards[reader.prefix] = reader.layout.name
                 yield from (_read(it, reader) for it in held)
             held, size = [], 0
         if row is None:
             return
-        if columns in readers:
-            yield _read(row, readers[columns])
+        if row.columns in readers:
+            yield _read(row, readers[row.columns])
         elif row.table not in skipped:
             held.append(row)
             size += len(str(row.record))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from groundup.artifacts.document import Reject
@@ -96,11 +96,20 @@ _NO_COLUMN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row of a table: its values by column, or why it cannot be read."""
+    """One row of a table: its values by column."""
 
     number: int  # counts the rows of all tables, those that are passed over too
     table: str
-    record: dict[str, Any] | Reject
+    record: dict[str, Any]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The name of its table, and those of the columns."""
+        return (self.table, *self.record)
+
+
+# One that cannot be read has its number, too.
+RowOrReject = TableRow | Reject
 
 
 class SqlDump:
@@ -119,7 +128,7 @@ class SqlDump:
         self._columns: dict[str, list[str]] = {}  # of tables that were defined, or seen
         self._number = 0
 
-    def __iter__(self) -> Iterator[TableRow]:
+    def __iter__(self) -> Iterator[RowOrReject]:
         window = self._window
         while window.prepare(MAX_HEAD):
             data, at = window.data, window.at
@@ -183,7 +192,7 @@ class SqlDump:
             window.grow()
         window.at = statement.end()
 
-    def _insert(self, table: str, columns: list[str]) -> Iterator[TableRow]:
+    def _insert(self, table: str, columns: list[str]) -> Iterator[RowOrReject]:
         """Yield the rows after VALUES."""
         window, is_row = self._window, True
         while is_row:
@@ -208,9 +217,13 @@ class SqlDump:
             window.at = comma.end() if comma else window.at
             is_row = comma is not None
 
-    def _numbered(self, table: str, record: dict[str, Any] | Reject) -> Iterator[TableRow]:
+    def _numbered(self, table: str, record: dict[str, Any] | Reject) -> Iterator[RowOrReject]:
         if table not in self.skipped:
-            yield TableRow(self._number, table, record)
+            yield (
+                replace(record, record=self._number)
+                if isinstance(record, Reject)
+                else TableRow(self._number, table, record)
+            )
         self._number += 1
 
     def _match_row(self) -> tuple[list[re.Match[bytes]], int]:
@@ -254,7 +267,7 @@ class SqlDump:
             window.retry(end - window.at)
         return False
 
-    def _copy(self, table: str, columns: list[str]) -> Iterator[TableRow]:
+    def _copy(self, table: str, columns: list[str]) -> Iterator[RowOrReject]:
         """Yield the lines after COPY, up to `\\.`."""
         while (line := self._window.line()) != b"":
             if line is None:
