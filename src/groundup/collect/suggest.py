@@ -15,10 +15,12 @@ their folder or in none; either way they are counted, with what a user can do ab
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -76,13 +78,14 @@ class SuggestedSource:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     column: str = ""  # that holds the text of its records, where the name does not say so
+    members: Sequence[RawFile] = ()  # its files; their origins begin at its path
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """Files that hold no text that can be read, of one sort."""
+class FileSort:
+    """Files of one sort."""
 
-    reason: str  # as a plural, with what a user can do about them
+    reason: str  # as a plural; where they are not read, with what a user can do about them
     files: int
     bytes: int
     example: str  # path of one of them, below the surveyed folder
@@ -90,11 +93,13 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """The sources of a folder, in the order of their paths, and what is not read, most first."""
+    """The sources of a folder, in the order of their paths, and the sorts of files, most first."""
 
     sources: list[SuggestedSource]
-    unread: list[Unread]
-    refused: Sequence[Refused] = ()  # links, pipes and the like
+    unread: list[FileSort]
+    sorts: list[FileSort]  # of what is read
+    refused: Sequence[Refused]  # links, pipes and the like
+    listed: int  # files of the folder, of which only some may have been looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +138,20 @@ class _Group:
         return sum(file.size for file in self.files)
 
 
-def suggest_sources(folder: Path, own: str = "") -> Suggestions:
+def suggest_sources(folder: Path, own: str = "", most: int = 0) -> Suggestions:
     """Return sources for everything below a folder but hidden files, or for one file.
 
-    `own` is the path below the folder of the recipe itself, which is left out. Raises SourceError
-    if the path is missing or holds no file.
+    `own` is the path below the folder of the recipe itself, which is left out. With `most`, only so
+    many files are looked at, chosen by a hash of their names. Raises SourceError if the path is
+    missing or holds no file.
     """
     if not folder.exists():
         raise SourceError(f"{folder}: there is no such file or folder")
     listing = list_source(Source(path=str(folder.absolute()), name="survey"), folder.parent)
-    files = _without_columns(_survey(folder, listing.files, own))
+    raw = listing.files
+    if 0 < most < len(raw):
+        raw = sorted(heapq.nsmallest(most, raw, key=lambda file: name_hash(file.origin)))
+    files = _without_columns(_survey(folder, raw, own))
     if not files:
         raise SourceError(f"{folder}: nothing in it can be read")
     readable = [file for file in files if file.detection.readable]
@@ -153,12 +162,19 @@ def suggest_sources(folder: Path, own: str = "") -> Suggestions:
         if file.origin in owners:
             held[id(owners[file.origin])].append(file)
     top = folder.resolve().name
-    sources = [_suggested(group, held[id(group)]) for group in groups]
+    by_origin = {file.origin: file for file in raw}
+    sources = [_suggested(group, held[id(group)], by_origin) for group in groups]
     if folder.is_file():
         sources = [replace(source, path=folder.name) for source in sources]
     ordered = sorted(sources, key=lambda source: (source.path, source.kind))
-    unread = [file for file in files if not file.detection.readable]
-    return Suggestions(_named(ordered, top), _count_unread(unread), listing.refused)
+    unread = _count_sorts(file for file in files if not file.detection.readable)
+    sorts, listed = _count_sorts(readable), len(listing.files)
+    return Suggestions(_named(ordered, top), unread, sorts, listing.refused, listed)
+
+
+def name_hash(name: str) -> bytes:
+    """Return by what files of a sample are chosen: the same ones at every call."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
 def _survey(folder: Path, raw: Iterable[RawFile], own: str) -> list[_File]:
@@ -392,7 +408,9 @@ def _common_folder(origins: Collection[str]) -> str:
     return os.path.commonpath([low, high])
 
 
-def _suggested(group: _Group, files: Sequence[_File]) -> SuggestedSource:
+def _suggested(
+    group: _Group, files: Sequence[_File], raw: Mapping[str, RawFile]
+) -> SuggestedSource:
     """Return the source of a group of files, with a line that says what was seen in them."""
     seen = [file.detection for file in files if file.detection.readable]
     alike = [detection for detection in seen if detection.kind in (group.kind, None)]
@@ -407,6 +425,9 @@ def _suggested(group: _Group, files: Sequence[_File]) -> SuggestedSource:
     if unread:
         why.append(f"{unread:,} not read")
     size = sum(file.size for file in files)
+    # A path is "." or a folder, a folder and "/*", or that of a single file.
+    start = 0 if group.path == "." else len(group.path.removesuffix("*").rstrip("/")) + 1
+    members = (raw[file.origin] for file in files)
     return SuggestedSource(
         group.kind,
         group.path,
@@ -416,6 +437,7 @@ def _suggested(group: _Group, files: Sequence[_File]) -> SuggestedSource:
         include=tuple(group.include),
         exclude=tuple(group.exclude),
         column=group.label.partition(":")[2],
+        members=[replace(m, origin=m.origin[start:] or m.path.name) for m in members],
     )
 
 
@@ -434,14 +456,14 @@ def _named(sources: Iterable[SuggestedSource], top: str) -> list[SuggestedSource
     return named
 
 
-def _count_unread(files: Iterable[_File]) -> list[Unread]:
-    """Return the files that are not read by what they are, the most first."""
+def _count_sorts(files: Iterable[_File]) -> list[FileSort]:
+    """Return the sorts of files, the most frequent first."""
     by_reason = defaultdict[str, list[_File]](list)
     for file in files:
         by_reason[file.detection.reason].append(file)
     ordered = sorted(by_reason.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     return [
-        Unread(reason, len(same), sum(file.size for file in same), same[0].origin)
+        FileSort(reason, len(same), sum(file.size for file in same), same[0].origin)
         for reason, same in ordered
     ]
 

@@ -16,22 +16,25 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from groundup.artifacts.kinds import is_training
 from groundup.collect.sources import RawFile, list_source
-from groundup.collect.suggest import suggest_sources
+from groundup.collect.suggest import name_hash, suggest_sources
 from groundup.commands.init import recipe_text
 from groundup.errors import SourceError
 from groundup.flow import run_flow
 from groundup.recipe import Evaluate, Recipe, Source, Tune, clean_name, load_recipe, recipe_from
+from groundup.report.figures import Row
 from groundup.report.look import write_look
 from groundup.runtime.fetch.download import cache_root
 from groundup.runtime.lock import LOCK, load_lock
 from groundup.runtime.progress import say
 from groundup.schema import parse_toml
 
+# Files of a folder whose first bytes are read, which takes about 10 s.
+MAX_SURVEYED = 20_000
 # A larger file is cut to its share of the sample, or left out if its format cannot be cut.
 MAX_WHOLE = 64_000_000
 # First bytes of formats of which a beginning is no file: zip, Parquet, Arrow, PDF, OLE, 7z, SQLite.
@@ -51,6 +54,16 @@ class SampledFile:
     size: int
 
 
+@dataclass
+class Surveyed:
+    """What there is to sample."""
+
+    recipe: Recipe
+    listings: dict[str, Sequence[RawFile]] = field(default_factory=dict)  # by source
+    sorts: list[Row] = field(default_factory=list)  # of all files; see `write_look`
+    notes: list[str] = field(default_factory=list)  # lines for the top of the page
+
+
 def look(target: Path, out: Path | None, files: int, megabytes: float) -> str:
     """Make the page of a folder, a recipe or a run; return where it is, and what comes next.
 
@@ -60,15 +73,15 @@ def look(target: Path, out: Path | None, files: int, megabytes: float) -> str:
     if (target / LOCK).exists():
         recipe = load_lock(target)
         return _said(write_look(target, recipe.name, recipe.seed), target)
-    recipe, survey = _recipe_of(target)
-    listings, notes = _list_files(recipe)
-    chosen = choose_sample(listings, files, int(megabytes * 1e6))
+    looked = _look_at(target)
+    recipe, notes = looked.recipe, looked.notes
+    chosen = choose_sample(looked.listings, files, int(megabytes * 1e6))
     digest = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:12]
     folder = cache_root() / "look" / f"{recipe.name}-{digest}"
     # A sample of other files, or of an earlier state of them.
     shutil.rmtree(folder / "raw", ignore_errors=True)
     copied, left_out = copy_sample(chosen, folder / "raw")
-    every = [file for listed in listings.values() for file in listed]
+    every = [file for listed in looked.listings.values() for file in listed]
     read, whole = sum(sampled.size for sampled in copied), sum(file.size for file in every)
     sample = f"{len(copied):,} of {len(every):,} files, {read / 1e6:,.1f} of {whole / 1e6:,.1f} MB"
     if len(copied) < len(every) or read < whole:
@@ -78,7 +91,7 @@ def look(target: Path, out: Path | None, files: int, megabytes: float) -> str:
     run = run_flow(_sample_recipe(recipe, folder / "raw", used), root, until="refine")
     if len(left_out) > MAX_NOTES:
         left_out[MAX_NOTES:] = [f"And {len(left_out) - MAX_NOTES:,} more files like these."]
-    page = write_look(run.root, recipe.name, recipe.seed, [*notes, *left_out], survey)
+    page = write_look(run.root, recipe.name, recipe.seed, [*notes, *left_out], looked.sorts)
     return _said(page, root)
 
 
@@ -87,35 +100,46 @@ def _said(page: Path, root: Path) -> str:
     return f"open:  {page.absolute()}\nmore:  {more}"
 
 
-def _recipe_of(target: Path) -> tuple[Recipe, list[str]]:
-    """Return the recipe to sample, and for raw files a line for each source that was found."""
+def _look_at(target: Path) -> Surveyed:
+    """Return the sources of a recipe, or those that `init` would propose for raw files."""
     if target.suffix == ".toml" and not target.is_dir():
-        return load_recipe(target), []
+        return _list_files(load_recipe(target))
     if target.is_dir() and any(target.iterdir()):
         say(f"look      {target}: looking at names and first bytes")
-    found = suggest_sources(target)
+    found = suggest_sources(target, most=MAX_SURVEYED)
     if not any(is_training(source.kind) for source in found.sources):
         raise SourceError(f"{target}: it holds no text that can be read; `groundup init` says why")
     folder = (target if target.is_dir() else target.parent).resolve()
     name = clean_name(target.resolve().stem).strip("-.")[:80] or "mine"
     table = parse_toml(recipe_text(name, found, ".").encode(), str(target))
-    survey = [f"{source.name}, of kind {source.kind}: {source.why}" for source in found.sources]
-    survey += [f"Not read: {part.files:,} × {part.reason}" for part in found.unread]
-    return recipe_from(table, str(target), folder), survey
+    looked = Surveyed(recipe_from(table, str(target), folder))
+    looked.listings = {s.name: s.members for s in found.sources if is_training(s.kind)}
+    for sorts, is_read in ((found.sorts, True), (found.unread, False)):
+        looked.sorts += [
+            {"sort": sort.reason, "files": sort.files, "bytes": sort.bytes, "read": is_read}
+            for sort in sorts
+        ]
+    files = sum(sort.files for sort in (*found.sorts, *found.unread))
+    if files < found.listed:
+        looked.notes.append(
+            f"Only {files:,} of {found.listed:,} files were looked at to find sources."
+        )
+    return looked
 
 
-def _list_files(recipe: Recipe) -> tuple[dict[str, list[RawFile]], list[str]]:
+def _list_files(recipe: Recipe) -> Surveyed:
     """Return the raw files of each training source on this machine, and notes on the others."""
-    listings, notes = dict[str, list[RawFile]](), []
+    looked = Surveyed(recipe)
     for source in (source for source in recipe.source if is_training(source.kind)):
         if "://" in source.path or source.path.startswith(("pypi:", "scrape:")):
-            notes.append(f"Source {source.name} is not on this machine, so it is not sampled.")
+            note = f"Source {source.name} is not on this machine, so it is not sampled."
+            looked.notes.append(note)
         else:
-            listings[source.name] = list_source(source, recipe.root).files
-    if not any(listings.values()):
+            looked.listings[source.name] = list_source(source, recipe.root).files
+    if not any(looked.listings.values()):
         advice = "`groundup run RECIPE --until refine` fetches the sources and writes the page"
         raise SourceError(f"{recipe.name}: no source has files on this machine; {advice}")
-    return listings, notes
+    return looked
 
 
 def choose_sample(
@@ -127,12 +151,9 @@ def choose_sample(
     source's share is cut.
     """
 
-    def place(name: str, file: RawFile) -> bytes:
-        return hashlib.sha256(f"{name}\0{file.origin}".encode("utf-8", "surrogatepass")).digest()
-
     # In reverse, so that the next one is the last.
     queues = {
-        name: sorted(listed, key=lambda file: place(name, file), reverse=True)
+        name: sorted(listed, key=lambda file: name_hash(f"{name}\0{file.origin}"), reverse=True)
         for name, listed in listings.items()
         if listed
     }

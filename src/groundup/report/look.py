@@ -34,11 +34,11 @@ from groundup.runtime.store import Store, commit
 
 PAGE = "look/index.html"
 # Raised by hand when the page changes.
-VERSION = 1
+VERSION = 2
 # Texts of each source that are shown, kept ones and dropped ones, and their length.
 TEXTS, CHARACTERS = 10, 600
-# Endings that are shown; the others are counted.
-MAX_ENDINGS = 30
+# Sorts and endings of files that are shown; the others are behind a click.
+MAX_ROWS = 12
 # What cleaning changes of a text; the rest of what it counts is personal data, and rule sets.
 REPAIRS = ("white space and controls", "normal form", "encoding and entities")
 
@@ -54,12 +54,13 @@ class EndingCounts:
 
 
 def write_look(
-    root: Path, name: str, seed: int, notes: Sequence[str] = (), survey: Sequence[str] = ()
+    root: Path, name: str, seed: int, notes: Sequence[str] = (), sorts: Sequence[Row] = ()
 ) -> Path:
     """Write the page of a run with refined documents, unless it is fresh; return its path.
 
-    `notes` are lines at the top of the page, such as what it is a sample of; `survey` are lines
-    that say what the raw files are. Raises StoreError if the run has no refined documents.
+    `notes` are lines at the top of the page, such as what it is a sample of. `sorts` are rows of
+    `sort`, `files`, `bytes` and `read`: what the raw files are by their first bytes, and whether
+    they are read. Raises StoreError if the run has no refined documents.
     """
     refined_shards(root)
     store = Store(root)
@@ -70,11 +71,11 @@ def write_look(
         "seed": seed,
         "data": [view.content if view else "" for view in views],
         "notes": list(notes),
-        "survey": list(survey),
+        "sorts": list(sorts),
     }
     old = store.view("look")
     if old is None or old.facts != facts:
-        page = render_look(gather_look(root, name, seed), notes, survey)
+        page = render_look(gather_look(root, name, seed), notes, sorts)
         with store.stage() as folder:
             text = page.encode("utf-8", "replace")
             (folder / "index.html").write_bytes(text)
@@ -94,6 +95,8 @@ def gather_look(root: Path, name: str, seed: int) -> Report:
     kept = read("kept texts", lambda: content.kept_examples(root, seed, TEXTS, CHARACTERS), [])
     dropped = read("dropped texts", lambda: dropped_texts(root, seed), [])
     pairs = read("duplicates", lambda: content.duplicate_examples(root, seed), [])
+    # Two texts that are the same show nothing, two that are nearly so do.
+    pairs.sort(key=lambda row: row["reason"] != "near_duplicate")
     look = {
         "name": name,
         "sources": [source for source in report["sources"] if source["name"] in names],
@@ -175,7 +178,7 @@ def name_endings(origins: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedAr
     return pc.fill_null(pc.struct_field(matched, "ending"), "")
 
 
-def render_look(look: Report, notes: Sequence[str] = (), survey: Sequence[str] = ()) -> str:
+def render_look(look: Report, notes: Sequence[str] = (), sorts: Sequence[Row] = ()) -> str:
     """Return the page as HTML."""
     figures = FigureHtml(look["figures"])
     names = [source["name"] for source in look["sources"]]
@@ -191,14 +194,19 @@ def render_look(look: Report, notes: Sequence[str] = (), survey: Sequence[str] =
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     totals = Counter[str]()
     for name in names:
-        for figure in ("collect.files", "collect.bytes_in", "collect.documents"):
+        for figure in (
+            "collect.files",
+            "collect.bytes_in",
+            "collect.bytes_out",
+            "collect.documents",
+        ):
             totals[figure] += int(figures.value(f"{figure}.{name}"))
         for figure in ("refine.step.documents.kept", "refine.step.bytes.kept"):
             totals[figure] += int(figures.value(f"{figure}.{name}"))
     values: dict[str, Any] = {
         "look": look,
         "notes": [*notes, *look["problems"]],
-        "survey": survey,
+        "sorts": sorts,
         "sources": names,
         "kinds": {source["name"]: source["kind"] for source in look["sources"]},
         "empty": empty_sources(figures),
@@ -208,7 +216,7 @@ def render_look(look: Report, notes: Sequence[str] = (), survey: Sequence[str] =
         "personal": [step for step in look["changed"] if step not in REPAIRS],
         "repairs": [step for step in REPAIRS if step in look["changed"]],
         "totals": totals,
-        "max_endings": MAX_ENDINGS,
+        "most": MAX_ROWS,
         "script": Markup(script),
         "script_hash": Markup(digest),
     }
