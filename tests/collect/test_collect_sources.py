@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from groundup.collect.files.globs import Selection, glob_to_regex, matches
 from groundup.collect.sources import list_source
+from groundup.commands.init import write_recipe
 from groundup.errors import SourceError
 from groundup.recipe import Source
 
@@ -109,6 +110,23 @@ def test_links_into_a_store_of_a_known_tool_are_followed(tree: Path) -> None:
         assert [file.origin for file in listing.files] == ["a.txt"]
         assert [(link.origin, link.reason) for link in listing.refused] == [("out.txt", "link")]
         assert 'follow_links = "DIR"' in listing.refused[0].detail
+
+
+def test_all_snapshots_of_a_repository_share_its_store(tree: Path) -> None:
+    for folder in ("hub/snapshots/abc", "hub/blobs", "other/blobs"):
+        (tree / folder).mkdir(parents=True)
+    for store in ("hub", "other"):
+        (tree / store / "blobs/f00").write_text("text")
+        (tree / f"hub/snapshots/abc/{store}.txt").symlink_to(tree / store / "blobs/f00")
+    listing = list_source(Source(path="hub/snapshots"), tree)
+    assert [file.origin for file in listing.files] == ["abc/hub.txt"]
+    assert [link.origin for link in listing.refused] == ["abc/other.txt"]
+
+
+def test_init_says_what_to_do_about_links_that_lead_out(tree: Path) -> None:
+    (tree / "raw/out.txt").symlink_to(tree / "secret.txt")
+    said = write_recipe(tree / "raw", tree / "recipe.toml")
+    assert "1 × link" in said and said.count('follow_links = "DIR"') == 1
 
 
 def test_links_into_a_named_folder_are_followed(tree: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lxml import html
 from tests.helpers.raw import write_books
 
 from groundup.collect.sources import RawFile
@@ -12,6 +13,8 @@ from groundup.commands import look as module
 from groundup.commands.look import choose_sample, look, read_beginning
 from groundup.errors import SourceError
 from groundup.report.look import PAGE
+
+SORTS = "//section[@id='files']//tbody//th"
 
 
 def listed(name: str, sizes: list[int]) -> list[RawFile]:
@@ -71,6 +74,19 @@ def test_a_folder_a_recipe_and_a_run(folder: Path, tmp_path: Path) -> None:
     page = (tmp_path / "run" / PAGE).read_text()
     assert "novels" in page and "A sample" not in page
     assert str(tmp_path / "run" / PAGE) in look(tmp_path / "run", None, 1, 1.0)
+
+
+def test_a_large_folder_is_looked_at_in_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same files of it each time; the page says so, and sorts and sample are theirs."""
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    monkeypatch.setattr(module, "MAX_SURVEYED", 6)
+    page = Path(look(folder, None, 100, 20.0).split()[1]).read_text()
+    assert "Only 6 of 7 files were looked at to find sources." in page
+    monkeypatch.setattr(module, "MAX_SURVEYED", 7)
+    page = Path(look(folder, None, 100, 20.0).split()[1]).read_text()
+    assert "were looked at" not in page
+    sorts = [row.xpath("string()").split("\n")[0] for row in html.fromstring(page).xpath(SORTS)]
+    assert sorts[:2] == ["Project Gutenberg books", "images"] and "<h3>Not read</h3>" in page
 
 
 def test_a_recipe_without_files_of_this_machine(tmp_path: Path) -> None:

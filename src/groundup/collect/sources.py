@@ -250,8 +250,8 @@ def _link_stores(top: Path, root: Path, follow_links: str) -> list[Path]:
         stores.append((root / Path(follow_links).expanduser()).resolve())
     for folder in (top, *top.parents):
         stores += [folder / ".git/annex/objects", folder / ".dvc/cache"]
-        if folder.parent.name == "snapshots":
-            stores.append(folder.parent.parent / "blobs")
+        if folder.name == "snapshots":
+            stores.append(folder.parent / "blobs")
         if (folder / ".git").exists():
             # What is above this working tree belongs to others.
             break

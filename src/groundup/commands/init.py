@@ -198,4 +198,7 @@ def _survey_lines(found: Suggestions) -> list[str]:
     if reasons:
         counts = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items()))
         lines.append(f"{'':14} not opened, but listed: {counts}")
+    # Of a link that leads out of the folder, and what to do about it.
+    details = {refused.detail for refused in found.refused if "follow_links" in refused.detail}
+    lines += [f"{'':14} {detail}" for detail in details]
     return lines
