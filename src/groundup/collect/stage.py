@@ -65,7 +65,7 @@ def run(run: Run) -> None:
         run.note(f"warning: {line}")
     where = "least_kept lists them in .store/collect/shard/*/manifest.json"
     for counts, what in (
-        (left_out, "sentences left out, since they hold an unknown template"),
+        (left_out, "sentences left out: with an unknown template, or by a bot"),
         (thin, f"pages with little main text; {where}"),
     ):
         for name, count in sorted((+counts).items()):
