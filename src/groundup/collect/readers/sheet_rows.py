@@ -5,17 +5,27 @@ Only the standard library and python_calamine are imported here: the child start
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 MAX_CELLS = 2_000_000  # of a sheet
+
+
+@lru_cache(maxsize=1)
+def _open(path: str) -> Any:
+    """Return the workbook that is open: one of 4,000 sheets takes long to open for each of them."""
+    import python_calamine
+
+    return python_calamine.CalamineWorkbook.from_path(path)
 
 
 def sheet_names(path: str) -> tuple[list[tuple[str, bool]], tuple[str, str] | None]:
     """Return the name of each sheet, and whether it is shown; or why the file cannot be read."""
     import python_calamine
 
+    _open.cache_clear()
     try:
-        book = python_calamine.CalamineWorkbook.from_path(path)
+        book = _open(path)
     except python_calamine.PasswordError:
         return [], ("encrypted", "it wants a password: save it without one first")
     except (python_calamine.CalamineError, OSError, ValueError) as error:
@@ -30,9 +40,8 @@ def sheet_rows(
     """Return the rows of a sheet as text of at most `limit` characters, or why it has none."""
     import python_calamine
 
-    book = python_calamine.CalamineWorkbook.from_path(path)
     try:
-        sheet = book.get_sheet_by_index(number)
+        sheet = _open(path).get_sheet_by_index(number)
     except python_calamine.CalamineError as error:
         return [], ("damaged", str(error))
     rows, cells, size = [], 0, 0
