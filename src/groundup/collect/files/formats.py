@@ -246,6 +246,8 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
 
 def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912 - a table
     start = head.lstrip()[:16]
+    if _SQL_DUMP.match(head):
+        return "sql"
     if named in _MAIL or (named is None and _HEADER_START.match(head)):
         if (mail := _mail_format(named, head)) is not None:
             return mail
@@ -277,7 +279,7 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         return document
     if _HTML.match(head):
         return "html"
-    if _SQL_DUMP.match(head) or (_SQL_START.match(head) and _SQL_ROWS.search(head)):
+    if _SQL_START.match(head) and _SQL_ROWS.search(head):
         return "sql"
     if _COMMENTS.sub("", head, count=1).startswith(_XML_STARTS):
         return "xml" if root is None else "feed"

@@ -14,8 +14,9 @@ import io
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Protocol
 
 from groundup.artifacts.document import Document, Reject
@@ -30,7 +31,7 @@ from groundup.collect.readers.post_markup import prose_text
 from groundup.collect.readers.sql_dump import RowOrReject, SqlDump, TableRow
 from groundup.collect.readers.sqlite_rows import Table, sqlite_rows, sqlite_tables
 from groundup.collect.readers.text import text_document, with_named_columns
-from groundup.collect.readers.threads import PackedRows, Post, join_threads
+from groundup.collect.readers.threads import PackedRows, Post, join_threads, post_row
 from groundup.recipe import Source
 from groundup.recipe.templates import parse_template
 
@@ -39,6 +40,7 @@ SAMPLE_ROWS, SAMPLE_SIZE = 100, 16 << 20
 # Bytes of a dump that `init` looks at: options and lists of permissions come before posts.
 SAMPLE_BYTES = 32 << 20
 Row = dict[str, Any]
+_document_row = attrgetter(*(field.name for field in fields(Document)))
 # What a table makes of the number and the values of a row.
 RowReader = Callable[[int, Row], Document | Post | Reject]
 
@@ -147,9 +149,9 @@ def table_documents(tables: Tables, item: Item, source: Source) -> Iterator[Docu
         rows = _until_damage(tables, damage)
         for table, result in _row_results(rows, tables.skipped, item, source, boards):
             if isinstance(result, Post):
-                posts.add(astuple(result))
+                posts.add(post_row(result))
             elif isinstance(result, Document) and table:
-                others.add((table, *astuple(result)))
+                others.add((table, *_document_row(result)))
             else:
                 yield result
         yield from _other_documents(others, boards)

@@ -274,7 +274,7 @@ class SqlDump:
                 record: Any = Reject("too-large", detail=f"{table}: {_LONG_LINE}")
             elif line.rstrip() == b"\\.":
                 return
-            elif _COPY.match(line):
+            elif _COPY.match(line) or _INSERT.match(line):
                 # The end of the table before is lost.
                 self._window.at -= len(line)
                 return
