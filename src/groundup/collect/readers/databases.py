@@ -178,9 +178,9 @@ def _until_damage(tables: Tables, damage: list[DamagedError]) -> Iterator[RowOrR
 def _other_documents(others: PackedRows, boards: dict[str, str]) -> Iterator[Document | Reject]:
     """Yield the documents of tables that belong to no board; the others are said once each."""
     left: set[str] = set()
-    for table, *fields in others.rows():
+    for table, *values in others.rows():
         board = boards.get(table_prefix(table)) or boards.get("")
-        document = Document(*fields)
+        document = Document(*values)
         if board is None:
             yield document
         elif table not in left:
