@@ -34,7 +34,7 @@ from benchmarks import maintext_peers as tools
 from benchmarks.dedup_peers import interpreter
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, result
-from groundup.collect.readers.html import decode_html
+from groundup.collect.readers.web.html import decode_html
 
 SHINGLE_WORDS = 4
 # A page that loses more of its marked text than this has lost its article.

@@ -29,7 +29,7 @@ Extract = Callable[[str], str | None]
 
 def ours() -> Extract:
     """As the reader of web pages does it, with its bounds."""
-    from groundup.collect.readers.html import page_document
+    from groundup.collect.readers.web.html import page_document
 
     def extract(page: str) -> str:
         return str(getattr(page_document(page, 0, ""), "text", ""))

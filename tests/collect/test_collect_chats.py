@@ -16,9 +16,9 @@ from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.formats import detect_format
-from groundup.collect.readers import chat_messages
-from groundup.collect.readers.chat_logs import is_chat_log
-from groundup.collect.readers.chats import is_chat
+from groundup.collect.readers.chat import messages as chat_messages
+from groundup.collect.readers.chat.chats import is_chat
+from groundup.collect.readers.chat.logs import is_chat_log
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.speakers import pseudonym
 from groundup.recipe import Source

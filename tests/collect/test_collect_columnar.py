@@ -19,7 +19,7 @@ from hypothesis import given
 from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers.columnar import read_columnar, value_sizes
+from groundup.collect.readers.records.columnar import read_columnar, value_sizes
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 

@@ -12,8 +12,8 @@ import pytest
 from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import columnar
-from groundup.collect.readers.columns import propose_columns
+from groundup.collect.readers.records import columnar
+from groundup.collect.readers.records.columns import propose_columns
 from groundup.collect.readers.registry import read_item
 from groundup.collect.stage import _key_settings
 from groundup.recipe import Source

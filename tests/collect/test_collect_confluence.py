@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers.confluence import _NAMESPACES, storage_text
-from groundup.collect.readers.feeds import parse_xml
+from groundup.collect.readers.web.feeds import parse_xml
+from groundup.collect.readers.xml.confluence import _NAMESPACES, storage_text
 
 Read = Callable[..., list[Document | Reject]]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers.chat_layouts import find_messages, render
+from groundup.collect.readers.chat.layouts import find_messages, render
 
 Read = Callable[..., list[Document | Reject]]
 EXPECTED = [("user", "Hi"), ("assistant", "Hello")]
@@ -300,7 +300,7 @@ def test_deep_content_costs_its_record(read: Read) -> None:
 def test_a_transcript_of_too_many_turns_costs_its_record(
     read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("groundup.collect.readers.chat_layouts.MAX_TURNS", 40)
+    monkeypatch.setattr("groundup.collect.readers.chat.layouts.MAX_TURNS", 40)
     rows = [{"response": "Human: a\n\nAssistant: b" + "\n\nHuman: c" * n} for n in (38, 39)]
     fits, refused = read("conversations", "x.jsonl", "\n".join(map(json.dumps, rows)))
     assert isinstance(fits, Document) and fits.turns is not None and len(fits.turns) == 40

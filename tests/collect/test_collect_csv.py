@@ -18,8 +18,8 @@ from tests.helpers.items import item_from_bytes
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.archives import open_items
 from groundup.collect.files.globs import Selection
-from groundup.collect.readers import csv_rows
-from groundup.collect.readers.csv_rows import read_csv
+from groundup.collect.readers.records import csv_rows
+from groundup.collect.readers.records.csv_rows import read_csv
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
 

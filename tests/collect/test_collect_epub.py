@@ -13,7 +13,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.detect import detect_kind
 from groundup.collect.files import streams
 from groundup.collect.files.streams import DamagedError
-from groundup.collect.readers.html import page_text
+from groundup.collect.readers.web.html import page_text
 
 Read = Callable[..., list[Document | Reject]]
 CONTAINER = (

@@ -12,10 +12,10 @@ from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.formats import detect_format
-from groundup.collect.readers import threads
+from groundup.collect.readers.forum import threads
+from groundup.collect.readers.forum.threads import Post, join_threads
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.speakers import pseudonym
-from groundup.collect.readers.threads import Post, join_threads
 from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]

@@ -10,8 +10,8 @@ import pytest
 from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import records
-from groundup.collect.readers.records import read_records
+from groundup.collect.readers.records import records
+from groundup.collect.readers.records.records import read_records
 from groundup.collect.readers.text import text_document
 
 Texts = Callable[..., list[str]]

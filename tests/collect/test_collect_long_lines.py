@@ -15,7 +15,7 @@ from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import BoundedStream, make_item
-from groundup.collect.readers import csv_rows, records
+from groundup.collect.readers.records import csv_rows, records
 from groundup.collect.readers.registry import read_item
 from groundup.collect.readers.wiki import dump
 from groundup.recipe import Source

@@ -11,8 +11,9 @@ import pytest
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.formats import detect_format
-from groundup.collect.readers import mail, mail_parts, mbox
-from groundup.collect.readers.mail_text import own_text, unwrap_flowed
+from groundup.collect.readers.mail import mail, mbox
+from groundup.collect.readers.mail import parts as mail_parts
+from groundup.collect.readers.mail.text import own_text, unwrap_flowed
 from groundup.collect.readers.speakers import pseudonym
 
 Read = Callable[..., list[Document | Reject]]

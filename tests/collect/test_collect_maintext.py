@@ -12,9 +12,9 @@ import trafilatura
 from benchmarks import maintext as measured
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import html
-from groundup.collect.readers import markup as markup_module
-from groundup.collect.readers.html import main_text
+from groundup.collect.readers.web import html
+from groundup.collect.readers.web import markup as markup_module
+from groundup.collect.readers.web.html import main_text
 
 Read = Callable[..., list[Document | Reject]]
 FIRST = (

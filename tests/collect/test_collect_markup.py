@@ -9,12 +9,12 @@ import pytest
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.formats import detect_format
-from groundup.collect.readers.asciidoc import asciidoc_text
-from groundup.collect.readers.latex import latex_text
-from groundup.collect.readers.man import man_text
-from groundup.collect.readers.markdown import markdown_text
-from groundup.collect.readers.org import org_text
-from groundup.collect.readers.restructured import rst_text
+from groundup.collect.readers.markup.asciidoc import asciidoc_text
+from groundup.collect.readers.markup.latex import latex_text
+from groundup.collect.readers.markup.man import man_text
+from groundup.collect.readers.markup.markdown import markdown_text
+from groundup.collect.readers.markup.org import org_text
+from groundup.collect.readers.markup.restructured import rst_text
 
 Read = Callable[..., list[Document | Reject]]
 

@@ -11,7 +11,7 @@ from tests.helpers.office_files import lines, pdf, scan
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.detect import detect_kind
-from groundup.collect.readers import ocr
+from groundup.collect.readers.office import ocr
 from groundup.collect.stage import _key_settings, _without_missing_ocr
 from groundup.errors import GroundupError
 from groundup.recipe import Source

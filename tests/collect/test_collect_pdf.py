@@ -10,9 +10,9 @@ import pytest
 from tests.helpers.office_files import lines, pdf
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import pdf as pdf_reader
-from groundup.collect.readers.pdf import is_garbled
-from groundup.collect.readers.pdf_pages import Page
+from groundup.collect.readers.office import pdf as pdf_reader
+from groundup.collect.readers.office.pdf import is_garbled
+from groundup.collect.readers.office.pdf_pages import Page
 
 pytest.importorskip("pypdfium2")
 
@@ -198,7 +198,7 @@ def _read_or_die(path: str, first: int, count: int) -> Any:
     """Read pages in the child as `read_pages`, but die at a page that says so."""
     import os
 
-    from groundup.collect.readers.pdf_pages import read_pages
+    from groundup.collect.readers.office.pdf_pages import read_pages
 
     pages = read_pages(path, first, count)
     if any(page and "DIE" in "".join(line.text for line in page.lines) for page in pages):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from groundup.collect import stage
-from groundup.collect.readers.chat_people import nearest_people, read_people
+from groundup.collect.readers.chat.people import nearest_people, read_people
 from groundup.collect.readers.speakers import pseudonym
 from groundup.recipe import Recipe, Source
 from groundup.runtime.run import Run

@@ -14,11 +14,11 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.detect import detect_kind
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import DamagedError
-from groundup.collect.readers.forums import body_text
-from groundup.collect.readers.post_markup import MARKUPS
+from groundup.collect.readers.forum.forums import body_text
+from groundup.collect.readers.forum.post_markup import MARKUPS
+from groundup.collect.readers.forum.threads import Post
+from groundup.collect.readers.records.sql_dump import SqlDump, TableRow
 from groundup.collect.readers.speakers import pseudonym
-from groundup.collect.readers.sql_dump import SqlDump, TableRow
-from groundup.collect.readers.threads import Post
 
 Read = Callable[..., list[Document | Reject]]
 PROSE = "It was late in the year, and nobody in the village had seen the harvest."
@@ -89,7 +89,7 @@ def test_damage_costs_its_row() -> None:
 
 def test_rows_longer_than_what_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value may cross any number of chunks; one row too long costs itself."""
-    monkeypatch.setattr("groundup.collect.readers.sql_dump.MAX_RECORD", 5_000_000)
+    monkeypatch.setattr("groundup.collect.readers.records.sql_dump.MAX_RECORD", 5_000_000)
     long = "it''s " * 400_000
     dump = f"{MYSQL}INSERT INTO `p` VALUES (1,'{long}'),(2,'{long * 3}'),(3,'c');\n"
     assert rows(dump) == [["1", long.replace("''", "'")], "too-large", ["3", "c"]]

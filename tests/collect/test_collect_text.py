@@ -19,8 +19,9 @@ from tests.helpers.items import item_from_bytes
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import decode, repair_text
 from groundup.collect.files.streams import DamagedError
-from groundup.collect.readers import records, text
-from groundup.collect.readers.records import JsonWindow
+from groundup.collect.readers import text
+from groundup.collect.readers.records import records
+from groundup.collect.readers.records.records import JsonWindow
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import KINDS, Source
 

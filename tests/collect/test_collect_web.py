@@ -15,8 +15,8 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.archives import open_items
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import Item
-from groundup.collect.readers.html import decode_html, host, nesting_depth
 from groundup.collect.readers.registry import read_item
+from groundup.collect.readers.web.html import decode_html, host, nesting_depth
 from groundup.recipe import Source
 
 Read = Callable[..., list[Document | Reject]]

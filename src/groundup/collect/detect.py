@@ -28,15 +28,15 @@ from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers import code
 from groundup.collect.readers.books import has_wrapped_lines
-from groundup.collect.readers.chat_layouts import find_messages
-from groundup.collect.readers.chat_logs import is_chat_log
-from groundup.collect.readers.chats import chat_metadata, is_chat
-from groundup.collect.readers.columns import propose_columns
-from groundup.collect.readers.conversations import is_irc, is_message_row
-from groundup.collect.readers.databases import sample_documents
-from groundup.collect.readers.office import find_converter
-from groundup.collect.readers.pdf_pages import is_scan
-from groundup.collect.readers.records import RECORD_FORMATS, read_records
+from groundup.collect.readers.chat.chats import chat_metadata, is_chat
+from groundup.collect.readers.chat.conversations import is_irc, is_message_row
+from groundup.collect.readers.chat.layouts import find_messages
+from groundup.collect.readers.chat.logs import is_chat_log
+from groundup.collect.readers.office.office import find_converter
+from groundup.collect.readers.office.pdf_pages import is_scan
+from groundup.collect.readers.records.columns import propose_columns
+from groundup.collect.readers.records.databases import sample_documents
+from groundup.collect.readers.records.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import record_text
 
 # An archive is judged by this many of its members.

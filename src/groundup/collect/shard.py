@@ -39,7 +39,7 @@ from groundup.collect.licenses import (
     project_licenses,
     project_root,
 )
-from groundup.collect.readers.chat_people import (
+from groundup.collect.readers.chat.people import (
     PEOPLE_FILES,
     People,
     nearest_people,

@@ -190,7 +190,7 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
 
 def _without_missing_ocr(source: Source) -> Source:
     """Return a source, without `ocr` if this machine cannot do it; say what it lacks."""
-    from groundup.collect.readers.ocr import missing_tesseract
+    from groundup.collect.readers.office.ocr import missing_tesseract
 
     if not source.ocr or not (lack := missing_tesseract(source.ocr)):
         return source
@@ -210,7 +210,7 @@ def _source_jobs(
 ) -> Iterator[Job]:
     """Yield one job per shard of a source, and one for the files that are not opened."""
     from groundup.collect.licenses import folder_projects, project_root
-    from groundup.collect.readers.chat_people import folder_people, people_digest
+    from groundup.collect.readers.chat.people import folder_people, people_digest
     from groundup.collect.shard import collect_shard, cut_shards
 
     key = _key_settings(source, root)
@@ -245,7 +245,7 @@ def _source_jobs(
 
 def _key_settings(source: Source, root: Path) -> dict[str, Any]:
     """Return the settings of a source that decide the bytes of a shard: not its weight or path."""
-    from groundup.collect.readers.ocr import tesseract_version
+    from groundup.collect.readers.office.ocr import tesseract_version
 
     settings: dict[str, Any] = {"source": source.name, "kind": source.kind}
     settings |= {"license": source.license, "encoding": source.encoding}

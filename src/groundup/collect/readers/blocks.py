@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES
 from groundup.collect.files.streams import DamagedError
-from groundup.collect.readers.markup import SUBSCRIPTS, SUPERSCRIPTS
+from groundup.collect.readers.web.markup import SUBSCRIPTS, SUPERSCRIPTS
 
 # Blocks of these sorts stand below each other without a blank line.
 _DENSE = frozenset(("item", "row", "code", "line"))

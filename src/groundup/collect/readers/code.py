@@ -18,7 +18,7 @@ from groundup.collect import by_word, read_table
 from groundup.collect.charset import decode, is_binary
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.streams import Item, read_all
-from groundup.collect.readers.records import lower_keys, read_records
+from groundup.collect.readers.records.records import lower_keys, read_records
 from groundup.collect.readers.text import first_text, text_document
 from groundup.recipe import Source
 

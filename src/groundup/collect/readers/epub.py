@@ -20,7 +20,7 @@ from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.files.packages import Package, member_path
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, spool
 from groundup.collect.readers.books import edition_group, split_books
-from groundup.collect.readers.html import MAX_HTML_BYTES, decode_html, page_text
+from groundup.collect.readers.web.html import MAX_HTML_BYTES, decode_html, page_text
 from groundup.recipe import Source
 
 _PAGE_SUFFIXES = (".xhtml", ".html", ".htm", ".xht")

@@ -23,40 +23,38 @@ from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
-from groundup.collect.readers.asciidoc import read_asciidoc
 from groundup.collect.readers.books import read_books
-from groundup.collect.readers.chat_logs import logs_or
-from groundup.collect.readers.chats import chats_or, hide_speakers
-from groundup.collect.readers.code import read_code, read_code_records
-from groundup.collect.readers.confluence import read_confluence
-from groundup.collect.readers.conversations import (
+from groundup.collect.readers.chat.chats import chats_or, hide_speakers
+from groundup.collect.readers.chat.conversations import (
     conversation_documents,
     read_conversations,
     read_log,
     read_tuning,
 )
-from groundup.collect.readers.databases import read_sql, read_sqlite
+from groundup.collect.readers.chat.logs import logs_or
+from groundup.collect.readers.code import read_code, read_code_records
 from groundup.collect.readers.epub import read_epub
-from groundup.collect.readers.feeds import read_feed, read_xml
-from groundup.collect.readers.forums import (
+from groundup.collect.readers.forum.forums import (
     read_discourse,
     read_forum_records,
     read_stackexchange,
 )
-from groundup.collect.readers.html import read_html
-from groundup.collect.readers.latex import read_latex
-from groundup.collect.readers.mail import PartReader, read_eml, read_mbox, read_mhtml
-from groundup.collect.readers.man import read_man
-from groundup.collect.readers.markdown import read_markdown
-from groundup.collect.readers.notebooks import read_notebook
-from groundup.collect.readers.office import read_encrypted, read_legacy, read_pptx
-from groundup.collect.readers.opendocument import read_odp, read_odt
-from groundup.collect.readers.org import read_org
-from groundup.collect.readers.pdf import read_image, read_pdf
-from groundup.collect.readers.records import RECORD_FORMATS, NumberedRecord
-from groundup.collect.readers.restructured import read_rst
-from groundup.collect.readers.rtf import read_rtf
-from groundup.collect.readers.spreadsheets import read_spreadsheet
+from groundup.collect.readers.mail.mail import PartReader, read_eml, read_mbox, read_mhtml
+from groundup.collect.readers.markup.asciidoc import read_asciidoc
+from groundup.collect.readers.markup.latex import read_latex
+from groundup.collect.readers.markup.man import read_man
+from groundup.collect.readers.markup.markdown import read_markdown
+from groundup.collect.readers.markup.notebooks import read_notebook
+from groundup.collect.readers.markup.org import read_org
+from groundup.collect.readers.markup.restructured import read_rst
+from groundup.collect.readers.office.office import read_encrypted, read_legacy, read_pptx
+from groundup.collect.readers.office.opendocument import read_odp, read_odt
+from groundup.collect.readers.office.pdf import read_image, read_pdf
+from groundup.collect.readers.office.rtf import read_rtf
+from groundup.collect.readers.office.spreadsheets import read_spreadsheet
+from groundup.collect.readers.office.word import read_docx
+from groundup.collect.readers.records.databases import read_sql, read_sqlite
+from groundup.collect.readers.records.records import RECORD_FORMATS, NumberedRecord
 from groundup.collect.readers.text import (
     read_evaluation,
     read_evaluation_lines,
@@ -65,10 +63,12 @@ from groundup.collect.readers.text import (
     read_text_records,
     text_document,
 )
-from groundup.collect.readers.warc import read_arc, read_warc
+from groundup.collect.readers.web.feeds import read_feed, read_xml
+from groundup.collect.readers.web.html import read_html
+from groundup.collect.readers.web.warc import read_arc, read_warc
 from groundup.collect.readers.wiki.dump import read_dump, read_page
-from groundup.collect.readers.word import read_docx
-from groundup.collect.readers.xml_documents import (
+from groundup.collect.readers.xml.confluence import read_confluence
+from groundup.collect.readers.xml.documents import (
     read_docbook,
     read_fiction_book,
     read_jats,

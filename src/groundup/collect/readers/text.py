@@ -18,8 +18,8 @@ from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.artifacts.questions import find_question
 from groundup.collect.charset import decode, detect_encoding, is_binary, repair_text
 from groundup.collect.files.streams import Item, read_all
-from groundup.collect.readers.chat_layouts import content_text
-from groundup.collect.readers.columns import (
+from groundup.collect.readers.chat.layouts import content_text
+from groundup.collect.readers.records.columns import (
     METADATA_KEYS,
     TITLE_KEYS,
     MissingColumnError,
@@ -27,9 +27,9 @@ from groundup.collect.readers.columns import (
     metadata_of,
     with_title,
 )
-from groundup.collect.readers.feeds import element_lines, xml_root
-from groundup.collect.readers.html import host
-from groundup.collect.readers.records import lower_keys, read_records
+from groundup.collect.readers.records.records import lower_keys, read_records
+from groundup.collect.readers.web.feeds import element_lines, xml_root
+from groundup.collect.readers.web.html import host
 from groundup.recipe import RECORD_COLUMNS, Source
 from groundup.recipe.templates import is_template, template_columns
 

@@ -24,7 +24,7 @@ from urllib.parse import urldefrag
 from groundup.collect.files.archives import Refused
 from groundup.collect.files.compression import gunzip
 from groundup.collect.files.streams import BUFFER, DamagedError
-from groundup.collect.readers.html import host
+from groundup.collect.readers.web.html import host
 from groundup.collect.scrape.crawler import ANY_TYPE, PARALLEL_HOSTS, Crawler, NoPageError, host_of
 from groundup.errors import SourceError
 from groundup.runtime.fetch.https import redact_url

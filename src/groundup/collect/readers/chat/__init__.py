@@ -1,0 +1,1 @@
+"""Conversations: exports of chat programs, logs, transcripts and JSON of messages."""

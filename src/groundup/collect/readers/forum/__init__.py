@@ -1,0 +1,1 @@
+"""Forums: dumps and exports of boards, as threads."""

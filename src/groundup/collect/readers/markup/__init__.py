@@ -1,0 +1,1 @@
+"""Documents in plain-text markup, and notebooks, as prose."""

@@ -1,0 +1,388 @@
+"""PDF files: one document a file, by pdfium, in a child process.
+
+pdfium is a C++ library that reads what anybody may have written: a page that kills the child costs
+itself (`files/child.py`).
+
+Lines become paragraphs again: words that a line end has cut are joined, and running heads, feet and
+page numbers, which many pages repeat at the same place, are left out. Pages without text (scans),
+and pages whose fonts do not say which letters they draw, are read by Tesseract if the source asks
+for it (`readers/office/ocr.py`), and else listed.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import cast
+
+from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
+from groundup.collect.files.child import Child, item_path
+from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.readers.blocks import Blocks
+from groundup.collect.readers.office.ocr import recognize, recognize_page
+from groundup.collect.readers.office.pdf_pages import (
+    HYPHEN,
+    Line,
+    Page,
+    close_document,
+    open_document,
+    read_pages,
+)
+from groundup.recipe import Source
+
+_NO_LAYER = 'no text layer, as scans have none: [[source]] ocr = "eng" reads them by Tesseract'
+_SEEN_EMPTY = "no text layer, and Tesseract sees no text in it"
+# Pages that one call reads.
+_BATCH = 32
+# A file that kills or stops the child this often is not read further, nor are its pictures if it
+# does so to Tesseract.
+_MAX_FAILURES = 5
+# What pdfium may take for a file, and more for each page, 5 times what a full one takes; the pages
+# after are listed. A page of less than a kilobyte is one of a few that a small file repeats.
+_MAX_SECONDS, _PAGE_SECONDS, _PAGE_BYTES = 120.0, 0.1, 1024
+MAX_PAGES = 100_000
+_LIGATURES = str.maketrans(
+    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+)
+# A page of which this share of characters has no letter is garbage; so is one of Latin letters with
+# few vowels: a font whose letters are shifted. English has 38 % vowels, Polish 36 %, Czech 40 %.
+_UNMAPPED_SHARE, _VOWEL_SHARE, _MIN_LATIN = 0.3, 0.2, 200
+_NOT_TEXT = re.compile("[\ue000-\uf8ff\ufffd\x00-\x01\x03-\x08\x0e-\x1f]")
+_LATIN = re.compile("[A-Za-zÀ-ɏ]")
+_VOWEL = re.compile("[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-ÝÞà-æè-ïò-öø-ýÿĀ-ąĒ-ěĨ-ıŌ-œŨ-ųŶ-Ÿ]")
+# Lines at the edges of a page that may be running heads or feet: the outer ones, in the outer
+# tenths of its height.
+_EDGE_LINES, _EDGE = 3, 0.1
+_PAGE_NUMBER = re.compile(
+    r"\W*(?:page|seite|p\.)?\W*(?:\d{1,5}|[ivxlcdm]{1,7})(?:\W*(?:of|von|de|/)\W*\d{1,5})?\W*",
+    re.IGNORECASE,
+)
+_MAX_NUMBER = 100  # characters of a line that is one
+# A paragraph of this many characters does not go on over the page: each page would copy it.
+_MAX_PARAGRAPH = 1_000_000
+# On this many pages, or on this share of them; a head that changes with the chapter is on few.
+_REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
+# Lines before and after one that may be in its column.
+_COLUMN_LINES = 12
+_DIGITS = re.compile(r"\d+")
+_SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*\d{0,3}\Z")
+_ITEM = re.compile(r"(?:[•▪●◦‣∙■□➢–—*-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])\s+\S")
+# From the start of a word: from each of its letters, a long one takes quadratic time.
+_CUT_WORD = re.compile(rf"(?<![^\W\d_])([^\W\d_]++){HYPHEN}\s*+([^\W\d_]+)")
+_WAIT = re.compile(r"please wait\.\.\.", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+
+
+def read_pdf(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the text of a PDF, then the pages that have none, by their numbers.
+
+    Raises DamagedError if it is damaged, wants a password, or has too many pages.
+    """
+    with item_path(item) as path:
+        pages = _Pages(path, source.ocr)
+        text = _Text(pages.read())
+    document = text.document()
+    record = 0
+    if pages.is_form and (not document or _WAIT.search(document[:200])):
+        detail = "an XFA form without pages of its own: print it to PDF in Acrobat"
+        yield Reject("unsupported-format", detail=detail)
+        return
+    if document:
+        yield Document(document, group=item.origin)
+        record = 1
+    for reason, numbers, advice in (
+        ("no-text-layer", text.empty, _SEEN_EMPTY if source.ocr else _NO_LAYER),
+        ("no-unicode-map", text.garbled, "a font does not say which letters it draws"),
+        ("damaged", pages.failed, "it cannot be read"),
+        ("timeout", pages.late, "those before took too much time"),
+    ):
+        # Blank pages are usual; a whole file of them is a scan.
+        if numbers and not (reason == "no-text-layer" and document and len(numbers) < 2):
+            yield Reject(reason, record, f"{_listed(numbers)} of {pages.count}: {advice}")
+            record += 1
+    if not record:
+        yield Reject("no-text", detail="a PDF without any text")
+
+
+@dataclass
+class _Pages:
+    """The pages of a file, and the numbers of those that cannot be read."""
+
+    path: str
+    languages: str  # of pages without a text layer; "" leaves them empty
+    count: int = 0
+    is_form: bool = False
+    failed: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    _seconds: float = 0.0  # that pdfium took
+    _failures: int = 0  # of pdfium
+    _unseen: int = 0  # failures of Tesseract
+
+    def read(self) -> Iterator[tuple[int, Page]]:
+        """Yield the pages by number from 0, in order; DamagedError if the file is not readable."""
+        self.count, reason, self.is_form = Child.call(open_document, self.path)
+        if reason == "encrypted":
+            raise DamagedError(reason, "it wants a password: save it without one first")
+        if reason:
+            raise DamagedError(reason, "it is no whole PDF")
+        if self.count > MAX_PAGES:
+            raise DamagedError("too-large", f"it has more than {MAX_PAGES:,} pages")
+        stored = min(self.count, Path(self.path).stat().st_size // _PAGE_BYTES)
+        for first in range(0, self.count, _BATCH):
+            if self._seconds > _MAX_SECONDS + _PAGE_SECONDS * stored:
+                self.late = list(range(first, self.count))
+                break
+            numbers = range(first, min(first + _BATCH, self.count))
+            for number, page in zip(numbers, self._batch(numbers), strict=True):
+                if page is None:
+                    self.failed.append(number)
+                else:
+                    yield number, self._recognized(number, page)
+        Child.call(close_document)
+
+    def _batch(self, numbers: range) -> Sequence[Page | None]:
+        start = time.monotonic()
+        try:
+            pages: list[Page | None] = Child.call(
+                read_pages, self.path, numbers.start, len(numbers)
+            )
+            return pages
+        except DamagedError:
+            # One by one: the page that does it costs itself.
+            return [self._single(number) for number in numbers]
+        finally:
+            self._seconds += time.monotonic() - start
+
+    def _single(self, number: int) -> Page | None:
+        if self._failures < _MAX_FAILURES:
+            try:
+                (page,) = Child.call(read_pages, self.path, number, 1)
+                return cast("Page | None", page)
+            except DamagedError:
+                self._failures += 1
+        return None
+
+    def _recognized(self, number: int, page: Page) -> Page:
+        """Return a page, with what Tesseract sees where its text layer is missing or garbage."""
+        has_text = page.text.strip() and not is_garbled(page.text, page)
+        if has_text or not self.languages or self._unseen >= _MAX_FAILURES:
+            return page
+        try:
+            seen = recognize_page(self.path, number, self.languages)
+        except DamagedError:
+            self._unseen += 1
+            return page
+        return seen if seen.lines else page
+
+
+class _Text:
+    """The text of pages: paragraphs from lines, without what pages repeat at their edges."""
+
+    def __init__(self, pages: Iterable[tuple[int, Page]]) -> None:
+        self.empty: list[int] = []
+        self.garbled: list[int] = []
+        self._pages: list[Page] = []
+        size = 0
+        for number, page in pages:
+            text = page.text
+            size += len(text)
+            if size > MAX_DOCUMENT_BYTES:
+                limit = f"{MAX_DOCUMENT_BYTES >> 20} MB"
+                raise DamagedError("too-large", f"its text is longer than {limit}")
+            if not text.strip():
+                self.empty.append(number)
+            elif is_garbled(text, page):
+                self.garbled.append(number)
+            else:
+                self._pages.append(page)
+
+    def document(self) -> str:
+        """Return the text of the pages that have one."""
+        running = _running_lines(self._pages)
+        blocks = Blocks()
+        for page in self._pages:
+            lines = [line for line in page.lines if id(line) not in running]
+            _add_page(blocks, lines)
+        text = blocks.text()
+        # How other places write a word that a line end has cut.
+        words = Counter(word.lower() for word in _WORD.findall(text))
+
+        def join(match: re.Match[str]) -> str:
+            first, second = match.groups()
+            whole, hyphenated = f"{first}{second}", f"{first}-{second}"
+            is_compound = words[hyphenated.lower()] > words[whole.lower()]
+            return hyphenated if is_compound or second[0].isupper() else whole
+
+        return _CUT_WORD.sub(join, text).replace(HYPHEN, "-").translate(_LIGATURES)
+
+
+def read_image(item: Item, source: Source) -> Iterator[Document | Reject]:
+    """Yield the text that Tesseract sees in a picture, if the source asks for it."""
+    if not source.ocr:
+        yield Reject("unsupported-format", detail="image")
+        return
+    with item_path(item) as path, tempfile.TemporaryDirectory() as folder:
+        text = _Text(enumerate(recognize(path, source.ocr, folder)))
+    if document := text.document():
+        yield Document(document, group=item.origin)
+    else:
+        yield Reject("no-text", detail="Tesseract sees no text in this image")
+
+
+def is_garbled(text: str, page: Page) -> bool:
+    """Return whether the text of a page is none: its font does not say which letters it draws."""
+    characters = max(1, len("".join(text.split())))
+    if page.unmapped + len(_NOT_TEXT.findall(text)) > _UNMAPPED_SHARE * characters:
+        return True
+    latin = len(_LATIN.findall(text))
+    few_vowels = len(_VOWEL.findall(text)) < _VOWEL_SHARE * latin
+    return latin >= _MIN_LATIN and latin > characters / 2 and few_vowels
+
+
+def _running_lines(pages: Sequence[Page]) -> set[int]:
+    """Return the ids of the lines that are running heads, feet or page numbers."""
+    edges: list[tuple[tuple[str, int], Line]] = []
+    running: set[int] = set()
+    heights = [line.y for page in pages for line in page.lines]
+    lowest, highest = min(heights, default=0.0), max(heights, default=0.0)
+    zone = _EDGE * (highest - lowest)
+    for page in pages:
+        lines = sorted(page.lines, key=lambda line: line.y)
+        outer = [*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]
+        for line in {id(line): line for line in outer}.values():
+            if not lowest + zone < line.y < highest - zone:
+                # Nobody sees a shift of less than a few points.
+                edges.append(((_DIGITS.sub("0", line.text.casefold()), round(line.y / 6)), line))
+        for line in lines[:1] + lines[-1:]:
+            is_short = len(lines) > 1 and len(line.text) < _MAX_NUMBER
+            if is_short and _PAGE_NUMBER.fullmatch(line.text):
+                running.add(id(line))
+    counts = Counter(key for key, _ in edges)
+    for (text, row), line in edges:
+        count = sum(counts[text, row + shift] for shift in (-1, 0, 1))
+        if count >= _REPEATED and (count >= _REPEATED_SHARE * len(pages) or count > _FAR_REPEATED):
+            running.add(id(line))
+    return running
+
+
+def _add_page(blocks: Blocks, lines: Sequence[Line]) -> None:
+    """Add the paragraphs and tables of a page."""
+    if not lines:
+        return
+    size = median(line.size for line in lines)
+    pitches = [a.y - b.y for a, b in pairwise(lines) if 0 < a.y - b.y < 4 * size]
+    pitch = median(pitches) if pitches else 1.2 * size
+    paragraph: list[str] = []
+    continues = bool(blocks.parts) and blocks.parts[-1][0] == "paragraph"
+    before: Line | None = None
+    number = 0
+    while number < len(lines):
+        end = _table_end(lines, number)
+        line = lines[number]
+        if end > number:
+            _add_paragraph(blocks, paragraph, continues)
+            paragraph, continues, before = [], False, None
+            blocks.parts.append(("break", ""))
+            for row in lines[number:end]:
+                blocks.add(" | ".join(text for text, _, _ in row.cells), "row")
+            blocks.parts.append(("break", ""))
+            number = end
+            continue
+        right = _column_end(lines, number - 1)
+        if before is not None and _starts_paragraph(before, line, pitch, right):
+            _add_paragraph(blocks, paragraph, continues)
+            paragraph, continues = [], False
+        paragraph.append(line.text)
+        before, number = line, number + 1
+    _add_paragraph(blocks, paragraph, continues)
+
+
+def _starts_paragraph(before: Line, line: Line, pitch: float, right: float) -> bool:
+    """Return whether a line starts a paragraph, and does not go on with the line before.
+
+    `pitch` is the usual distance of lines, `right` the end of the column of the line before.
+    """
+    size = max(before.size, line.size)
+    step = before.y - line.y
+    text = before.text
+    is_cut = text.endswith(HYPHEN)
+    if _ITEM.match(line.text) and not is_cut:
+        return True
+    if abs(before.size - line.size) > 0.2 * size and not is_cut:
+        return True
+    if step < -size or step > 6 * pitch:
+        # Another column.
+        return bool(_SENTENCE_END.search(text)) or not line.text[:1].islower()
+    if step > 1.45 * max(pitch, 0.9 * size):
+        return not is_cut
+    is_ended = _SENTENCE_END.search(text) is not None
+    is_indented = line.left > before.left + 0.8 * size
+    if is_indented and not _ITEM.match(text):
+        return not is_cut and (is_ended or not line.text[:1].islower())
+    # A line that ends early is the last of its paragraph, a heading or a line of an address.
+    missing = right - before.right
+    return not is_cut and missing > (2 * size if is_ended else 0.3 * (right - before.left))
+
+
+def _column_end(lines: Sequence[Line], number: int) -> float:
+    """Return the right end of the column that a line is in, by the lines around it."""
+    line = lines[number]
+    near = lines[max(0, number - _COLUMN_LINES) : number + _COLUMN_LINES]
+    same = (other.right for other in near if abs(other.left - line.left) < 3 * line.size)
+    return max(same, default=line.right)
+
+
+def _table_end(lines: Sequence[Line], start: int) -> int:
+    """Return the end of the table that starts at a line; `start` where none does.
+
+    A table has two rows or more whose cells stand below each other.
+    """
+    end = start
+    while end < len(lines) and len(lines[end].cells) > 1:
+        if end > start:
+            edges = [edge for _, left, right in lines[end - 1].cells for edge in (left, right)]
+            tolerance = lines[end].size / 2
+            aligned = sum(
+                any(abs(edge - own) < tolerance for edge in edges for own in cell[1:])
+                for cell in lines[end].cells
+            )
+            if aligned < 2 or not 0 < lines[end - 1].y - lines[end].y < 6 * lines[end].size:
+                break
+        end += 1
+    return end if end - start > 1 else start
+
+
+def _add_paragraph(blocks: Blocks, lines: Sequence[str], continues: bool) -> None:
+    """Add a paragraph of lines; one at the start of a page may go on with the page before."""
+    if not lines:
+        return
+    text = " ".join(lines).replace(f"{HYPHEN} ", HYPHEN)
+    sort, last = blocks.parts[-1] if blocks.parts else ("", "")
+    is_ended = _SENTENCE_END.search(last[-_MAX_NUMBER:]) is not None
+    goes_on = last.endswith(HYPHEN) or (text[:1].islower() and not is_ended)
+    continues = continues and len(last) < _MAX_PARAGRAPH
+    if continues and sort == "paragraph" and goes_on and not _ITEM.match(text):
+        joint = "" if last.endswith(HYPHEN) else " "
+        blocks.parts[-1] = (sort, last + joint + text)
+    else:
+        blocks.add(text)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Return page numbers from 1 as a person lists them: `pages 1-3, 7`."""
+    parts: list[list[int]] = []
+    for number in (number + 1 for number in numbers):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    ranges = [f"{first}" if first == last else f"{first}-{last}" for first, last in parts]
+    more = f" and {len(ranges) - 12} more" if len(ranges) > 12 else ""
+    return f"pages {', '.join(ranges[:12])}{more}"

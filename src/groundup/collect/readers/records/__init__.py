@@ -1,0 +1,1 @@
+"""Rows of tables and databases: JSON, CSV, YAML, Parquet, Arrow, SQL, SQLite."""

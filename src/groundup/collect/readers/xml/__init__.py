@@ -1,0 +1,1 @@
+"""Documents in XML: DocBook, JATS, TEI, FictionBook, Confluence."""
