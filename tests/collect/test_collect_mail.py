@@ -102,6 +102,20 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
         ("Received.\n-------\nTime: 3/9/2006 3:50\nPages: 1 - 1\nSent by fax.",
          "Received.\n-------\nTime: 3/9/2006 3:50\nPages: 1 - 1\nSent by fax."),
         ("Yes.\n-------\nAnn\nFax 555 1234", "Yes."),
+        # A quoted signature is nothing to answer; what stands above it is.
+        ("> Is Friday really fine?\n>\n> Bob Other\n> Institute for Trees, Oslo\n\nYes.",
+         "> Is Friday really fine?\n\nYes."),
+        ("> Bob Other, Institute for Trees\n> +47 12345678\n\nYes.", "Yes."),
+        ("Bob Other [Thu, Nov 20, 2003 at 11:04:31AM +0100]:\n> Is it?\n\nYes.", "Yes."),
+        ("On Mon, 1 Jan 2001 at 10:00, Bob quipped:\n> Is it?\n\nYes.", "Yes."),
+        ("We met on 1 Jan 2001 at 10:00:\nit rained.", "We met on 1 Jan 2001 at 10:00:\nit rained."),
+        # As archives of lists write mails.
+        ("Status: RO\n\nYes.", "Yes."),
+        ("Status: good, all of it.\n\nYes.", "Status: good, all of it.\n\nYes."),
+        ("Yes.\n-------------- next part --------------\nA non-text attachment was scrubbed...\n"
+         "Name: x\nUrl : http://x.org/a.bin", "Yes."),
+        ("Ask ann at x.org<mailto:ann at x.org> or <bob at x.org>.", "Ask ann at x.org or <bob@x.org>."),
+        ("    [ https://issues.example.org/browse/A-1 ]\n\nAnn commented.", "Ann commented."),
         ("He said: nothing.\n\nFrom: where?\nNobody knew.",
          "He said: nothing.\n\nFrom: where?\nNobody knew."),
     ],
@@ -118,6 +132,8 @@ def test_a_forwarded_mail_stays_without_its_headers() -> None:
     original = "-----Original Message-----\nFrom: Bob\nSent: Monday\nSubject: x\n\nThe news."
     assert own_text(f"FYI\n\n{original}", is_forward=True) == "FYI\n\nThe news."
     assert own_text("> The news.", is_forward=True) == "The news."
+    signed = f"FYI\n-- \nBob\n\n{original}\n-- \nAnn\n\n{original}\n-----\nDisclaimer: none."
+    assert own_text(signed, is_forward=True) == "FYI\n\nThe news.\n\nThe news."
 
 
 def test_flowed_lines_become_paragraphs() -> None:
@@ -140,6 +156,18 @@ def test_names_are_hidden_where_people_are_greeted_and_where_they_sign(read: Rea
     ]
     swapped = _mail("Fine.\n\nAnn", sender='"Example, Ann" <ann@x.org>')
     assert _texts(read("mail", "a.eml", swapped)) == [f"Plans\n\nFine.\n\n{ANN}"]
+
+
+def test_names_below_a_mail_are_hidden_with_titles_and_as_people_shorten_them(read: Read) -> None:
+    bradley = pseudonym("Bradley Clark")
+    for name in (
+        "Brad Clark",
+        "Dr. Bradley Clark, PhD",
+        "Bradley J. Clark",
+        "Bradley Hraban Clark",
+    ):
+        mail = _mail(f"Fine.\n\n{name}", sender="Bradley Clark <b@x.org>")
+        assert _texts(read("mail", "a.eml", mail)) == [f"Plans\n\nFine.\n\n{bradley}"]
 
 
 def test_mails_of_a_thread_are_one_conversation_in_the_order_of_their_dates(read: Read) -> None:
@@ -185,6 +213,10 @@ def test_a_line_that_ends_a_part_badly_is_no_text(read: Read) -> None:
 def test_a_mail_that_stands_twice_in_a_mailbox_is_listed_once(read: Read) -> None:
     text = FROM + _mail("Hi all.", "Message-ID: <1@x>") + "\n\n"
     assert _reasons(read("mail", "inbox", text * 2)) == ["duplicate-mail"]
+    unnamed = FROM + _mail("Hi all.") + "\n\n"
+    later = FROM + _mail("Hi all.", "Date: Mon, 1 Jan 2001 1:00 +0000") + "\n\n"
+    results = read("mail", "inbox", text + unnamed + later * 2)
+    assert _reasons(results) == ["duplicate-mail"] * 2 and len(_texts(results)) == 2
 
 
 def test_a_long_thread_is_cut_into_documents_of_one_group(
@@ -205,6 +237,28 @@ def _multipart(kind: str, *parts: str) -> str:
 
 PLAIN = "Content-Type: text/plain\n\nThe text of a mail, which is long enough."
 PAGE = "Content-Type: text/html\n\n<p>The <b>page</b> of a mail.<ul><li>One<li>Two</ul>"
+
+
+def test_parts_that_a_server_named_belong_to_the_body(read: Read) -> None:
+    named = "Content-Type: text/html; name=ATT00001.htm\nContent-Disposition: attachment"
+    text = _multipart("mixed", PLAIN, f"{named}\n\n<p>And the rest.</p>")
+    body = "Plans\n\nThe text of a mail, which is long enough.\n\nAnd the rest."
+    assert _texts(read("mail", "a.eml", text)) == [body]
+
+
+def test_mails_of_a_digest_are_mails(read: Read) -> None:
+    mails = [f"Message: {n}\nDate: Mon, {n} Jan 2001 1:00 +0000\nFrom: Ann Example <ann@x.org>\n"
+             f"Subject: [list] Plan {n}\nContent-Type: text/plain; charset=iso-8859-1\n\n"
+             f"Très bien {n}.\n" for n in (1, 2)]  # fmt: skip
+    line = "-" * 30 + "\n\n"
+    end = f"Subject: Digest Footer\n\n____\nlist@x.org\n\n{line}End of list Digest\n****\n"
+    masthead = (
+        "Send list mailing list submissions to\n\tlist@x.org\n\nToday's Topics:\n\n   1. Plan\n\n"
+    )
+    body = f"{masthead}{'-' * 70}\n\n" + f"\n{line}".join([*mails, end])
+    results = read("mail", "a.eml", _mail(body, "Content-Type: text/plain; charset=utf-8"))
+    assert _texts(results) == ["Plan 1\n\nTrès bien 1.", "Plan 2\n\nTrès bien 2."]
+    assert _reasons(results) == ["empty"]
 
 
 @pytest.mark.parametrize(
@@ -258,14 +312,19 @@ def test_attachments_are_read_by_their_readers_or_listed(read: Read) -> None:
         (_mail("No such user.", sender="Mail Delivery System <MAILER-DAEMON@x.org>"), "bounce"),
         (_multipart("encrypted", "Content-Type: application/octet-stream\n\nx"), "encrypted"),
         (_mail("-----BEGIN PGP MESSAGE-----\n\nabc\n-----END PGP MESSAGE-----"), "encrypted"),
-        (_mail("> only a quote\n"), "empty"),
-        (_mail("\n"), "empty"),
+        (_mail("> only a quote\n", "Subject: Re: Plans"), "empty"),
+        (_mail("\n", "Subject: (no subject)"), "empty"),
     ],
 )
 def test_a_mail_without_a_text_is_listed_with_the_reason(
     read: Read, text: str, reason: str
 ) -> None:
     assert _reasons(read("mail", "a.eml", text)) == [reason]
+
+
+def test_a_mail_that_says_it_in_its_subject_is_its_subject(read: Read) -> None:
+    results = read("mail", "a.eml", _mail("-- \nAnn\n", "Subject: [list] Lunch at one?"))
+    assert _texts(results) == ["Lunch at one?"]
 
 
 def test_a_multipart_whose_header_names_another_boundary_is_cut_at_its_own(read: Read) -> None:

@@ -1,6 +1,7 @@
 """Mails: single files, mailboxes (mbox, archives of lists) and pages saved as MHTML.
 
-A mail becomes its text without headers, quotes and signatures, under its subject. The mails of a
+A mail becomes its text without headers, quotes and signatures, under its subject; one without a
+text that answers no other is its subject. The mails of a
 thread in one mailbox become one document with turns. The group is the Message-ID of the mail that a
 thread began with, so a thread in many files is never on both sides of the split. A file that is
 attached is read by the reader of its format, as a further record of the same group.
@@ -52,6 +53,8 @@ _PREFIX = re.compile(
     r"|doorst|転送|转发|轉寄))(?:\[\d+\]|\(\d+\)|\^\d+)?\s?[:：]|\[[^\]]{1,40}\](?=\s*\S))\s*",
     re.IGNORECASE,
 )
+# Nothing, or what programs write for it: "(no subject)".
+_NO_SUBJECT = re.compile(r"\W*|[(<\[].{1,40}[)>\]]")
 _MESSAGE_ID = re.compile(r"<([^<>\s]{1,500})>")
 _ROBOTS = re.compile(r"mailer-daemon|mail delivery (?:sub)?system|postmaster@", re.IGNORECASE)
 # Apple's .emlx starts with a count of bytes and ends with a property list.
@@ -76,7 +79,7 @@ def read_eml(item: Item, source: Source, read_part: PartReader) -> Iterator[Docu
 def read_mbox(item: Item, source: Source, read_part: PartReader) -> Iterator[Document | Reject]:
     """Yield what is attached to the mails of a mailbox, then its threads.
 
-    The texts of the mails wait on disk until all were read; memory holds about 400 bytes a mail.
+    The texts of the mails wait on disk until all were read; memory holds about 500 bytes a mail.
     """
     record = 0
     damage: DamagedError | None = None
@@ -207,6 +210,11 @@ def _refusal(message: Message, mail: Mail, parts: Parts) -> Reject | None:
         # The body itself cannot be read.
         parts.unread.pop(0)
         return Reject(reason, detail=detail)
+    is_answer = any(_split_subject(header(message, "subject"))[1:])
+    if not (is_answer or parts.mails or _NO_SUBJECT.fullmatch(mail.subject)):
+        # Its writer said it there: "Lunch at one?"
+        mail.text = mail.subject
+        return None
     return Reject("empty", detail="a mail without a text of its own")
 
 

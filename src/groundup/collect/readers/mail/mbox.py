@@ -130,6 +130,8 @@ class Threads:
         self._dates, self._texts = array("d"), array("q")
         self._answers = array("b")  # whether it refers to others
         self._mails: dict[int, int] = {}  # node → mail
+        # Hash of sender, subject, date and text → node: what tells a mail without an id.
+        self._contents: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +140,13 @@ class Threads:
         self._file.close()
 
     def add(self, mail: Mail) -> bool:
-        """Add a mail; return False for one that was added before, with the same id and text."""
-        node = self._node(mail.id) if mail.id else self._new_node()
+        """Add a mail; return False for one that was added before, with the same id and text.
+
+        One without an id is an earlier one with the same sender, subject, date and text.
+        """
+        contents = _hash("\0".join((mail.sender, mail.subject, str(mail.sent), mail.text)))
+        known = self._node(mail.id) if mail.id else self._contents.get(contents)
+        node = self._new_node() if known is None else known
         text = _hash(mail.text)
         if node in self._mails:
             if self._texts[self._mails[node]] == text:
@@ -147,6 +154,7 @@ class Threads:
             # Another mail with the id of an earlier one, as broken programs send them.
             twin, node = node, self._new_node()
             self._join(twin, node)
+        self._contents.setdefault(contents, node)
         for reference in mail.references:
             self._join(self._node(reference), node)
         number = len(self._offsets)

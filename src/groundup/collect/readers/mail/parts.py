@@ -43,6 +43,16 @@ _SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signatu
 _SIGNATURES |= {"application/x-pkcs7-signature", "text/rfc822-headers"}
 _UNREAD = ("image/", "audio/", "video/", "font/", "message/")
 _UNREAD_TEXTS = frozenset(("text/calendar", "text/vcard", "text/x-vcard", "text/directory"))
+# Parts of a body that Exchange and Apple Mail name as if they were attached.
+_BODY_NAME = re.compile(r"att\d{3,6}\.{1,2}(?:html?|txt)", re.IGNORECASE)
+# A digest of a list (RFC 1153): what lists say above it, a line, and mails with their main headers.
+_MASTHEAD = re.compile(r"\s*(?:Send \S.{0,200} mailing list submissions to\n|Today's Topics:\n)")
+_DIGEST_START = re.compile(
+    r"^-{70}\n\n(?=(?:Message: \d+\n)?(?:Date|From|Subject): )", re.MULTILINE
+)
+_DIGEST_LINE = re.compile(
+    r"\n-{30}\n\n(?:Message: \d+\n|(?=(?:Date|From|Subject): )|End of .*\Z)", re.DOTALL
+)
 # A plain text this short, beside a page this many times as long, says only that there is a page.
 _STUB_LENGTH, _STUB_TIMES = 300, 3
 # Lines above the first byte that no text holds.
@@ -259,6 +269,7 @@ def _add_leaf(part: Message, content_type: str, is_body: bool, parts: Parts) -> 
     name = " ".join(_safely(part.get_filename).split())
     name = header_text(name) if "=?" in name else name
     is_attached = _safely(part.get_content_disposition) == "attachment" or bool(name)
+    is_attached &= _BODY_NAME.fullmatch(name) is None
     label = name or content_type
     if content_type in _SIGNATURES:
         return
@@ -291,9 +302,25 @@ def _add_text(part: Message, content_type: str, parts: Parts) -> None:
         elif _safely(partial(part.get_param, "format")).lower() == "flowed":
             delete_space = _safely(partial(part.get_param, "delsp")).lower() == "yes"
             text = unwrap_flowed(text, delete_space)
-        parts.texts.append(text)
+        text, mails = _split_digest(text)
+        parts.mails += mails
+        if _MASTHEAD.match(text) is None:
+            parts.texts.append(text)
     except DamagedError as damage:
         parts.unread.append((damage.reason, f"the text of a mail: {damage.detail}"))
+
+
+def _split_digest(text: str) -> tuple[str, list[Message]]:
+    """Return what stands above the mails of a digest, and the mails; none of another text."""
+    start = _DIGEST_START.search(text)
+    if start is None:
+        return text, []
+    mails = []
+    for mail in _DIGEST_LINE.split(text[start.end() :].removeprefix("Message: 1\n")):
+        # The text is decoded, whatever the mail says of itself.
+        head = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n"
+        mails.append(parse_mail(f"{head}{mail}".encode("utf-8", "surrogatepass")))
+    return text[: start.start()], [mail for mail in mails if header(mail, "from")]
 
 
 def _without_boundaries(text: str, boundaries: set[str]) -> str:

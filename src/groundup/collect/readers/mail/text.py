@@ -70,6 +70,8 @@ _ATTRIBUTION = re.compile(
     r".{0,100}|\s*quoting .{1,100})[:：](?:\s*\])?\s*",
     re.IGNORECASE,
 )
+# Above a quote, a line with a year and a time needs no verb: "Ann [Thu, 20 Nov 2003, 11:04]:".
+_DATED = re.compile(r"(?=.{0,300}?\b(?:19|20)\d\d\b)(?=.{0,300}?\d:\d\d).{1,300}[:：]")
 # Such a line is often wrapped; this is how its first line begins.
 _ATTRIBUTION_START = re.compile(
     r"\s*(?:-{2,}\s*)?(?:(?:on|am|le|el|il|em|op|den|dne|w dniu|in article|in message|quoting|at"
@@ -79,6 +81,7 @@ _ATTRIBUTION_START = re.compile(
 _TIME = re.compile(r"\d[:.h]\d\d|@|\b\d{4}\b")
 _QUOTE = re.compile(r"\s{0,2}(?:>|[A-Z]{2,4}>)")
 _QUOTE_MARKS = re.compile(r"\s{0,2}(?:[A-Z]{2,4}>|>)(?:[ \t]?>)*[ \t]?")
+_LINE_END = re.compile(r"[.?!…:;,。！？][\"'”»)]*$", re.MULTILINE)
 # A quote that stays as what an answer is about.
 _CONTEXT_LINES, _CONTEXT_WORDS, _CONTEXT_LENGTH = 5, 4, 400
 
@@ -126,8 +129,20 @@ _FOOTER_LINES, _FOOTER_LENGTH = 40, 1500
 
 # Addresses behind words that were links, and places of images.
 _LINK = re.compile(
-    r"[ \t]?<(?:https?://|mailto:|tel:)[^<>\s]{1,2000}>|[ \t]?\[(?:cid:|image\b)[^\[\]\n]{0,300}\]",
-    re.IGNORECASE,
+    r"[ \t]?<(?:https?://|mailto:|tel:)[^<>\s]{1,2000}>|[ \t]?\[(?:cid:|image\b)[^\[\]\n]{0,300}\]"
+    r"|^[ \t]*\[[ \t]*https?://[^\s\]]{1,2000}[ \t]*\]$",
+    re.IGNORECASE | re.MULTILINE,
+)
+# Archives of lists write `<ann at example.org>`, and alone on a line without brackets.
+_DISGUISED = re.compile(
+    r"(<(?:mailto:)?|^[ \t]*(?:\[\d{1,3}\][ \t]*)?)([\w.+-]{1,100}) at"
+    r" ([\w-]{1,100}(?:\.[\w-]{1,100}){1,5})(?=>|[ \t]*$)",
+    re.MULTILINE,
+)
+# What programs keep in a mailbox, which some archives took for the first lines of the text.
+_KEPT_FOR_MAILBOX = re.compile(
+    r"\A\s*(?:(?:(?:X-)?Status: ?[A-Z]{0,6}|X-(?:UID|Keywords|Mozilla-Status2?): ?[^\n]{0,80}"
+    r"|Content-Length: \d+|Lines: \d+)[ \t]*\n)+(?=\s*\n)"
 )
 
 _PGP = re.compile(
@@ -146,10 +161,11 @@ _INLINE_FILE = re.compile(
     re.MULTILINE,
 )
 _SCRUBBED = re.compile(
-    r"^-{10,} next part -{10,}\n"
+    r"^(?:Skipped content of type \S{1,80}?)?-{10,} next part -{10,}\n"
     r"(?:(?:A|An) [^\n]{1,80} (?:attachment|message) was scrubbed\.{3}\n"
     r"|An embedded [^\n]{1,80}\n)?"
-    r"(?:(?:Name|Type|Size|Desc|URL|From|Subject|Date)\s?: [^\n]*(?:\n[ \t]?<?https?:[^\n]*)?\n)*"
+    r"(?:(?:Name|Type|Size|Desc|U(?:RL|rl)|From|Subject|Date)\s?: [^\n]*"
+    r"(?:\n[ \t]?<?https?:[^\n]*)?(?:\n|\Z))*"
     r"|^(?:A|An) [^\n]{1,80} attachment was scrubbed\.{3}\n(?:\w+\s?: [^\n]*\n)*",
     re.MULTILINE,
 )
@@ -160,6 +176,7 @@ _GREETING = re.compile(
     re.IGNORECASE,
 )
 _SIGN_OFF_LINES, _ADDRESS_LINES = 6, 20
+_TITLES = frozenset("dr prof professor mr mrs ms phd ph md msc mba ing dipl jr sr".split())
 _MAX_NAMES = 100
 
 
@@ -187,9 +204,12 @@ def own_text(text: str, is_forward: bool = False) -> str:
     """Return what the writer of a mail wrote; a forwarded mail stays, without its header lines."""
     text = _PGP.sub(lambda signed: re.sub(r"^- ", "", signed[1], flags=re.MULTILINE), text)
     text = _SCRUBBED.sub("", _INLINE_FILE.sub("", _PGP_BLOCK.sub("", text)))
+    text = _DISGUISED.sub(r"\1\2@\3", _KEPT_FOR_MAILBOX.sub("", text))
     lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
     lines = _cut_footers(lines)
-    own = _cut_signature(_cut_quotes(_cut_originals(lines, is_forward)))
+    own: list[str] = []
+    for mail in _split_originals(lines, is_forward):
+        own += ["", *_cut_signature(_cut_quotes(_cut_footers(mail)))]
     if not any(map(str.strip, own)) and is_forward:
         own = [_QUOTE_MARKS.sub("", line) for line in lines]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(own)).strip("\n")
@@ -233,25 +253,29 @@ def _header_end(lines: Sequence[str], start: int) -> int:
     return end if has_sender and has_place and others + has_subject >= 2 else start
 
 
-def _attribution_length(lines: Sequence[str], end: int) -> int:
-    """Return how many lines above `end` say who wrote what is quoted below."""
+def _attribution_length(lines: Sequence[str], end: int, is_marked: bool = True) -> int:
+    """Return how many lines above `end` say who wrote the quote below, with or without marks."""
     for count in (3, 2, 1):
         above = [line.strip() for line in lines[max(0, end - count) : end]]
         if len(above) < count or not all(above):
             continue
         joined = " ".join(above)
         is_start = _ATTRIBUTION_START.match(joined) is not None and _TIME.search(joined) is not None
-        if (count == 1 or is_start) and _ATTRIBUTION.fullmatch(joined):
+        is_said = _ATTRIBUTION.fullmatch(joined) or (is_marked and _DATED.fullmatch(joined))
+        if (count == 1 or is_start) and is_said:
             return count
     return 0
 
 
-def _cut_originals(lines: list[str], is_forward: bool) -> list[str]:
-    """Cut a whole mail below the new one, or only its header lines where it was forwarded."""
-    kept: list[str] = []
+def _split_originals(lines: list[str], is_forward: bool) -> list[list[str]]:
+    """Return the new mail, and those forwarded below it without their header lines.
+
+    A whole mail below that is only answered is cut.
+    """
+    mails: list[list[str]] = [[]]
     index = 0
     while index < len(lines):
-        line = lines[index]
+        line, kept = lines[index], mails[-1]
         end, is_mark = index, False
         # Most lines have neither; the patterns are long.
         has_colon = ":" in line or "：" in line
@@ -263,24 +287,25 @@ def _cut_originals(lines: list[str], is_forward: bool) -> list[str]:
         if end == index and not is_mark:
             kept.append(line)
             if has_colon and not is_forward and _starts_unmarked_quote(lines, index + 1):
-                return kept[: -_attribution_length(lines, index + 1)]
+                mails[-1] = kept[: -_attribution_length(lines, index + 1, is_marked=False)]
+                return mails
             index += 1
             continue
         # A mail that begins with another was forwarded, or is answered below.
         if any(kept) and not is_forward:
             while kept and (not kept[-1] or _SEPARATOR.fullmatch(kept[-1])):
                 kept.pop()
-            return kept
-        kept.append("")
+            return mails
+        mails.append([])
         index = max(end, index + 1)
-    return kept
+    return mails
 
 
 def _starts_unmarked_quote(lines: Sequence[str], end: int) -> bool:
     """Return whether an attribution ends here, and what it announces has no quote marks."""
     if not lines[end - 1].endswith((":", "：")):
         return False
-    count = _attribution_length(lines, end)
+    count = _attribution_length(lines, end, is_marked=False)
     attribution = " ".join(lines[end - count : end])
     following = next(filter(None, lines[end:]), "")
     return (
@@ -344,12 +369,21 @@ def _quote_context(quote: Sequence[str]) -> list[str]:
             paragraphs.append([])
         else:
             paragraphs[-1].append(content)
-    last = next((part for part in reversed(paragraphs) if part), [])
+    last = next((part for part in reversed(paragraphs) if not _is_sign_off(part)), [])
     text = " ".join(last)
     is_short = len(last) <= _CONTEXT_LINES and len(text) <= _CONTEXT_LENGTH
-    if not is_short or len(text.split()) < _CONTEXT_WORDS or _ATTRIBUTION.fullmatch(text):
+    if not is_short or _ATTRIBUTION.fullmatch(text):
         return []
     return [f"> {line}" for line in last]
+
+
+def _is_sign_off(paragraph: Sequence[str]) -> bool:
+    """Return whether a paragraph says nothing: a name with a place or an address, or few words."""
+    text = "\n".join(paragraph)
+    words = text.split()
+    capitals = sum(word[0].isupper() or word[0].isdigit() for word in words)
+    is_titled = 2 * capitals >= len(words) and _LINE_END.search(text) is None
+    return len(words) < _CONTEXT_WORDS or is_titled
 
 
 def _cut_signature(lines: list[str]) -> list[str]:
@@ -409,7 +443,9 @@ def _replace_parts(line: str, name: str, new: str) -> str:
     if not any(part.lower() in lower for part in _name_parts(name)):
         return line
     parts = "|".join(map(re.escape, _name_parts(name)))
-    return re.sub(rf"(?<!\w)(?:{parts})(?:\s+(?:{parts}))*(?!\w)", new, line, flags=re.IGNORECASE)
+    middle = r"(?:(?-i:[A-ZÀ-ÞА-Я])[\w.'’-]*\s+)?"
+    pattern = rf"(?<!\w)(?:{parts})(?:\s+{middle}(?:{parts}))*(?!\w)"
+    return re.sub(pattern, new, line, flags=re.IGNORECASE)
 
 
 def _hide_sign_off(lines: list[str], sender: str, new: str) -> list[str]:
@@ -419,12 +455,19 @@ def _hide_sign_off(lines: list[str], sender: str, new: str) -> list[str]:
     written = [index for index, line in enumerate(lines) if line.strip()][-_ADDRESS_LINES:]
     for index in written:
         words = re.findall(r"\w[\w'’-]*", lines[index].lower())
-        is_whole = bool(words) and all(word in parts or len(word) == 1 for word in words)
+        words = [word for word in words if word not in _TITLES]
+        named = {word for word in words if word in parts or _is_short_for(word, parts)}
+        is_whole = bool(named) and all(word in named or len(word) == 1 for word in words)
         is_short = index == written[-1] and words == [initials]
-        is_near = index in written[-2 * _SIGN_OFF_LINES :] or len(set(words) & parts) > 1
-        if is_short or (is_whole and is_near and set(words) & parts):
+        is_full = len(named) > 1 or new.lower() in named
+        if is_short or (is_whole and (is_full or index in written[-2 * _SIGN_OFF_LINES :])):
             below = lines[index + 1 :]
             return [*lines[:index], new, *([] if _CONTACT.search("\n".join(below)) else below)]
         if index in written[-_SIGN_OFF_LINES:] and len(words) <= 5:
             lines[index] = _replace_parts(lines[index], sender, new)
     return lines
+
+
+def _is_short_for(word: str, parts: set[str]) -> bool:
+    """Return whether a word is how a person calls themselves, such as "brad" of "bradley"."""
+    return len(word) > 2 and any(part.startswith(word) for part in parts)
