@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -30,9 +31,9 @@ def _collected(project: Path, source: Source) -> list[str]:
     return sorted(text for path in paths for text in pq.read_table(path)["text"].to_pylist())
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", ["", "zip", "gz"])
 def test_people_of_an_export_of_chats_have_names_in_all_its_channels(
-    tmp_path: Path, packed: bool
+    tmp_path: Path, packed: str
 ) -> None:
     """Messages carry ids only; who bears them stands in a file beside, which decides the shard."""
     export = tmp_path / "export"
@@ -46,8 +47,12 @@ def test_people_of_an_export_of_chats_have_names_in_all_its_channels(
         shutil.rmtree(export, ignore_errors=True)
         export.mkdir()
         for name, value in files.items():
-            (export / name).write_text(json.dumps(value))
-        if packed:
+            data = json.dumps(value).encode()
+            if packed == "gz":
+                (export / f"{name}.gz").write_bytes(gzip.compress(data))
+            else:
+                (export / name).write_bytes(data)
+        if packed == "zip":
             shutil.make_archive(str(export / "export"), "zip", export, ".")
             for name in files:
                 (export / name).unlink()
@@ -77,6 +82,8 @@ def test_names_are_read_as_slack_and_zulip_write_them() -> None:
     ]
     assert read_people(json.dumps(users).encode()) == {"U1": "Ann"}
     assert read_people(b'{"zerver_userprofile": [{"id": 7, "full_name": "Bo"}]}') == {"7": "Bo"}
+    lines = b"\n".join(json.dumps({"t": 3, "u": [user]}).encode() for user in users)
+    assert read_people(lines) == {"U1": "Ann"}
     assert read_people(b"[") == read_people(b"3") == {}
 
 

@@ -2,21 +2,26 @@
 
     users.json   [{"id": "U12", "profile": {"real_name": "Ann Example"}}, …]         Slack
     realm.json   {"zerver_userprofile": [{"id": 12, "full_name": "Ann Example"}]}    Zulip
+    users.json   {"u": [{"id": "U12", …}]}, and more such lines                      slackdump
 
-It lies in the folder of the export, above or beside the files of the channels. With it, a name that
+It lies in the folder of the export, above or beside the files of the channels, maybe compressed
+(`users.json.gz`). With it, a name that
 somebody types and the id of who bears it are one person, in every channel.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from groundup.collect.files.streams import MAX_RECORD
+from groundup.collect.files.archives import open_items
+from groundup.collect.files.globs import COMPRESSED, Selection
+from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, read_all
 
 PEOPLE_FILES = ("users.json", "realm.json")
 People = Mapping[str, str]  # id → name
@@ -25,22 +30,32 @@ NOBODY: People = {}
 
 def is_people_file(origin: str) -> bool:
     """Whether a file has the name of one that tells who is who."""
-    return origin.rpartition("/")[2] in PEOPLE_FILES
+    name = origin.rpartition("/")[2]
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    return name in PEOPLE_FILES
 
 
 def read_people(data: bytes) -> dict[str, str]:
     """Return id → name of the people in a file; nothing of one that cannot be read."""
-    try:
-        value = orjson.loads(data)
-    except ValueError:
-        return {}
-    users = value.get("zerver_userprofile") if isinstance(value, dict) else value
     people = {}
-    for user in users if isinstance(users, list) else []:
-        id, name = _person(user) if isinstance(user, dict) else ("", "")
-        if id and name:
-            people[id] = name
+    for value in _values(data):
+        if isinstance(value, dict):
+            value = value.get("zerver_userprofile") or value.get("u")
+        for user in value if isinstance(value, list) else []:
+            id, name = _person(user) if isinstance(user, dict) else ("", "")
+            if id and name:
+                people[id] = name
     return people
+
+
+def _values(data: bytes) -> Iterator[Any]:
+    """Yield the value of a JSON file, or those of its lines."""
+    with suppress(ValueError):
+        yield orjson.loads(data)
+        return
+    with suppress(ValueError):
+        yield from map(orjson.loads, filter(bytes.strip, data.splitlines()))
 
 
 def _person(user: Mapping[str, Any]) -> tuple[str, str]:
@@ -56,8 +71,16 @@ def folder_people(files: Mapping[str, Path]) -> dict[str, People]:
     people = {}
     for origin, path in files.items():
         if is_people_file(origin) and path.stat().st_size <= MAX_RECORD:
-            people[origin.rpartition("/")[0]] = read_people(path.read_bytes())
+            people[origin.rpartition("/")[0]] = _file_people(path, origin)
     return {folder: known for folder, known in people.items() if known}
+
+
+def _file_people(path: Path, origin: str) -> People:
+    with path.open("rb") as file, suppress(DamagedError):
+        for item in open_items(path, file, origin, path.stat().st_size, Selection()):
+            if isinstance(item, Item):
+                return read_people(read_all(item.stream, MAX_RECORD))
+    return NOBODY
 
 
 def nearest_people(origin: str, by_folder: Mapping[str, People]) -> People:

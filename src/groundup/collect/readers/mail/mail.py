@@ -79,7 +79,7 @@ def read_eml(item: Item, source: Source, read_part: PartReader) -> Iterator[Docu
 def read_mbox(item: Item, source: Source, read_part: PartReader) -> Iterator[Document | Reject]:
     """Yield what is attached to the mails of a mailbox, then its threads.
 
-    The texts of the mails wait on disk until all were read; memory holds about 500 bytes a mail.
+    The texts of the mails wait on disk until all were read; memory holds about 400 bytes a mail.
     """
     record = 0
     damage: DamagedError | None = None
@@ -210,7 +210,7 @@ def _refusal(message: Message, mail: Mail, parts: Parts) -> Reject | None:
         # The body itself cannot be read.
         parts.unread.pop(0)
         return Reject(reason, detail=detail)
-    is_answer = any(_split_subject(header(message, "subject"))[1:])
+    is_answer = bool(mail.references) or any(_split_subject(header(message, "subject"))[1:])
     if not (is_answer or parts.mails or _NO_SUBJECT.fullmatch(mail.subject)):
         # Its writer said it there: "Lunch at one?"
         mail.text = mail.subject
