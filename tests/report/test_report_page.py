@@ -72,6 +72,21 @@ def test_the_appendix_lists_all_of_report_json(page: Any, report: dict[str, Any]
         } == {origin}
 
 
+def test_the_page_says_what_cleaning_hid_and_repaired(tiny_run: Path, page: Any) -> None:
+    """By source and step, from the manifest of the refined documents."""
+    facts = json.loads((tiny_run / "refine" / "manifest.json").read_text())["facts"]["sources"]
+    read: dict[str, dict[str, str]] = {}
+    for table in page.xpath("//section[@id='data']//div[contains(@aria-label, 'by step')]/table"):
+        steps = table.xpath("thead//th/text()")[1:]
+        for row in table.xpath("tbody/tr"):
+            cells = zip(steps, row.xpath("td/text()"), strict=True)
+            read.setdefault(row.xpath("string(th)"), {}).update(cells)
+    steps = {step for counts in facts.values() for step in counts["changed"]}
+    assert "e-mail addresses" in steps and set(read) == set(facts)
+    for name, counts in facts.items():
+        assert read[name] == {step: f"{counts['changed'].get(step, 0):,}" for step in steps}
+
+
 def test_numbers_are_those_of_the_files_of_the_run(tiny_run: Path, page: Any) -> None:
     """Reads the page and the files without any code of the report."""
     lines = [

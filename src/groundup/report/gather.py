@@ -32,6 +32,8 @@ VIEWS = ("collect", "refine", "tokenize", "evaluate", "tune", "export")
 NO_EXAMPLES: dict[str, list[Row]] = {"kept": [], "left_out": [], "dropped": [], "duplicates": []}
 # Of an event of training, what stands in other columns of its table or is a check of the file.
 EVENT_FIELDS = ("event", "time", "step", "chain")
+# What cleaning changes of a text; the rest of what it counts is personal data, and rule sets.
+REPAIRS = ("white space and controls", "normal form", "encoding and entities")
 NO_TRAINING: Row = {"events": [], "checkpoints": [], "best": None}
 
 # What report.json holds, or one half of it.
@@ -48,6 +50,7 @@ def gather_facts(root: Path, name: str) -> Report:
         "figures": figure_table(figures.values()),
         "environment": read("environment", lambda: environment(root), {}),
         "sources": read("sources", lambda: sources(root), []),
+        "cleaning": read("cleaning", lambda: changed_documents(root), {}),
         "training": read("events of training", lambda: training(root), NO_TRAINING),
         "samples": read("samples", lambda: samples(root), []),
         "definitions": read("definitions", lambda: definitions(root), {}),
@@ -107,6 +110,16 @@ def sources(root: Path) -> list[Row]:
     names = ("name", "kind", "path", "license")
     entries = lock_table(root).get("source", [])
     return [{name: source.get(name, "") for name in names} for source in entries]
+
+
+def changed_documents(root: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the documents that cleaning changed, by part, step and source."""
+    view, parts = Store(root).view("refine"), dict[str, dict[str, dict[str, int]]]()
+    for source, counts in view.facts["sources"].items() if view else ():
+        for step, count in counts["changed"].items():
+            part = "characters" if step in REPAIRS else "personal data"
+            parts.setdefault(part, {}).setdefault(step, {})[source] = count
+    return parts
 
 
 def training(root: Path) -> Row:

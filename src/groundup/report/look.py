@@ -34,13 +34,11 @@ from groundup.runtime.store import Store, commit
 
 PAGE = "look/index.html"
 # Raised by hand when the page changes.
-VERSION = 2
+VERSION = 3
 # Texts of each source that are shown, kept ones and dropped ones, and their length.
 TEXTS, CHARACTERS = 10, 600
 # Sorts and endings of files that are shown; the others are behind a click.
 MAX_ROWS = 12
-# What cleaning changes of a text; the rest of what it counts is personal data, and rule sets.
-REPAIRS = ("white space and controls", "normal form", "encoding and entities")
 
 
 @dataclass
@@ -106,7 +104,7 @@ def gather_look(root: Path, name: str, seed: int) -> Report:
         "kept": kept,
         "dropped": [row for row in dropped if row["source"] in names],
         "duplicates": pairs,
-        "changed": read("cleaning", lambda: changed_documents(root), {}),
+        "cleaning": report["cleaning"],
         "problems": report["problems"] + problems.lines,
     }
     return dict(plain(look))
@@ -127,15 +125,6 @@ def dropped_texts(root: Path, seed: int) -> list[Row]:
                 by_source[row["source"]].setdefault(row["id"], row)
     rows = [row for of_source in by_source.values() for row in of_source.values()]
     return content.dropped_examples(root, rows, CHARACTERS)
-
-
-def changed_documents(root: Path) -> dict[str, dict[str, int]]:
-    """Return the documents that each step of cleaning changed, by step and source."""
-    view, steps = Store(root).view("refine"), defaultdict[str, dict[str, int]](dict)
-    for source, counts in view.facts["sources"].items() if view else ():
-        for step, count in counts["changed"].items():
-            steps[step][source] = count
-    return steps
 
 
 def count_endings(root: Path, sources: Sequence[str]) -> list[Row]:
@@ -213,8 +202,6 @@ def render_look(look: Report, notes: Sequence[str] = (), sorts: Sequence[Row] = 
         "texts": texts,
         "languages": languages,
         "drops": drop_reasons(figures),
-        "personal": [step for step in look["changed"] if step not in REPAIRS],
-        "repairs": [step for step in REPAIRS if step in look["changed"]],
         "totals": totals,
         "most": MAX_ROWS,
         "script": Markup(script),
