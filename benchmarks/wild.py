@@ -5,15 +5,15 @@ Measured against an independent extraction of the same file: pandoc (Word, RTF, 
 reStructuredText, Org, LaTeX, notebooks, web pages), pdftotext, openpyxl, Python's email without
 quoted lines and signatures, and for OpenDocument, slides, chats, forums, records and subtitles a
 few lines of the benchmark. Words are runs of letters and digits in lower case (a letter of Chinese,
-Japanese or Korean is one); the order does not count. Addresses, names of speakers, numbers of lists
-and formulas are removed on both sides. A file is read as the kind that `init` would give it, with
-names of speakers; of records with unknown columns, the column is named. Files that the reference
-does not read (encrypted, damaged on purpose, bounces) and files without a word on both sides are
-left out and counted. Sheets that are hidden, or have no word of two letters (one of 1,040 times
-"x"), are no text to the reference. A sort has a dash where a tool reads none of its files; a file
-that it fails on counts as nothing recovered, and not for its speed.
+Japanese or Korean is one); the order does not count. Addresses, names of speakers, numbers of
+lists, formulas and quoted lines of mails are removed on both sides. A file is read as the kind that
+`init` would give it, with names of speakers; of records with unknown columns, the column is named.
+Files that the reference does not read (encrypted, damaged on purpose, bounces) and files without a
+word on both sides are left out and counted. Sheets that are hidden, or have no word of two letters
+(one of 1,040 times "x"), are no text to the reference. A sort has a dash where a tool reads none of
+its files; a file that it fails on counts as nothing recovered, and not for its speed.
 
-What is text follows this project: quoted lines and signatures, messages of bots and servers, raw
+What is text follows this project: signatures, messages of bots and servers, raw
 cells and long outputs of notebooks, headers of PEPs, names of what Sphinx documents from code, tags
 and states of tasks are none, and the references were mended while ours were looked at. A peer that
 keeps them, as markitdown does with files that it copies, has them as rubbish: the comparison says
@@ -110,8 +110,11 @@ SORTS = {
     "mails of Outlook": Sort(("*.msg",), "a reader of MSG", None),
     "old Excel": Sort(("*.xls",), "a reader of XLS", None),
 }
-# Sorts with formulas.
-FORMULAS = ("notebooks", "Markdown", "reStructuredText", "Org", "LaTeX")
+# What is no text of the files of a sort: formulas, and what a mail quotes.
+REMOVED = {
+    **dict.fromkeys(("notebooks", "Markdown", "reStructuredText", "Org", "LaTeX"), FORMULA),
+    **dict.fromkeys(("mails", "mailboxes"), re.compile(r"^[ \t]*>.*$", re.MULTILINE)),
+}
 
 
 @dataclass
@@ -285,13 +288,13 @@ def tally(
 ) -> Tally:
     """Compare the texts of a tool with the references of at least `fewest` words."""
     counts = Tally()
-    formulas = sort in FORMULAS
+    removed = REMOVED.get(sort)
     for path, (text, spent) in found.items():
         reference = wanted[path]
         if reference is None:
             continue
-        right = words(reference.text, reference.names, formulas)
-        given = words(text or "", reference.names, formulas)
+        right = words(reference.text, reference.names, removed)
+        given = words(text or "", reference.names, removed)
         if right.total() < fewest or not (right or given):
             continue
         counts.add(path.relative_to(root).as_posix(), right, given)
@@ -301,12 +304,14 @@ def tally(
     return counts
 
 
-def words(text: str, names: Iterable[str] = (), formulas: bool = False) -> Counter[str]:
-    """Return how often a text has each word, without addresses, numbers of lists, and the words of
-    names; without formulas, if it may have any.
+def words(
+    text: str, names: Iterable[str] = (), removed: re.Pattern[str] | None = None
+) -> Counter[str]:
+    """Return how often a text has each word, without addresses, numbers of lists, the words of
+    names, and what `removed` finds in small letters.
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("\u00ad", "")
-    text = FORMULA.sub(" ", text) if formulas else text
+    text = removed.sub(" ", text) if removed else text
     text = LINE_HYPHEN.sub("", LIST_NUMBER.sub(" ", ADDRESS.sub(" ", text)))
     hidden = {word for name in names for word in WORD.findall(name.lower())}
     return Counter(word for word in WORD.findall(text) if word not in hidden)

@@ -65,12 +65,24 @@ OBJECT = re.compile(r"\s*(?:\[?<[^<>\n]*>[,\]]?\s*)+")
 CHAT_HEAD = re.compile(
     r"^\[?\d[\d/.-]{5,9},? \d\d?:\d\d(?::\d\d)?(?: [ap]\. ?m\.)?\]?(?: -)? (?:([^:\n]{1,60}):)?"
 )
-ATTRIBUTION = re.compile(r"^(?:On|Le|Am|El) .{5,200}(?:wrote|writes|a écrit|schrieb|escribió):\s*$")
+ATTRIBUTION = re.compile(
+    r"^(?:-{3} )?(?:On|Le|Am|El) .{5,200}(?:wrote|writes|a écrit|schrieb|escribió):\s*$"
+)
 MAIL_PREFIX = re.compile(r"^(?:(?:re|fwd?|aw)(?:\[\d+\])?:\s*)+", re.IGNORECASE)
 EMOJI = re.compile(r"(?<!\w):[\w+-]+:")
 # Where Outlook and others begin what a mail answers.
 QUOTED = re.compile(
-    r"^(?:-{2,} ?Original Message ?-{2,}|From: .*\n(?:(?:Sent|Date|To): .*\n){2})", re.MULTILINE
+    r"^(?:-{2,} ?Original Message ?-{2,}"
+    r"|From: .*\n(?:Subject: .*\n)?(?:(?:Sent|Date|To): .*\n){2})",
+    re.MULTILINE,
+)
+# What programs and companies add: the header lines of a forwarded mail, notices, and what PGP puts
+# around a text.
+ADDED = re.compile(
+    r"^Da: .*\n(?:(?:Inviato|Data|A|Cc|Oggetto): .*\n)+|^Inizio messaggio inoltrato:$"
+    r"|^Nota di riservatezza\b.*$|^-----BEGIN PGP SIGNED MESSAGE-----\n(?:.+\n)*"
+    r"|^-----BEGIN PGP SIGNATURE-----\n(?:.*\n)*?-----END PGP SIGNATURE-----$",
+    re.MULTILINE,
 )
 PDFTOTEXT = ("pdftotext", "-enc", "UTF-8", "-nopgbrk")
 MAX_SECONDS = 30
@@ -305,7 +317,8 @@ def declared_text(data: bytes, charset: str) -> str:
 
 def written(text: str) -> str:
     """Return a mail without quoted lines and the signature."""
-    text = re.split(r"^-- ?$", text.replace("\r\n", "\n"), maxsplit=1, flags=re.MULTILINE)[0]
+    text = ADDED.sub("", text.replace("\r\n", "\n"))
+    text = re.split(r"^-- ?$", text, maxsplit=1, flags=re.MULTILINE)[0]
     text = QUOTED.split(text, maxsplit=1)[0]
     lines = (line.rstrip() for line in text.splitlines())
     return "\n".join(

@@ -76,6 +76,12 @@ def test_items_of_lists_formulas_and_other_posts(read: Read) -> None:
     assert told == ["Try\n\n- one\n- two\n\nas $x^2$ &lt; 3", "A tag."]
 
 
+def test_cells_of_a_table_are_told_apart(read: Read) -> None:
+    table = "<table><tr><th>Tree</th><th>Age</th></tr><tr><td>Oak</td>\n<td>40</td></tr></table>"
+    (document,) = read("forum", "Posts.xml", dump(post(6, 1, table, Title="Trees")))
+    assert isinstance(document, Document) and document.text == "Trees\n\nTree | Age\nOak | 40"
+
+
 def test_what_is_no_question_is_listed(read: Read) -> None:
     """An answer alone, a row without a body, an empty one; a table without texts of its own."""
     orphan = post(7, 2, "<p>No.</p>", ParentId=5)

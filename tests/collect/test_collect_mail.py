@@ -108,13 +108,13 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
         ("> Bob Other, Institute for Trees\n> +47 12345678\n\nYes.", "Yes."),
         ("Bob Other [Thu, Nov 20, 2003 at 11:04:31AM +0100]:\n> Is it?\n\nYes.", "Yes."),
         ("On Mon, 1 Jan 2001 at 10:00, Bob quipped:\n> Is it?\n\nYes.", "Yes."),
-        ("We met on 1 Jan 2001 at 10:00:\nit rained.", "We met on 1 Jan 2001 at 10:00:\nit rained."),
+        ("We met on 1 Jan 2001 at 10:00:\nthere.", "We met on 1 Jan 2001 at 10:00:\nthere."),
         # As archives of lists write mails.
         ("Status: RO\n\nYes.", "Yes."),
         ("Status: good, all of it.\n\nYes.", "Status: good, all of it.\n\nYes."),
         ("Yes.\n-------------- next part --------------\nA non-text attachment was scrubbed...\n"
          "Name: x\nUrl : http://x.org/a.bin", "Yes."),
-        ("Ask ann at x.org<mailto:ann at x.org> or <bob at x.org>.", "Ask ann at x.org or <bob@x.org>."),
+        ("ann at x.org<mailto:ann at x.org>, <bob at x.org>.", "ann at x.org, <bob@x.org>."),
         ("    [ https://issues.example.org/browse/A-1 ]\n\nAnn commented.", "Ann commented."),
         ("He said: nothing.\n\nFrom: where?\nNobody knew.",
          "He said: nothing.\n\nFrom: where?\nNobody knew."),
@@ -339,6 +339,13 @@ def test_headers_are_decoded_whatever_they_hold(read: Read) -> None:
     assert _texts(read("mail", "a.eml", _mail("Hi.", subject)))[0].startswith("schön")
     raw = _mail("Hi.", "Subject: \xfcber").encode("latin-1")
     assert _texts(read("mail", "a.eml", raw)) == ["über\n\nHi."]
+
+
+def test_a_line_among_the_headers_that_is_none_does_not_end_them(read: Read) -> None:
+    broken = _mail("Fine.").replace("Subject:", "quite Received: x\nDate: none\nSubject:")
+    assert _texts(read("mail", "a.eml", broken)) == ["Plans\n\nFine."]
+    unset = "Subject: Plans\nHi Bob,\nTo: and fro.\nFine.\n"
+    assert _texts(read("mail", "a.eml", unset)) == ["Plans\n\nHi Bob,\nTo: and fro.\nFine."]
 
 
 def test_mails_in_utf_16_are_read(read: Read) -> None:

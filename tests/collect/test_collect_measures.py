@@ -137,7 +137,11 @@ def test_words_that_count(text: str, expected: str) -> None:
 
 
 def test_words_without_formulas() -> None:
-    assert list(wild.words("so $x + y$ is \\[z\\] left", formulas=True)) == ["so", "is", "left"]
+    assert list(wild.words("so $x + y$ is \\[z\\] left", removed=wild.FORMULA)) == [
+        "so",
+        "is",
+        "left",
+    ]
 
 
 def test_what_the_writer_of_a_mail_wrote() -> None:

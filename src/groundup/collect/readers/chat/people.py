@@ -40,9 +40,9 @@ def read_people(data: bytes) -> dict[str, str]:
     """Return id → name of the people in a file; nothing of one that cannot be read."""
     people = {}
     for value in _values(data):
-        if isinstance(value, dict):
-            value = value.get("zerver_userprofile") or value.get("u")
-        for user in value if isinstance(value, list) else []:
+        is_wrapped = isinstance(value, dict)
+        users = (value.get("zerver_userprofile") or value.get("u")) if is_wrapped else value
+        for user in users if isinstance(users, list) else []:
             id, name = _person(user) if isinstance(user, dict) else ("", "")
             if id and name:
                 people[id] = name

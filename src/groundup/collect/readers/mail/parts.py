@@ -25,6 +25,11 @@ MAX_HEADER = 20_000
 # A part takes 2 KB of memory however short it is. Lines that start with two dashes bound them.
 MAX_PARTS = 20_000
 _BOUNDARY_LINE = re.compile(rb"(?:\A|\n)--(?=[^\s-])")
+_FIELD = rb"[!-9;-~]{1,80}:[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
+# A line among the headers that is none, and would end them.
+_STRAY_LINE = re.compile(
+    rb"\A((?:%s)++)(?![!-9;-~]{1,80}:|[ \t\r\n])[^\n]*+\n(?=(?:%s){2,}+\r?\n)" % (_FIELD, _FIELD)
+)
 # Charsets that mails name, and a superset of what they write.
 _CHARSETS = {
     **dict.fromkeys(("iso-8859-1", "latin1", "us-ascii", "ascii", "x-user-defined"), "cp1252"),
@@ -111,7 +116,7 @@ def parse_mail(data: bytes) -> Message:
     if sum(1 for _ in _BOUNDARY_LINE.finditer(data)) > MAX_PARTS:
         raise DamagedError("too-large", f"it has more than {MAX_PARTS:,} parts")
     try:
-        return _PARSER.parsebytes(data)
+        return _PARSER.parsebytes(_STRAY_LINE.sub(rb"\1", data))
     except RecursionError:
         raise DamagedError("nesting", "its parts nest too deeply") from None
 
