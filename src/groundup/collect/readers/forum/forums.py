@@ -47,7 +47,8 @@ from groundup.recipe import Source
 _QUESTION, _ANSWER = "1", "2"  # types of posts; others are tag wikis, elections and the like
 _ATTRIBUTE = re.compile(r'\s([A-Za-z]+)\s*=\s*"([^"]*)"')
 _TABLE = re.compile(rb"<(posts|comments|users|votes|tags|badges|posthistory|postlinks)\b", re.I)
-# Cells of tables have a bar between them, and items of lists begin with a dash. Code is escaped, so it holds no tags.
+# Cells of tables have a bar between them, and items of lists begin with a dash. Code is escaped, so
+# it holds no tags.
 _CELLS = re.compile(r"</t[dh]>\s*<t[dh](?:\s[^<>]*)?>", re.IGNORECASE)
 _ITEM = re.compile(r"<li(?:\s[^<>]*)?>\s*(?:<p>)?\s*", re.IGNORECASE)
 # What a post of Discourse quotes of others, the captions of its images, and its small print.
