@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.office_files import lines, pdf
 
 from groundup.artifacts.document import Document, Reject
+from groundup.collect.files.formats import detect_format
 from groundup.collect.readers.office import pdf as pdf_reader
 from groundup.collect.readers.office.pdf import is_garbled
 from groundup.collect.readers.office.pdf_pages import Page
@@ -159,9 +160,13 @@ def test_fonts_without_letters_are_garbage() -> None:
 
 
 def test_what_is_no_whole_pdf(read: Read) -> None:
-    """Rubbish in front is skipped; a file that cannot be opened is one rejection."""
+    """Rubbish in front is skipped; what cannot be opened is one rejection; records are no PDF."""
     whole = pdf([lines([LONG])])
     assert _told(read("documents", "x.pdf", b"\x00\x05\x16\x07" * 100 + whole))[0][1] == "text"
+    whole += bytes(range(256)) * 4
+    assert detect_format("x", b"<b>Warning</b>: no cache\n" + whole) == "pdf"
+    assert detect_format("x.csv", b"name,text\nA,It rained.\n" + whole) == "csv"
+    assert detect_format("x", b'{"text": "It rained."}\n' + whole) == "json"
     assert _told(read("documents", "x.pdf", b"%PDF-1.4\n" + b"\0" * 99))[0][1] == "damaged"
 
 

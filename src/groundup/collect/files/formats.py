@@ -114,8 +114,10 @@ _OLE = b"\xd0\xcf\x11\xe0"
 _OLE_STREAMS = {"__properties_version1.0": "msg", "WordDocument": "doc"}
 _OLE_STREAMS |= {"Workbook": "xls", "Book": "xls", "PowerPoint Docu": "ppt"}
 _OLE_SUFFIXES = {"doc": "doc", "dot": "doc", "xls": "xls", "xlt": "xls", "ppt": "ppt", "msg": "msg"}
-# A PDF may come after this many bytes of something else.
+# A PDF may come after this many bytes of something else, such as a warning of a server; but not
+# after the beginning of records.
 _PDF_START = 1024
+_RECORD_STARTS = ("{", "[", "<?xml")
 # Possessive quantifiers: else each of n comments may swallow those after it, in 2^n ways.
 _COMMENTS = re.compile(r"\s*+(?:<!--(?:(?!-->).)*+-->\s*+)*+", re.DOTALL)
 _HTML = re.compile(
@@ -218,8 +220,13 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
         return format
     pdf = head[:_PDF_START].find(b"%PDF-")
     if pdf == 0 or (pdf > 0 and (name.lower().endswith(".pdf") or is_binary(head))):
-        # A dump of a database may hold one.
-        return "sql" if _SQL_DUMP.match(text_head(head[:pdf])) else "pdf"
+        # A dump of a database may hold one, and so may a damaged record.
+        before = text_head(head[:pdf])
+        if _SQL_DUMP.match(before):
+            return "sql"
+        suffix = name.lower().rpartition(".")[2]
+        if _BY_SUFFIX.get(suffix) not in _RECORDS and not before.startswith(_RECORD_STARTS):
+            return "pdf"
     if head.startswith(_OLE):
         return ole_format(name, head)
     if head.startswith(b"\x1e"):
