@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from groundup.collect.patterns import Patterns
 from groundup.collect.sources import list_source
 from groundup.collect.suggest import MAX_PATTERNS, SuggestedSource, suggest_sources
 from groundup.commands.init import write_recipe
@@ -311,3 +312,13 @@ def test_web_pages_with_the_columns_of_fineweb_are_no_code(tmp_path: Path) -> No
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
     kinds = [source.kind for source in suggest_sources(tmp_path).sources]
     assert kinds == ["code", "web"]
+
+
+def test_what_cannot_be_told_apart_is_small() -> None:
+    """Without room for all patterns the one with most files comes first, or with most bytes."""
+    sizes = {"notes/a.txt": 1, "x/1.json": 1, "x/2.json": 1, "dump/all.xml": 1_000_000}
+    patterns, others = Patterns("", sizes), {name for name in sizes if name != "notes/a.txt"}
+    assert patterns.cover(others, {"notes/a.txt"}, 1).left == {"dump/all.xml"}
+    kept = patterns.cover(others, {"notes/a.txt"}, 1, by_size=True)
+    assert kept.left == {"x/1.json", "x/2.json"}
+    assert patterns.named(kept.patterns) == {"dump/all.xml"}

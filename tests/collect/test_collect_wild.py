@@ -43,9 +43,12 @@ KINDS: dict[str, str] = {
     "wild/ipynb": "code",
     "wild/latex": "documents",
     "wild/mail": "mail",
+    "wild/mail/tika": "mail web",
     "wild/markdown": "documents",
     "wild/messy_folder": "documents mail text web",
+    "wild/messy_folder/example-docs/img": "",
     "wild/office": "documents",
+    "wild/office/pandoc": "code documents",
     "wild/org": "documents",
     "wild/jsonl": "conversations text web",
     "wild/parquet": "conversations text web",
@@ -53,6 +56,10 @@ KINDS: dict[str, str] = {
     "wild/rst": "documents",
     "wild/signal": "chat",
     "wild/slack": "chat",
+    "wild/slack/slackdump/export": "",
+    "wild/slack/slackdump/slack_api": "",
+    "wild/slack/slackdump/source_dump_dir": "chat text",
+    "wild/slack/slackdump/source_dump_dir/CHY5HUESG": "text",
     "wild/stackexchange": "forum",
     "wild/subtitles": "text",
     "wild/telegram": "chat",
@@ -139,7 +146,9 @@ def accounted(folder: Path, recipe: Recipe, run: Path) -> None:
     assert len(set(files)) == len(files)
     hidden = [path for path in folder.rglob(".*") if path.is_file()]
     rest = {path.resolve() for path in folder.rglob("*") if path.is_file()} - {*files, *hidden}
-    assert not [path for path in sorted(rest) if detect_kind(path).readable]
+    # A column for which there was no source left is in the comment on what is not read.
+    seen = {path: detect_kind(path) for path in sorted(rest)}
+    assert not [path for path, kind in seen.items() if kind.readable and not kind.column]
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -60,7 +60,7 @@ _EVALUATION_KEYS = (
 )
 _BENCHMARK_NAME = re.compile(
     r"lambada|hellaswag|\barc (?:easy|challenge)|piqa|winogrande|\bmmlu"
-    r"|gsm8k|\bblimp|\bcopa\b|\bboolq|truthfulqa",
+    r"|gsm8k|triviaqa|\bblimp|\bcopa\b|\bboolq|truthfulqa",
     re.IGNORECASE,
 )
 # Records in a folder of such a name are items; prose may be about evaluation.

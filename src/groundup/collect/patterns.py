@@ -14,7 +14,7 @@ import glob
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -39,16 +39,16 @@ class Cover(NamedTuple):
 
 
 class Patterns:
-    """The files below one folder, and the patterns that can name them."""
+    """The files below one folder with their sizes, and the patterns that can name them."""
 
-    def __init__(self, prefix: str, origins: Sequence[str]) -> None:
-        self._prefix, self.origins = prefix, origins
+    def __init__(self, prefix: str, sizes: Mapping[str, int]) -> None:
+        self._prefix, self.sizes = prefix, sizes
         self._cells = defaultdict[_Cell, list[str]](list)
         self._cell_of = dict[str, _Cell]()
-        self.archives = frozenset(o for o in origins if o.lower().endswith(ARCHIVES))
+        self.archives = frozenset(o for o in sizes if o.lower().endswith(ARCHIVES))
         # Whole name below the folder → the other files whose paths end with it.
-        self._longer = {self._name(origin): list[str]() for origin in origins}
-        for origin in origins:
+        self._longer = {self._name(origin): list[str]() for origin in sizes}
+        for origin in sizes:
             for tail in _tails(origin):
                 if tail in self._longer:
                     self._longer[tail].append(origin)
@@ -57,9 +57,16 @@ class Patterns:
             self._cells[cell].append(origin)
 
     def cover(
-        self, wanted: Collection[str], others: Collection[str], limit: int, few: int = 0
+        self,
+        wanted: Collection[str],
+        others: Collection[str],
+        limit: int,
+        few: int = 0,
+        by_size: bool = False,
     ) -> Cover:
-        """Return at most `limit` patterns for `wanted` that name none of `others`.
+        """Return at most `limit` patterns for most of `wanted` that name none of `others`.
+
+        Most are many files, or with `by_size` many bytes.
 
         Of files in neither they may name any; and up to `few` of `others` among more wanted files
         of their folder and suffix, which are exceptions.
@@ -73,8 +80,13 @@ class Patterns:
                 banned |= _matching(cell)
             else:
                 exceptions[cell] = origins
-        sizes = {cell: n for cell, n in counts.items() if cell in exceptions or cell not in foreign}
-        chosen, done = _choose(sizes, banned, limit)
+        gains = {cell: n for cell, n in counts.items() if cell in exceptions or cell not in foreign}
+        if by_size:
+            gains = dict.fromkeys(gains, 0)
+            for origin in wanted:
+                if (cell := self._cell_of[origin]) in gains:
+                    gains[cell] += self.sizes[origin]
+        chosen, done = _choose(gains, banned, limit)
         left.difference_update(*(self._cells[cell] for cell in done))
         hit = self._hit(chosen)
         for origin in sorted(left)[: limit - len(chosen)]:
@@ -120,7 +132,7 @@ def _choose(
 ) -> tuple[list[str], set[_Cell]]:
     """Return at most `limit` patterns that are not banned, and the cells that they name.
 
-    `sizes` are the numbers of files. Each pattern is the one that adds most files to the former.
+    `sizes` are what a cell adds, in files or bytes. Each pattern adds most to the former ones.
     """
     reached, gains = defaultdict[str, set[_Cell]](set), Counter[str]()
     for cell, size in sizes.items():

@@ -21,21 +21,15 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
-from groundup.artifacts.document import Document
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.detect import Detection, detect_kind, largest
-from groundup.collect.files.archives import Refused, open_items
-from groundup.collect.files.globs import Selection
-from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.files.archives import Refused
 from groundup.collect.licenses import project_roots
 from groundup.collect.patterns import Patterns
-from groundup.collect.readers.registry import read_item
 from groundup.collect.sources import RawFile, list_source
 from groundup.errors import SourceError
 from groundup.recipe import Source, clean_name
@@ -49,8 +43,6 @@ MAX_EXACT_PATTERNS = 500
 DATA_SET_BYTES = 1_000_000
 # When this many files of one suffix in one folder are alike, the rest are not opened.
 SAMPLE_FILES = 20
-# About so many exchanges are counted before more are taken for granted.
-SAMPLE_EXCHANGES = 2_000
 # A kind with this share of a folder's files and bytes gets the folder; the rest is read, or
 # rejected, as that kind.
 MAJORITY = 0.9
@@ -368,9 +360,9 @@ def _locate(
     group.path, group.include, group.exclude = folder or ".", [], []
     if all("/" not in origin.removeprefix(prefix) for origin in mine):
         direct = patterns_below(prefix, True)
-        if len(direct.origins) < len(patterns.origins):
+        if len(direct.sizes) < len(patterns.sizes):
             patterns, group.path = direct, f"{prefix}*"
-    below = patterns.origins
+    below = patterns.sizes
     others = {origin for origin in below if owners.get(origin, group) is not group}
     if len(mine) == 1 and len(below) > 1:
         (group.path,) = mine
@@ -383,6 +375,9 @@ def _locate(
         closed, kept, _ = patterns.cover(patterns.archives - named, mine, limit)
         group.exclude = [*closed, *exceptions]
         excluded, over, _ = patterns.cover(others, mine, limit)
+        if over:
+            # Those that are left go with the rest: few bytes, if many files.
+            excluded, over, _ = patterns.cover(others, mine, limit, by_size=True)
         count = len(group.include) + len(group.exclude)
         is_long = bool(left or kept) or count > limit
         if (is_rest and is_long) or (not over and (is_long or len(excluded) * 2 < count)):
@@ -393,11 +388,11 @@ def _locate(
     return left
 
 
-def _below(files: Sequence[_File], prefix: str, is_direct: bool) -> list[str]:
-    """Return the files below a folder, or those that lie in it directly."""
-    below = [file.origin for file in files if file.origin.startswith(prefix)]
+def _below(files: Sequence[_File], prefix: str, is_direct: bool) -> dict[str, int]:
+    """Return the sizes of files below a folder, or of those that lie in it directly."""
+    below = {file.origin: file.size for file in files if file.origin.startswith(prefix)}
     if is_direct:
-        return [origin for origin in below if "/" not in origin.removeprefix(prefix)]
+        return {name: n for name, n in below.items() if "/" not in name.removeprefix(prefix)}
     return below
 
 
@@ -466,33 +461,3 @@ def _count_sorts(files: Iterable[_File]) -> list[FileSort]:
         FileSort(reason, len(same), sum(file.size for file in same), same[0].origin)
         for reason, same in ordered
     ]
-
-
-def count_exchanges(source: SuggestedSource, folder: Path) -> int:
-    """Return about how many answers to somebody the conversations of a source have.
-
-    A sample of its files is read, each from its beginning.
-    """
-    settings = Source(
-        source.path, source.kind, source.name, include=source.include, exclude=source.exclude
-    )
-    files = list_source(settings, folder).files
-    step = max(1, -(-len(files) // SAMPLE_FILES))
-    sample = files[::step]
-    enough = SAMPLE_EXCHANGES // max(1, len(sample))
-    return sum(_exchanges(file, settings, enough) for file in sample) * step
-
-
-def _exchanges(file: RawFile, source: Source, enough: int) -> int:
-    """Return the number of answers in the first documents of a file, about `enough` at most."""
-    count = 0
-    selection = Selection(source.include, source.exclude)
-    with suppress(OSError, DamagedError), file.path.open("rb") as stream:
-        for item in open_items(file.path, stream, file.origin, file.size, selection):
-            results = read_item(item, source) if isinstance(item, Item) else iter(())
-            for document in islice(results, SAMPLE_EXCHANGES):
-                turns = document.turns or () if isinstance(document, Document) else ()
-                count += sum(turn["role"] == "assistant" for turn in turns[1:])
-                if count >= enough:
-                    return count
-    return count

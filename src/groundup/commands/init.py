@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
+from groundup.artifacts.document import Document
 from groundup.artifacts.kinds import KINDS
+from groundup.collect.files.archives import open_items
 from groundup.collect.files.globs import Selection
-from groundup.collect.suggest import (
-    SuggestedSource,
-    Suggestions,
-    count_exchanges,
-    suggest_sources,
-)
+from groundup.collect.files.streams import DamagedError, Item
+from groundup.collect.readers.registry import read_item
+from groundup.collect.sources import RawFile, list_source
+from groundup.collect.suggest import SAMPLE_FILES, SuggestedSource, Suggestions, suggest_sources
 from groundup.errors import RecipeError, SourceError
-from groundup.recipe import Tune, clean_name, load_recipe
+from groundup.recipe import Source, Tune, clean_name, load_recipe
 from groundup.runtime.files import write_whole
 
 # An installed package holds them; in a checkout they are at its top.
@@ -31,6 +33,8 @@ LITTLE_BYTES = 1_000_000
 _REPLACE = "--force replaces it, --recipe FILE writes another"
 # Fewer exchanges teach no model to answer.
 MIN_EXCHANGES = 300
+# About so many exchanges are counted before more are taken for granted.
+SAMPLE_EXCHANGES = 2_000
 # Sorts of unread files that the recipe names.
 MAX_UNREAD = 12
 _SIZES = ("files", "bytes")
@@ -172,6 +176,36 @@ def tune_text(found: Suggestions, folder: Path) -> str:
         f"sources = [{', '.join(map(_quoted, talks))}]",
     ]
     return "\n".join(lines) + "\n"
+
+
+def count_exchanges(source: SuggestedSource, folder: Path) -> int:
+    """Return about how many answers to somebody the conversations of a source have.
+
+    A sample of its files is read, each from its beginning.
+    """
+    settings = Source(
+        source.path, source.kind, source.name, include=source.include, exclude=source.exclude
+    )
+    files = list_source(settings, folder).files
+    step = max(1, -(-len(files) // SAMPLE_FILES))
+    sample = files[::step]
+    enough = SAMPLE_EXCHANGES // max(1, len(sample))
+    return sum(_exchanges(file, settings, enough) for file in sample) * step
+
+
+def _exchanges(file: RawFile, source: Source, enough: int) -> int:
+    """Return the number of answers in the first documents of a file, about `enough` at most."""
+    count = 0
+    selection = Selection(source.include, source.exclude)
+    with suppress(OSError, DamagedError), file.path.open("rb") as stream:
+        for item in open_items(file.path, stream, file.origin, file.size, selection):
+            results = read_item(item, source) if isinstance(item, Item) else iter(())
+            for document in islice(results, SAMPLE_EXCHANGES):
+                turns = document.turns or () if isinstance(document, Document) else ()
+                count += sum(turn["role"] == "assistant" for turn in turns[1:])
+                if count >= enough:
+                    return count
+    return count
 
 
 def _quoted(text: str) -> str:
