@@ -29,7 +29,9 @@ def cuts(
 def check(cuts: tuple[Path, list[tuple[str, State]]], recipe: Path, tiny_run: Path, n: int) -> None:
     root, states = cuts
     expected = digests(tiny_run)
-    for name, files in random.Random(0).sample(states, min(n, len(states))):
+    # What is lost and what names outlive is often the same.
+    different = list({frozenset(files.items()): (name, files) for name, files in states}.values())
+    for name, files in random.Random(0).sample(different, min(n, len(different))):
         power.restore(files, root)
         assert finish(recipe, root) == expected, name
 
@@ -56,4 +58,4 @@ def test_every_power_cut(
     cuts: tuple[Path, list[tuple[str, State]]], tiny_project: Path, tiny_run: Path
 ) -> None:
     """Every state of the disk between the first write and the last."""
-    check(cuts, tiny_project, tiny_run, len(cuts[1]))
+    check(cuts, tiny_project, tiny_run, sys.maxsize)

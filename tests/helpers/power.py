@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -72,8 +73,9 @@ def _note(path: Path, root: Path, notes: Path) -> dict[str, Any]:
     if path.is_dir():
         durable: dict[str, Any] = {"names": _names(path)}
     else:
-        durable = {"bytes": f"{len(list((notes / 'bytes').iterdir())):06d}"}
-        shutil.copyfile(path, notes / "bytes" / durable["bytes"])
+        content = path.read_bytes()
+        durable = {"bytes": hashlib.sha256(content).hexdigest()}
+        (notes / "bytes" / durable["bytes"]).write_bytes(content)
     tree = {_identity(folder): _names(folder) for folder in _folders(root)}
     return {"of": _identity(path), "root": _identity(root), "tree": tree} | durable
 
