@@ -212,10 +212,26 @@ LATEX = [
     (r"\begin{tabular}{ll}\hline a & b \\[2pt] c & d\end{tabular}", "a | b\nc | d"),
     (r"\begin{figure}\includegraphics{x}\caption{The \emph{c}.}\end{figure}", "The c."),
     ("\\begin{verbatim}\nx % $y\n  z\n\\end{verbatim}", "x % $y\n  z"),
-    (r"\verb|a_b%| \href{http://x}{w} \textcolor{red}{t} \unknown{k}", "a_b% w t k"),
+    (
+        r"\verb|a_b%| \href{http://x}{w} \hyperref[x]{h} \textcolor{red}{t} \unknown{k}",
+        "a_b% w h t k",
+    ),
     (r"\newcommand{\org}{The Org}\def\w#1{word #1}\org\ and \w{x}.", "The Org and word x."),
     (r"\begin{alltt}a\textbackslash{}b \{\emph{c}\}\end{alltt}", r"a\b {c}"),
     (r"\newtheorem{thm}{Theorem}\begin{thm}[Me] Holds.\end{thm}", "Theorem (Me). Holds."),
+    (
+        r"A (see Section~\ref{a}), as in \cite{b}, \cite{c}, \ref{d} and (Chapter~\ref{e}, too).",
+        "A, as in, and (Chapter, too).",
+    ),
+    (
+        r"\begin{longtable}{l}H\\\endfirsthead H (continued)\\\endhead next page\\\endfoot"
+        r"\endlastfoot a\\b\end{longtable}",
+        "H\na\nb",
+    ),
+    (r"\begin{list}{\roman{i})}{\usecounter{i}}\item a\end{list}", "- a"),
+    ("\\begin{lyxcode}\nx~=~f\\_a(1)\n\n\\end{lyxcode}", "x = f_a(1)"),
+    (r"\vbox to 3cm{\hbox to \hsize{A}}\LRCornerWallPaper{1.0}{b}", "A"),
+    (r"A \begin{rawhtml}<p>\end{rawhtml} \begin{DUclass}{x}b\DUrole{y}{c}\end{DUclass}", "A\n\nbc"),
 ]
 
 

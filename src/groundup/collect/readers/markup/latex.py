@@ -50,11 +50,18 @@ _DIMENSION = re.compile(
     r"=?\s*-?[\d.]*\s*(?:\\\w+|em|ex|pt|cm|mm|in|sp|bp)\b(?:\s*(?:plus|minus)\s*[\d.]+\w+)*"
 )
 # Commands that stay commands in an environment of code.
-_ALLTT = re.compile(r"(\\)textbackslash(?:\{\})?|\\([{}\\])|\\[A-Za-z]+[ ]?|[{}]")
+_ALLTT = re.compile(r"(\\)textbackslash(?:\{\})?|\\([{}\\_%&$#])|\\[A-Za-z]+[ ]?|[{}]")
 # Files without a document are chapters, which have words in a row, or settings, which have none.
 _PROSE = re.compile(r"\b(?:[^\W\d_]++[,;]?\s){5}|[^\W\d_\x00-\x7f]{8}")
 _ACCENT_OF = re.compile(r"\s*(?:\{\s*(?:\\([ij])\s*|(\w?))\s*\}|\\([ij])(?![A-Za-z])[ ]?|(\w))")
 
+# What references without words leave behind: `(see Section )`, `in, , and`.
+_GAP = re.compile(
+    r"\((?=[^()]{0,40}\))(?:see|cf\.|also|in|sections?|chapters?|fig(?:ures?|s?\.)|tables?"
+    r"|eq(?:uations?|s?\.)|appendix|[\s,;])*+\)|(,)(?: ?,)++| (?=\))",
+    re.IGNORECASE,
+)
+_BOX_SIZE = re.compile(r"[ \t]*(?:to|spread)\b" + _DIMENSION.pattern)
 _LINE, _NOTE, _NOTE_END = "\ufdd4", "\ufdd2", "\ufdd3"
 _NOTES = re.compile(f"{_NOTE}(\\d+){_NOTE_END}")
 _MAX_EXPANSION = 4  # a text whose macros make it longer than this many times itself stays as it is
@@ -74,6 +81,7 @@ class _Converter:
         self.notes: list[str] = []
         self.lists: list[int] = []  # items so far of each open list; -1 where they have no number
         self.tables: list[list[str]] = []  # text around each open table
+        self.heads: list[int] = []  # pieces of the head of each open table, 0 where it is read
 
     def convert(self) -> str:
         """Return the text in paragraphs."""
@@ -131,10 +139,14 @@ class _Converter:
             return self.argument(position)[1] if self.text.startswith("{}", position) else position
         if name == "item":
             return self.item(position)
+        if name in commands.TABLE_PARTS and self.tables:
+            self.end_head(name)
+            return position
         if name in commands.ACCENTS and len(name) == 1:
             return self.accent(name, position)
-        if name in commands.LENGTHS:
-            match = _DIMENSION.match(self.text, position)
+        if name in commands.LENGTHS or name in commands.BOXES:
+            pattern = _DIMENSION if name in commands.LENGTHS else _BOX_SIZE
+            match = pattern.match(self.text, position)
             return match.end() if match else position
         if name in ("def", "gdef", "edef", "xdef") or name.endswith("command"):
             match = _DEFINITION.match(self.text, self.text.rindex("\\", 0, position))
@@ -194,7 +206,8 @@ class _Converter:
             if which == "begin":
                 self.lists.append(0 if name == "enumerate" else -1)
                 self.out.append("\n\n" if len(self.lists) == 1 else "")
-                return self.option(end)[1]
+                count = commands.ENVIRONMENT_ARGUMENTS.get(name, 0)
+                return self.drop(self.option(end)[1], count)
             del self.lists[-1:]
             self.out.append("\n\n" if not self.lists else _LINE)
             return end
@@ -203,6 +216,7 @@ class _Converter:
                 self.end_table()
                 return end
             self.tables.append(self.out)
+            self.heads.append(0)
             self.out = []
             return self.drop(end, commands.TABLES[name])
         self.out.append("\n\n")
@@ -221,8 +235,15 @@ class _Converter:
         if self.tables:
             rows = " ".join("".join(self.out).split()).split(_LINE)
             self.out = self.tables.pop()
+            self.heads.pop()
             lines = filter(None, (row.strip("| ") for row in rows))
             self.out.append("\n\n" + _LINE.join(lines) + "\n\n")
+
+    def end_head(self, name: str) -> None:
+        """Keep the first head of a table; what its further pages begin and end with goes."""
+        if self.heads[-1] or name.endswith("foot"):
+            del self.out[self.heads[-1] :]
+        self.heads[-1] = len(self.out)
 
     def item(self, position: int) -> int:
         """Begin an item of a list."""
@@ -276,8 +297,9 @@ def _cut_environments(text: str, stash: Stash, actions: tuple[str, ...]) -> str:
         parts.append(text[position : match.start()])
         body = text[match.end() : end]
         position = end + len(closing)
-        if name in ("alltt", "semiverbatim"):
+        if name in commands.CODE_WITH_COMMANDS:
             body = _ALLTT.sub(lambda mark: mark[1] or mark[2] or "", body)
+            body = body.replace("~", " ") if name == "lyxcode" else body
         if action == "code":
             body = re.sub(r"\A(?:\[[^\]\n]*\])?(?:\{[^{}\n]*\})?", "", body)
             parts.append("\n\n" + stash.put(dedent(body.split("\n"), 0)) + "\n\n")
@@ -415,6 +437,7 @@ def _join(paragraph: str) -> str:
     lines = (join_lines(line.split("\n")) for line in paragraph.split(_LINE))
     # Margins of items of inner lists are kept.
     text = "\n".join(line.strip() if not line.startswith("  ") else line.rstrip() for line in lines)
+    text = _GAP.sub(lambda gap: gap[1] or "", text)
     for sign, character in commands.TYPOGRAPHY:
         if sign in text:
             text = text.replace(sign, character)

@@ -31,6 +31,7 @@ TYPOGRAPHY = (
     ("!‘", "¡"),
 )  # fmt: skip
 LENGTHS = frozenset("hskip vskip kern parindent parskip baselineskip advance hfuzz vfuzz".split())
+BOXES = frozenset("hbox vbox vtop".split())
 # Commands that go with this many arguments.
 DROPPED = {
     **dict.fromkeys(
@@ -48,31 +49,36 @@ DROPPED = {
     **dict.fromkeys(
         "setlength addtolength setcounter newtheorem markboth fontsize rule definecolor"
         " newenvironment numberwithin counterwithin DeclareMathOperator setdefaultlanguage"
-        " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym"
-        " CenterWallPaper ThisCenterWallPaper LLCornerWallPaper ThisLLCornerWallPaper".split(),
+        " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym".split(),
         2,
     ),
-    **dict.fromkeys("addcontentsline renewenvironment newglossaryentry ifthenelse".split(), 3),
+    **dict.fromkeys(
+        "addcontentsline renewenvironment newglossaryentry ifthenelse DUfootnotemark".split(), 3
+    ),
     "maketitle": 0,
 }
 # Commands of which the last argument is text, after this many that go.
 FIRST_DROPPED = {
     **dict.fromkeys(
         "href textcolor colorbox parbox raisebox scalebox foreignlanguage hyperlink hypertarget"
-        " adjustbox setpresentation".split(),
+        " adjustbox setpresentation DUrole".split(),
         1,
     ),
     **dict.fromkeys("multicolumn multirow resizebox fcolorbox".split(), 2),
+    "DUfootnotetext": 3,
 }
 HEADINGS = frozenset(
     "part chapter section subsection subsubsection paragraph subparagraph addchap addsec caption"
     " subtitle frametitle framesubtitle dedication minisec".split()
 )
+# What ends the parts at the start of a table that are printed at the top and the bottom of its pages.
+TABLE_PARTS = frozenset("endfirsthead endhead endfoot endlastfoot".split())
 LISTS = frozenset("itemize enumerate description compactitem compactenum list".split())
 # Tables, and how many arguments say how their columns look.
 TABLES = {"tabular": 1, "tabularx": 2, "longtable": 1, "tabulary": 2, "array": 1, "supertabular": 1}
 ENVIRONMENT_ARGUMENTS = {
-    "minipage": 1, "multicols": 1, "adjustwidth": 2, "spacing": 1, "wraptable": 2,
+    "minipage": 1, "multicols": 1, "adjustwidth": 2, "spacing": 1, "wraptable": 2, "list": 2,
+    "DUclass": 1, "DUlineblock": 1, "otherlanguage": 1,
 }  # fmt: skip
 TITLES = {"abstract": "Abstract", "proof": "Proof"}
 THEOREMS = {
@@ -80,9 +86,11 @@ THEOREMS = {
     for name in "theorem lemma corollary proposition definition remark example conjecture claim"
     " exercise".split()
 }
+# Environments of code in which commands and braces stay what they are.
+CODE_WITH_COMMANDS = ("alltt", "semiverbatim", "lyxcode")
 # What becomes of whole environments: code and formulas stay as they are, pictures leave captions.
 ENVIRONMENTS = {
-    **dict.fromkeys("verbatim Verbatim lstlisting minted alltt semiverbatim".split(), "code"),
+    **dict.fromkeys(("verbatim", "Verbatim", "lstlisting", "minted", *CODE_WITH_COMMANDS), "code"),
     **dict.fromkeys(
         "equation align gather multline eqnarray displaymath math flalign alignat dmath"
         " IEEEeqnarray subequations".split(),
@@ -91,7 +99,7 @@ ENVIRONMENTS = {
     **dict.fromkeys("figure wrapfigure SCfigure sidewaysfigure".split(), "captions"),
     **dict.fromkeys(
         "tikzpicture pgfpicture picture forest tikzcd thebibliography comment filecontents CCSXML"
-        " axis asy circuitikz xy".split(),
+        " axis asy circuitikz xy rawhtml htmlonly".split(),
         "drop",
     ),
 }
@@ -102,9 +110,9 @@ _REFERENCE = re.compile(r"(?:no|text|paren|foot|auto|full|super|smart)?cite|.*re
 
 def dropped_arguments(name: str) -> int | None:
     """Return how many arguments go with a command that goes, None for one that stays."""
-    if name.startswith("index") or name.endswith("refrange"):
+    if name.startswith("index") or name.endswith(("refrange", "WallPaper")):
         return 2
-    if _REFERENCE.match(name) and name != "href":
+    if _REFERENCE.match(name) and name not in ("href", "hyperref"):
         return 1
     return DROPPED.get(name)
 
