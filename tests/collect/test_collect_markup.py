@@ -55,6 +55,19 @@ MARKDOWN = [
     ("#a/b #c\n\n#1\n\nA #tag.", "#1\n\nA #tag."),
     ("Pay [due:: 2024-01-01] it (std::x).", "Pay it (std::x)."),
     ("# Head {#id .c}\n{: .x}\n{% include y %}\ntext", "Head\n\ntext"),
+    (
+        "## :bulb: One\n\nA :thumbsup: :octocat: at 10:30:15, std::x.",
+        "💡 One\n\nA 👍 at 10:30:15, std::x.",
+    ),
+    ("_첨부_을 **강조**를 ב_כללי_ snake_case_é", "첨부을 강조를 בכללי snake_case_é"),
+    # Notebooks and pages of MyST.
+    ('a\n+++\nb\n\n+++ {"tags": ["x"]}\n\n+ c', "a\n\nb\n\n- c"),
+    ("```{code-cell}\n---\ntags: [x]\n---\ny = 1\n```", "y = 1"),
+    ("```{code-cell} ipython3\n:tags: [x]\n\n:y:\n```", ":y:"),
+    ("```{eval-rst}\n.. autoapiclass:: a.B\n   :members:\n\n.. note:: *c*\n```", "Note\n\nc"),
+    (":::{versionadded} 2.1\n:::\n\na\n\n:::{toctree}\nb\n:::", "New in version 2.1\n\na"),
+    ("::::{tip}\n:class: x\n:::{note} b\nc\n:::\n::::\nd", "b\n\nc\n\nd"),
+    ("```{.python .x}\n*a* = 1\n```", "*a* = 1"),
 ]
 
 
@@ -172,6 +185,9 @@ RST = [
         "Prose.\n\nText.",
     ),
     ("Text.\n\n.. [1] A *note*.", "Text.\n\nA note."),
+    # Values that the settings of the documentation have.
+    ("|docx| ``|x|`` a|b|c (|api-Doc|_) |version|.", "docx |x| a|b|c (api-Doc)."),
+    (".. c:namespace:: a\n\n.. program:: b\n\n.. canonical-doc:: :ref:`c`\n\nText.", "Text."),
 ]
 
 
@@ -305,7 +321,16 @@ ORG = [
     ("A[fn:1] b[fn:: why] c [cite:@d].\n\n[fn:1] Note.", "A b (why) c.\n\nNote."),
     ("On <2012-03-26 Mon 10:00> <<target>>{{{m(x)}}}@@html:<b>@@a\\ldots", "On 2012-03-26 a…"),
     ("From <2012-03-26 Mon>--<2012-03-27 Tue>.", "From 2012-03-26–2012-03-27."),
-    (r"Let \(a_1 /b/ c\) be.", r"Let \(a_1 /b/ c\) be."),
+    (r"Let \(a_1 /b/ c\) be, \[d\].", "Let $a_1 /b/ c$ be, $$d$$."),
+    (
+        r"H_{2}O costs 10^{6} \cite[p. 2]{d}, a\_b (see <http://a.b/_c_>).",
+        "H₂O costs 10⁶, a_b (see http://a.b/_c_).",
+    ),
+    (
+        "http://a.org /b/ https://c.org, http://d.org/e/f/.",
+        "http://a.org b https://c.org, http://d.org/e/f/.",
+    ),
+    ("- =a= ::\n  It is.\n\n#+END\nText.", "- a: It is.\n\nText."),
 ]
 
 
@@ -322,6 +347,7 @@ def test_hostile_org_takes_linear_time() -> None:
 
 ASCIIDOC = [
     # The header, sections and attributes.
+    ("# A\nAnn B <a@x.org>\n:w: x\n\ntag::é[]\nBy {author}.\nend::é[]", "A\n\nBy Ann B."),
     ("= A *b*\nAnn <a@x.org>\nv1, 2020\n:w: word\n\nThe {w}, {no}.", "A b\n\nThe word, {no}."),
     ("Title\n=====\n\nText\non.\n\nTwo\n---\n== Three", "Title\n\nText on.\n\nTwo\n\nThree"),
     ("ifdef::x[]\nno\nendif::[]\nifndef::x[yes]\n\n:x:\n\nifdef::x[]\nx\nendif::[]", "yes\n\nx"),
@@ -375,6 +401,7 @@ def test_attributes_that_multiply_are_not_expanded() -> None:
 
 
 MAN = [
+    (".TH X 1\n.SH A\n\\h'-\\w'\\(bu 'u'\\(bu\\ a", "A\n\n- a"),
     (
         '.TH X 1\n.SH NAME\nx \\- do \\fBit\\fP\n.SH "A B"\nText \\e \\(em \\[u00E9]\\*(lq',
         'NAME\n\nx - do it\n\nA B\n\nText \\ — é“',

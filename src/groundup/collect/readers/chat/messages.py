@@ -19,16 +19,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from unicodedata import lookup
 
 from groundup.artifacts.document import LABEL, UNLEARNED, Document, Reject
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers.chat import layouts as chat_layouts
 from groundup.collect.readers.chat.people import NOBODY, People
 from groundup.collect.readers.speakers import pseudonym
+from groundup.collect.readers.web.markup import write_emoji
 from groundup.recipe import Source
 
 SHORT, LONG, LONGEST = 6, 500, 2000
@@ -46,26 +45,8 @@ _EMPHASIS = [
     for c, n in ((r"\*", 2), (r"\*", 1), ("_", 1), ("~", 2), ("~", 1), (r"\|", 2))
 ]
 _LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?https?://[^\s()<>]{1,2000}>?\)")
-# Several in a row, too: ":wave::skin-tone-2:".
-_EMOJI = re.compile(r"(?<![\w:])(?::[A-Za-z+-][\w+'-]{0,60}:){1,100}(?![\w:])")
-_EMOJI_NAMES = {
-    "+1": "thumbs up sign",
-    "thumbsup": "thumbs up sign",
-    "-1": "thumbs down sign",
-    "smile": "smiling face with open mouth and smiling eyes",
-    "simple_smile": "slightly smiling face",
-    "joy": "face with tears of joy",
-    "wink": "winking face",
-    "heart": "heavy black heart",
-    "tada": "party popper",
-    "wave": "waving hand sign",
-    "pray": "person with folded hands",
-    "clap": "clapping hands sign",
-    "ok_hand": "ok hand sign",
-}
 # Speakers without a name of their own.
 _ROLES = frozenset(("user", "assistant", "system", "speaker", LABEL, UNLEARNED))
-_FIRST_EMOJI = "\u2190"
 # A message of a link alone says nothing: what it shows is elsewhere.
 _ONLY_LINK = re.compile(r"(?:https?://\S*+\s*+)*+")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
@@ -146,20 +127,11 @@ def without_marks(text: str) -> str:
     """
     parts = _CODE.split(text)
     for index in range(0, len(parts), 2):
-        part = _EMOJI.sub(_emoji, _LINK.sub(r"\1", parts[index]))
+        part = write_emoji(_LINK.sub(r"\1", parts[index]))
         for emphasis in _EMPHASIS:
             part = emphasis.sub(r"\1", part)
         parts[index] = part
     return "".join(parts).strip()
-
-
-def _emoji(match: re.Match[str]) -> str:
-    """Return the characters of emoji in a row; nothing for a name that only the platform knows."""
-    characters = []
-    for name in match[0].strip(":").split("::"):
-        with suppress(KeyError, UnicodeError):
-            characters.append(lookup(_EMOJI_NAMES.get(name, name.replace("_", " "))))
-    return "".join(character for character in characters if character >= _FIRST_EMOJI)
 
 
 def chat_documents(

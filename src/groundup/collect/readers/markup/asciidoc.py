@@ -30,6 +30,8 @@ from groundup.collect.readers.markup.plain import (
 )
 
 _CONDITION = re.compile(r"(ifn?def|ifeval|endif)::([^\[\]\s]*)\[(.*)\]\Z")
+# Another file, and the parts that others take of this one.
+_FILES = ("include::", "tag::", "end::")
 _COMPARISON = re.compile(
     r"\s*(\S+|\"[^\"]*\"|'[^']*')\s*([=!]=|[<>]=?)\s*(\S+|\"[^\"]*\"|'[^']*')\s*\Z"
 )
@@ -115,7 +117,7 @@ class _Scanner:
             condition = _CONDITION.match(line)
             is_shown = not self.shown or self.shown[-1]
             if condition is None:
-                if is_shown and not (line.startswith("include::") and line.endswith("]")):
+                if is_shown and not (line.startswith(_FILES) and line.endswith("]")):
                     return _DIRECTIVE.sub("", line) if line.startswith("\\") else line
             elif condition[1] == "endif":
                 self.shown = self.shown[:-1]
@@ -268,7 +270,7 @@ class _Scanner:
 
     def heading(self, words: str, mark: str) -> None:
         """Add a heading; the lines below that of the document say who wrote it, and when."""
-        is_first = not any(self.out) and mark[:2] in ("=", "= ")
+        is_first = not any(self.out) and mark[:2] in ("=", "= ", "# ")
         self.lists, self.settings, self.awaits_meaning = [], {}, False
         self.out += ["", self.expand(words), ""]
         count = 0
@@ -280,6 +282,8 @@ class _Scanner:
             self.next()
             if entry:
                 self.define(entry)
+            elif count == 1 and not line.startswith("//"):
+                self.attributes["author"] = re.split(r"\s*[<;]", line, maxsplit=1)[0]
 
     def define(self, entry: re.Match[str]) -> None:
         """Set or forget an attribute."""

@@ -130,7 +130,7 @@ class _Converter:
         match = _OPTION.match(self.text, position, position + 1000)
         return (match[1], match.end()) if match else ("", position)
 
-    def command(self, name: str, position: int) -> int:  # noqa: PLR0911 - a table of cases
+    def command(self, name: str, position: int) -> int:  # noqa: PLR0911, PLR0912 - a table of cases
         """Add what a command stands for; return the position after what it took."""
         if name in ("begin", "end"):
             return self.environment(name, position)

@@ -71,7 +71,7 @@ HEADINGS = frozenset(
     "part chapter section subsection subsubsection paragraph subparagraph addchap addsec caption"
     " subtitle frametitle framesubtitle dedication minisec".split()
 )
-# What ends the parts at the start of a table that are printed at the top and the bottom of its pages.
+# What ends the parts of a table that are printed at the top and the bottom of each page.
 TABLE_PARTS = frozenset("endfirsthead endhead endfoot endlastfoot".split())
 LISTS = frozenset("itemize enumerate description compactitem compactenum list".split())
 # Tables, and how many arguments say how their columns look.

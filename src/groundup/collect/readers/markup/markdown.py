@@ -25,6 +25,7 @@ from groundup.collect.readers.markup.plain import (
     tidy,
     with_title,
 )
+from groundup.collect.readers.markup.restructured import VERSIONS, rst_text
 
 _FRONT_MATTER = re.compile(
     r"\A\s*(?:---[ \t]*\n((?:(?!---|\.\.\.)[^\n]*\n)*+)(?:---|\.\.\.)|"
@@ -50,7 +51,8 @@ _ITEM = re.compile(r"([-*+]|\d{1,9}[.)])(?:([ \t]+)|\Z)")
 # A line of tags of Obsidian, `#project/site #todo`.
 _TAGS = re.compile(r"(?:#(?=[^\s#]*[^\W\d_])[^\s#]++[ \t]*+)++\Z")
 _TASK = re.compile(r"\[[ xX/>-]\][ \t]+")
-_FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*([^`]*)\Z")
+# Directives of MyST may have colons for fences: `:::{note}`.
+_FENCE = re.compile(r"(`{3,}|~{3,}|:{3,}(?=[ \t]*\{[\w:-]+\}))[ \t]*([^`]*)\Z")
 _DIVIDER = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*+\|?[ \t]*\Z")
 _CELL = re.compile(r"(?<!\\)\|")
 _QUOTE = re.compile(r"[ \t]*>[ \t]?")
@@ -64,7 +66,7 @@ _TAB = re.compile(r"===[!+]?[ \t]+\"(.*)\"[ \t]*\Z")
 # Lines that a site generator or a notebook executes, and marks of tables of contents.
 _DIRECTIVE = re.compile(
     r"\{%.*%\}|\{\{[<%#].*\}\}|\{:.*\}|\[TOC\]|\[\[_?TOC_?\]\]|--8<--.*|\\(?:newpage|pagebreak)"
-    r"|\{/\*.*\*/\}|\([\w:.-]+\)=",
+    r"|\{/\*.*\*/\}|\([\w:.-]+\)=|\+{3,}(?:[ \t]*\{.*\})?",
     re.IGNORECASE,
 )
 # A component of a site generator, alone in its line.
@@ -78,8 +80,15 @@ _DROPPED_FENCES = frozenset(
     "toctree contents image index tableofcontents automodule autoclass autofunction include"
     " literalinclude raw bibliography dataview dataviewjs query base".split()
 )
-_CODE_FENCES = frozenset("code code-block code-cell sourcecode python r bash doctest".split())
-_OPTION = re.compile(r"[ \t]*:[\w-]+:")
+_CODE_FENCES = frozenset(
+    "code code-block code-cell sourcecode python r bash doctest sql julia javascript js css ruby"
+    " perl stan ojs sh".split()
+)
+# Options of a directive, one in each line or as YAML.
+_OPTIONS = re.compile(
+    r"\A\s*(?:---[ \t]*\n(?:(?!---)[^\n]*\n)*+---[ \t]*(?:\n|\Z)"
+    r"|(?:[ \t]*:[\w-]+:[^\n]*(?:\n|\Z))+)\n*"
+)
 
 
 class _Scanner:
@@ -287,20 +296,25 @@ class _Scanner:
         word = name[1].lower() if name else ""
         if word in _DROPPED_FENCES:
             return index
-        if info.startswith("{") and word and word not in _CODE_FENCES:
-            self.directive(info.partition("}")[2], body)
+        if info.startswith("{"):
+            self.directive(word, info.partition("}")[2].strip(), dedent(body, indent))
         elif code := _INCLUDE.sub("", dedent(body, indent)):
-            if info.startswith("{"):
-                code = dedent([line for line in code.split("\n") if not _OPTION.match(line)], 0)
             self.emit_code(code)
         self.after_blank = True
         return index
 
-    def directive(self, title: str, body: list[str]) -> None:
-        """Read the body of a directive as Markdown, without its options."""
-        while body and _OPTION.match(body[0]):
-            body.pop(0)
-        self.nested([title.strip(), "", *body])
+    def directive(self, name: str, title: str, body: str) -> None:
+        """Read a directive, without its options: code, reStructuredText or Markdown."""
+        body = _OPTIONS.sub("", body)
+        if name == "eval-rst":
+            self.emit_code(rst_text(body))
+        elif name == "math":
+            self.emit_code(f"$$\n{body}\n$$")
+        elif not name or name[0] == "." or name in _CODE_FENCES:
+            self.emit_code(body)
+        else:
+            title = f"{VERSIONS[name]} {title}" if name in VERSIONS else title
+            self.nested([title, "", *body.split("\n")])
 
     def nested(self, lines: list[str]) -> None:
         """Read lines inside of a quote or a directive."""
@@ -361,6 +375,8 @@ class _Scanner:
 
     def colons(self, index: int, indent: int, text: str) -> int | None:
         """The fences of Pandoc and Docusaurus, `::: note Title`; the definition of a term."""
+        if (after := self.fence(index, indent, text)) is not None:
+            return after
         if match := _COLONS.match(text):
             self.flush()
             if title := match[1].strip("[]: "):
@@ -372,6 +388,10 @@ class _Scanner:
             self.paragraph.append(text[1:].lstrip())
             return index + 1
         return self.underline_or_item(index, indent, text)
+
+    def plus(self, index: int, indent: int, text: str) -> int | None:
+        """`+++`, between the cells of a notebook in MyST, or an item of a list."""
+        return self.generated(index, indent, text) or self.item(index, indent, text)
 
     def generated(self, index: int, indent: int, text: str) -> int | None:
         """A line of a site generator: `{% include x %}`."""
@@ -445,7 +465,7 @@ _HANDLERS = {
     "*": _Scanner.underline_or_item,
     "_": _Scanner.underline_or_item,
     "|": _Scanner.underline_or_item,
-    "+": _Scanner.item,
+    "+": _Scanner.plus,
     "`": _Scanner.fence,
     "~": _Scanner.fence,
     ">": _Scanner.quote,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 
 from groundup.collect.readers.markup.plain import Stash, html_words
+from groundup.collect.readers.web.markup import write_emoji
 
-_SPECIAL = re.compile(r"[`*_\[\]<>&\\!~=$^%{]")
+_SPECIAL = re.compile(r"[`*_\[\]<>&\\!~=$^%{:]")
 # Patterns begin with a character, not a choice or a look back: they are found ten times faster.
 _ROLE = re.compile(r"\{([\w:+.-]+)\}`([^`\n]++)`")
 _CODE = re.compile(r"`(?<!``)(?:([^`\n]++)`(?!`)|`((?:[^`\n]++|`(?!`))++)``(?!`))")
@@ -29,8 +30,11 @@ _AUTOLINK = re.compile(r"<([a-z][a-z0-9+.-]{1,31}:[^<>\s]++|[^<>\s@]++@[\w.-]++)
 _INLINE_NOTE = re.compile(r"\^\[[^\[\]\n]{1,2000}\]")
 _ATTRIBUTES = re.compile(r"\{(?::?[ \t]*[#.:][a-zA-Z][^{}\n]{0,300}|:[^{}\n]{0,300})\}")
 _STARS = re.compile(r"(\*(?<!\*\*)\*{0,2})(?![\s*])([^*\n]++)(?<!\s)\1(?!\*)")
+# Scripts from Hebrew on have no snake_case: an underscore beside their letters is emphasis.
+_WORD = r"[0-9A-Za-z_\u00aa-\u058f]"
 _UNDERSCORES = re.compile(
-    r"(_(?<![\w]_)_{0,2})(?![\s_])([^\n_]++(?:(?<=\w)_+(?=\w)[^\n_]++)*+)(?<!\s)\1(?!\w)"
+    rf"(_(?<!{_WORD}_)_{{0,2}})(?![\s_])"
+    rf"([^\n_]++(?:(?<={_WORD})_+(?={_WORD})[^\n_]++)*+)(?<!\s)\1(?!{_WORD})"
 )
 _STRUCK = re.compile(r"(~~|==)(?![\s~=])([^~=\n]++)(?<!\s)\1")
 _BLOCK_ID = re.compile(r" \^[A-Za-z0-9-]+$", re.MULTILINE)
@@ -60,7 +64,7 @@ def inline_text(text: str, labels: set[str], stash: Stash) -> str:
         text = _HIDDEN.sub("", text)
     if "<" in text:
         text = _AUTOLINK.sub(lambda link: stash.put(link[1].removeprefix("mailto:")), text)
-    text = html_words(text)
+    text = write_emoji(html_words(text))
     for mark, pattern in (
         ("*", _STARS),
         ("_", _UNDERSCORES),

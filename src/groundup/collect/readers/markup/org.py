@@ -18,6 +18,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from groundup.collect.readers.blocks import raised
 from groundup.collect.readers.markup.plain import (
     MAX_DEPTH,
     Stash,
@@ -44,7 +45,7 @@ _DRAWER = re.compile(r"\s*:[\w-]+:\s*\Z")
 # Lines of a drawer: logs are the longest.
 MAX_DRAWER = 1000
 _DRAWER_END = re.compile(r"\s*:END:\s*\Z", re.IGNORECASE)
-_COMMENT = re.compile(r"\s*#(?:\s|\Z)")
+_COMMENT = re.compile(r"\s*#(?:\s|\Z|\+\w+\s*\Z)")
 _PLANNING = re.compile(r"\s*(?:SCHEDULED|DEADLINE|CLOSED|CLOCK):\s*[<\[]")
 _FIXED = re.compile(r"\s*:(?: |\Z)")
 _RULE = re.compile(r"\s*-{5,}\s*\Z")
@@ -55,15 +56,20 @@ _NUMBERED = re.compile(r"(?:\d+|[A-Za-z])[.)]\Z")
 _NOTE = re.compile(r"\[fn:([\w-]+)\]\s*(.*)\Z")
 
 # What has two ends is short: else each beginning without an end would be looked for to the end.
-_MATH = re.compile(r"\\\((?:(?!\\[()]).){0,500}+\\\)|\\\[(?:(?!\\[\[\]]).){0,2000}+\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"\\\(((?:(?!\\[()]).){0,500}+)\\\)|\\\[((?:(?!\\[\[\]]).){0,2000}+)\\\]", re.DOTALL
+)
 _VERBATIM = re.compile(r"(?<![^\s\-({'\"|])([=~])(\S|\S[^\n]{0,200}?\S)\1(?![^\s\-.,;:!?'\")}\[|])")
 _LINK = re.compile(r"\[\[([^\[\]\n]*+)\](?:\[((?:(?!\]\]).){0,500}+)\])?\]")
 _PICTURE = re.compile(r"(?:file:)?\S+\.(?:png|jpe?g|gif|svg|webp|bmp)\Z", re.IGNORECASE)
 _INLINE_NOTE = re.compile(r"\s*\[fn:[\w-]*:\s*([^\[\]\n]*+)\]")
 _GONE = re.compile(
     r"\s*\[fn:[\w-]++\]|\s*\[cite[^\]\n]*+\]|(?<!<)<<[^<>\n]++>>(?!>)|\{\{\{[^{}\n]*+\}\}\}"
-    r"|@@\w+:[^@\n]*+@@"
+    r"|@@\w+:[^@\n]*+@@|\s*\\(?:cite\w{0,10}|ref|eqref|label)(?:\[[^\[\]\n]*+\])*\{[^{}\n]*+\}"
 )
+# An address has marks of emphasis in it.
+_ADDRESS = re.compile(r"<?\b((?:https?|ftp)://[^\s<>\[\]|]*[^\s<>\[\]|.,;:!?'\")(*=~+])>?")
+_SCRIPT = re.compile(r"([\^_])\{([^{}\n]{1,100})\}")
 _TIME = re.compile(r"[<\[](\d{4}-\d\d-\d\d)(?: [^<>\[\]\n]*+)?[>\]](--(?=[<\[]))?")
 _EMPHASIS = re.compile(
     r"(?<![^\s\-({'\"*/_+|])([*/_+])([^\s*/_+]|[^\s*/_+][^\n]{0,500}?[^\s*/_+])\1"
@@ -77,7 +83,9 @@ def org_text(text: str, name: str = "") -> str:
     """Return the prose of an Org file, "" where there is none."""
     stash, titles = Stash(), list[str]()
     blocks = "\n".join(_blocks(text.split("\n"), stash, titles))
-    blocks = _MATH.sub(lambda formula: stash.put(formula[0]), blocks)
+    blocks = _MATH.sub(
+        lambda formula: stash.put(f"$${formula[2]}$$" if formula[2] else f"${formula[1]}$"), blocks
+    )
     prose = tidy("\n\n".join(map(_flush_left, _words(blocks, stash).split("\n\n"))))
     return stash.restore(with_title(_words(" ".join(titles), stash), prose))
 
@@ -157,7 +165,8 @@ def _line(line: str, paragraph: list[str], stash: Stash, titles: list[str]) -> I
     elif item and (item[2] in "-+" or item[2].strip() == "*" or _NUMBERED.match(item[2])):
         yield from _flushed(paragraph)
         mark = item[2] if _NUMBERED.match(item[2]) else "-"
-        term, is_term, words = item[3].partition(" :: ")
+        # What a term means may begin in the next line.
+        term, is_term, words = f"{item[3]} ".partition(" :: ")
         indent = " " * min(len(item[1]), 20)
         paragraph.append(f"{indent}{mark} {f'{term}: {words}' if is_term else term}")
     elif note:
@@ -193,12 +202,19 @@ def _words(text: str, stash: Stash) -> str:
     """Return a text without marks, links and targets; verbatim words go into the stash."""
     text = _VERBATIM.sub(lambda words: stash.put(words[2]), text)
     text = _GONE.sub("", _INLINE_NOTE.sub(r" (\1)", _LINK.sub(_link_words, text)))
+    text = _SCRIPT.sub(_script_words, _ADDRESS.sub(lambda link: stash.put(link[1]), text))
     text = text.replace("<<<", "").replace(">>>", "")
     text = _TIME.sub(lambda time: time[1] + ("–" if time[2] else ""), text)
     for _ in range(2):
         text = _EMPHASIS.sub(r"\2", text)
     text = re.sub(r"\\\\(?=\n|\Z)", "", text)
-    return html_words(_ENTITY.sub(lambda name: _ENTITIES[name[1]], text))
+    return html_words(_ENTITY.sub(lambda name: _ENTITIES[name[1]], text.replace("\\_", "_")))
+
+
+def _script_words(script: re.Match[str]) -> str:
+    """Return an exponent or index in characters of Unicode, where there are some."""
+    align = "superscript" if script[1] == "^" else "subscript"
+    return raised(script[2], align, script.string[max(0, script.start() - 1) : script.start()])
 
 
 def _link_words(link: re.Match[str]) -> str:

@@ -54,7 +54,7 @@ _TERM_SPLIT = re.compile(r"[ \t]+:[ \t]+")
 _ADMONITIONS = frozenset(
     "attention caution danger error hint important note seealso tip warning todo".split()
 )
-_VERSIONS = {
+VERSIONS = {
     "versionadded": "New in version",
     "versionchanged": "Changed in version",
     "deprecated": "Deprecated since version",
@@ -70,19 +70,24 @@ _DROPPED = frozenset(
     " currentmodule module default-domain bibliography graphviz digraph plot tabularcolumns"
     " autosummary sectionauthor codeauthor program-output testsetup testcleanup mermaid uml"
     " inheritance-diagram title target-notes header footer date role moduleauthor py:module"
-    " py:currentmodule footbibliography jupyter-kernel gallery click".split()
+    " py:currentmodule footbibliography jupyter-kernel gallery click program todolist"
+    " section-numbering js:module namespace c:namespace c:namespace-push c:namespace-pop"
+    " cpp:namespace cpp:namespace-push cpp:namespace-pop".split()
 )
 # Their argument is a file, a style, or a name whose documentation is elsewhere; their body is text.
-_NO_TITLE = frozenset(
-    "figure container only ifconfig tabs hlist grid rst-class cssclass automodule autoclass"
-    " autofunction automethod autoattribute autoproperty autoexception autodata".split()
+# The names of directives that begin so: `autoclass`, and `canonical-doc` of PEPs.
+_NO_TITLE = (
+    *("figure", "container", "only", "ifconfig", "tabs", "hlist", "grid", "rst-class", "cssclass"),
+    *("auto", "canonical-"),
 )
 
 _LITERAL = re.compile(r"``(?!\s)([^\n]{1,2000}?)``(?!`)")
 _ROLE = re.compile(r":([\w:+.-]+):`([^`\n]++)`(?:__?(?!\w))?")
 _QUOTED = re.compile(r"`([^`\n]++)`(?:(__?(?!\w))|:([\w:+.-]+):)?")
 _FOOT_MARK = re.compile(r"\[(?:\d+|[#*][\w.-]*|[A-Za-z][\w.-]*)\]_(?!\w)")
-_BAR = re.compile(r"\|([^|\s](?:[^|\n]{0,100}[^|\s])?)\|(?:__?)?")
+_BAR = re.compile(r"\|(?<![\w|\\]\|)([^|\s](?:[^|\n]{0,100}[^|\s])?)\|(?:__?)?(?![\w|])")
+# Substitutions whose values no file has.
+_SPHINX_WORDS = dict.fromkeys(("version", "release", "today"), "")
 _REFERENCE = re.compile(r"_(?<=[\w]_)_?(?![\w`_])")
 _STARS = re.compile(r"(\*(?<!\*\*)\*?)(?![\s*])([^*\n]++)(?<!\s)\1(?!\*)")
 _ESCAPE = re.compile(r"\\([^\w\n]|[A-Za-z](?=\w*\\))")
@@ -263,9 +268,9 @@ class _Scanner:
         elif name in _ADMONITIONS:
             title = "See also" if name == "seealso" else name.capitalize()
             self.out += ["", title, "", *self.nested([" " + argument, *_shifted(body)]), ""]
-        elif name in _VERSIONS:
+        elif name in VERSIONS:
             version, _, rest = argument.partition(" ")
-            start = f"{_VERSIONS[name]} {version}"
+            start = f"{VERSIONS[name]} {version}"
             text = self.nested([" " + rest, *_shifted(body)])
             self.out += ["", *(item_lines(f"{start}: ", text) if any(text) else [start]), ""]
         elif name == "csv-table":
@@ -276,7 +281,8 @@ class _Scanner:
         else:
             # A class is one of Python, or a style of what follows.
             is_style = name == "class" and not re.match(r"[A-Z]|.*[(.]", argument)
-            title = "" if name in _NO_TITLE or is_style else argument
+            is_titled = not is_style and not name.startswith(_NO_TITLE)
+            title = argument if is_titled else ""
             self.out += ["", title, "", *self.nested(body), ""]
 
     def listed_rows(self, body: list[str]) -> list[str]:
@@ -351,7 +357,7 @@ def rst_text(text: str, name: str = "") -> str:
     title = ""
     if (header := _HEADER.match(text)) and (found := _TITLE.search(header[0])):
         title, text = join_lines(found[1].split()), text[header.end() :]
-    words = {}
+    words = _SPHINX_WORDS.copy()
     if ".. |" in text:
         for match in _SUBSTITUTION.finditer(text):
             words[match[1]] = join_lines(match[3].split()) if match[2] == "replace" else ""
@@ -363,10 +369,11 @@ def rst_text(text: str, name: str = "") -> str:
 
 def rst_inline(text: str, words: dict[str, str], stash: Stash) -> str:
     """Return lines without the marks inside of them; `words` has the values of substitutions."""
-    if words:
-        text = _BAR.sub(lambda bar: words.get(bar[1], bar[0]), text)
     if "``" in text:
         text = _LITERAL.sub(lambda literal: stash.put(literal[1]), text)
+    if "|" in text:
+        # What the settings of the whole documentation say has its name alone here.
+        text = _BAR.sub(lambda bar: words.get(bar[1], bar[1]), text)
     if "`" in text:
         text = _ROLE.sub(lambda role: _role_words(role[1], role[2], stash), text)
         text = _QUOTED.sub(lambda quoted: _role_words(quoted[3] or "", quoted[1], stash), text)

@@ -31,7 +31,8 @@ _INEQUALITY = re.compile(r"(-?\d+)([<>=]=?)(-?\d+)")
 _ESCAPE = re.compile(
     r"\\(?:\(([^\s].)|\[([^\]\n]{0,100}+)\]"
     r"|[fFmMgkVY](?:\[[^\]\n]{0,50}+\]|\(..|.)|s(?:[+-]?\d|[+-]?[(\[]..\]?|'[^'\n]{0,20}+'|[+-].)"
-    r"|([hvwlLDbxXZHSRAoNBCz])(?:'([^'\n]{0,500}+)'|(.))?"
+    # A motion may be as wide as a word: \h'-\w'word'u'.
+    r"|([hvwlLDbxXZHSRAoNBCz])(?:'((?:[^'\\\n]|\\w'[^'\n]{0,100}+'|\\.){0,500}+)'|(.))?"
     r"|(.?))",
     re.DOTALL,
 )  # fmt: skip
