@@ -251,7 +251,7 @@ class _Scanner:
         """`- item` or `1. item`; what is in it is read as lines of its own."""
         match = _ITEM.match(text)
         if not match:
-            return None
+            return self.generated(index, indent, text)
         starts_list = text[0] in "-*+" or self.fresh or self.items or text[0] == "1"
         if self.paragraph and not starts_list:
             return None
@@ -389,12 +389,8 @@ class _Scanner:
             return index + 1
         return self.underline_or_item(index, indent, text)
 
-    def plus(self, index: int, indent: int, text: str) -> int | None:
-        """`+++`, between the cells of a notebook in MyST, or an item of a list."""
-        return self.generated(index, indent, text) or self.item(index, indent, text)
-
     def generated(self, index: int, indent: int, text: str) -> int | None:
-        """A line of a site generator: `{% include x %}`."""
+        """A line of a site generator, `{% include x %}`, or between cells of MyST, `+++`."""
         if not _DIRECTIVE.fullmatch(text.rstrip()):
             return None
         self.break_off()
@@ -442,9 +438,7 @@ class _Scanner:
     def verbatim(self, index: int, indent: int, text: str) -> int | None:
         """Formulas on lines of their own: `$$`, `\\begin{...}`; comments of Obsidian: `%%`."""
         if text.startswith("%%"):
-            bare = text.rstrip()
-            after = self.skip(index + 1, "%%") if bare == "%%" or bare.count("%%") == 1 else None
-            return after
+            return self.skip(index + 1, "%%") if text.count("%%") == 1 else None
         if text[0] == "$" and (not text.startswith("$$") or text.count("$$") > 1):
             return None
         if text[0] == "\\" and not text.startswith("\\begin{"):
@@ -465,7 +459,7 @@ _HANDLERS = {
     "*": _Scanner.underline_or_item,
     "_": _Scanner.underline_or_item,
     "|": _Scanner.underline_or_item,
-    "+": _Scanner.plus,
+    "+": _Scanner.item,
     "`": _Scanner.fence,
     "~": _Scanner.fence,
     ">": _Scanner.quote,
