@@ -1,10 +1,11 @@
 """What kind of source a file is, and its format: real files of more than 40 sorts, labeled by hand
-before they were run; five labels that the bytes proved wrong, or a new reader made so, were
+before they were run; ten labels that the bytes proved wrong, or a new reader made so, were
 corrected. A file is shown with the name of its folder only.
 """
 
 from __future__ import annotations
 
+import subprocess
 import tarfile
 import tempfile
 from collections import Counter
@@ -135,6 +136,10 @@ Pygments/tests/examplefiles/*.rb          | code                   | text       
 Pygments/tests/examplefiles/*.js          | code                   | text       | code
 Pygments/tests/examplefiles/*.c           | code                   | text       | code
 Pygments/tests/examplefiles/*.cpp         | code                   | text       | code
+Pygments/doc/docs/authors.rst             | note                   | rst        | - documents
+Pygments/doc/docs/changelog.rst           | note                   | rst        | - documents
+Pygments/doc/docs/contributing.rst        | note                   | rst        | - documents
+Pygments/doc/docs/index.rst               | note                   | rst        | - documents
 Pygments/doc/docs/*.rst                   | reStructuredText       | rst        | documents
 borgbackup/docs/man/*.1                   | manual page            | man        | documents
 borgbackup/src/*.c                        | code                   | text       | code
@@ -149,13 +154,45 @@ feedparser/tests/wellformed/rss/*.xml     | feed                   | feed       
 feedparser/tests/wellformed/atom10/*.xml  | feed                   | feed       | web
 nbconvert/*.ipynb                         | notebook               | notebook   | code
 odfpy/*.docbook                           | DocBook                | docbook    | documents
+dblatex/docs/params/syn/*                 | part of a stylesheet   | xml        | -
+dblatex/docs/*.xml                        | DocBook                | docbook    | documents
+dblatex/*.1                               | manual page            | man        | documents
+epijats/tests/cases/ref_item/*            | XML of another sort    | xml        | -
+epijats/*/article.xml                     | JATS                   | jats       | documents
+delb/tests/files/tei_gsa_390707.xml       | XML of another sort    | xml        | -
+delb/tests/files/*empty.xml               | XML of another sort    | xml        | -
+delb/tests/files/tei_*.xml                | TEI                    | tei        | documents
+delb/tests/files/*TEI*.xml                | TEI                    | tei        | documents
+delb/tests/files/*.xml                    | XML of another sort    | xml        | -
+acdh_tei_pyutils/*.xml                    | TEI                    | tei        | documents
+qutebrowser/README.asciidoc               | AsciiDoc               | asciidoc   | - documents
+qutebrowser/doc/changelog.asciidoc        | AsciiDoc               | asciidoc   | - documents
+qutebrowser/*.asciidoc                    | AsciiDoc               | asciidoc   | documents
+qutebrowser/*.1                           | manual page            | man        | documents
+qutebrowser/*.sqlite                      | SQLite                 | sqlite     | -
+fido2/*.adoc                              | AsciiDoc               | asciidoc   | documents -
+yubikey_manager/*.adoc                    | AsciiDoc               | asciidoc   | documents -
+yubikey_manager/*.1                       | manual page            | man        | documents
+yubihsm/*.adoc                            | AsciiDoc               | asciidoc   | documents -
+asciidoc/doc/*.txt                        | AsciiDoc               | asciidoc   | documents
+asciidoc/*/source-highlight-filter-test.txt | AsciiDoc             | asciidoc   | documents
+asciidoc/asciidoc/resources/*.txt         | AsciiDoc without marks | text asciidoc | text documents
+beets/man/*                               | manual page            | man        | documents
+biopython/*.sql                           | code                   | text       | code
+biopython/*.db                            | SQLite                 | sqlite     | - text
+biopython/Doc/*.tex                       | LaTeX                  | latex      | documents
+mysql-import/test/sample_dump_files/test4.sql | code               | text       | code
+mysql-import/test/sample_dump_files/*.sql | SQL dump               | sql        | - text documents
 odfpy/*.odt                               | OpenDocument text      | odt        | documents
 odfpy/*.ods                               | OpenDocument spreadsheet | ods      | documents
 odfpy/*.odp                               | OpenDocument presentation | odp     | documents
 """
 PACKAGES = (
     *("Pygments==2.19.2", "borgbackup==1.4.1", "python_docx==1.1.2", "python_pptx==1.0.2"),
-    *("feedparser==6.0.11", "nbconvert==7.16.4", "odfpy==1.4.1"),
+    *("feedparser==6.0.11", "nbconvert==7.16.4", "odfpy==1.4.1", "dblatex==0.3.10"),
+    *("epijats==3.2.1", "delb==0.6.1", "acdh_tei_pyutils==2.4.0", "qutebrowser==3.7.0"),
+    *("fido2==1.1.3", "yubikey_manager==5.7.0", "yubihsm==3.1.1", "asciidoc==10.2.1"),
+    *("beets==2.3.1", "biopython==1.81", "npm:mysql-import==5.0.26"),
 )
 
 
@@ -236,7 +273,18 @@ def spread(paths: Sequence[Path]) -> Sequence[Path]:
 def unpack(folder: Path) -> None:
     """Unpack each package into the folder of its name."""
     for package in PACKAGES:
-        with tarfile.open(fetch(f"pypi:{package}")) as archive:
+        name = package.removeprefix("npm:").partition("==")[0]
+        with tarfile.open(fetch_archive(package, folder)) as archive:
             archive.extractall(folder / "packages", filter="data")
         (top,) = (folder / "packages").iterdir()
-        top.rename(folder / package.partition("==")[0])
+        top.rename(folder / name)
+
+
+def fetch_archive(package: str, folder: Path) -> Path:
+    """Return the archive of a package, of PyPI unless it begins with `npm:`."""
+    if not package.startswith("npm:"):
+        return Path(fetch(f"pypi:{package}"))
+    name = package.removeprefix("npm:").replace("==", "@")
+    command = ["npm", "pack", "--silent", "--pack-destination", str(folder), name]
+    made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return folder / made.split()[-1]

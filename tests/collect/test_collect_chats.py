@@ -286,6 +286,8 @@ def test_what_slack_says_of_its_users_is_listed_as_that() -> None:
     users = [{"id": "U1", "team_id": "T1", "name": "ann", "profile": {"real_name": "Ann"}}]
     channels = [{"id": "C1", "created": 1, "name": "general", "creator": "U1", "members": []}]
     assert [it.reason for it in read(users) + read(channels)] == ["metadata"] * 2
+    # A file of slackdump's.
+    assert [it.reason for it in read({"t": 3, "ts": 1, "u": users})] == ["metadata"]
     (nothing,) = read([slack("robot", "Done.", subtype="bot_message")])
     assert (nothing.reason, nothing.detail) == ("empty", "no message that a person typed")
 

@@ -88,6 +88,7 @@ def test_source_files_and_docs(read: Read) -> None:
         ("cp", b"# cp completion  -*- shell-script -*-\n", "shell"),
         ("x", b"# vim: set ft=perl :\n", "perl"),
         ("Makefile", b"", "make"),
+        ("a.asciidoc", b"", "docs"),
         ("notes", b"hello", ""),
     ],
 )

@@ -294,13 +294,15 @@ def test_urls_and_folder_names_decide(tmp_path: Path) -> None:
         "dump": {"text": "x", "metadata": {"url": "http://a.org/"}},
         "extraction-benchmark": {"articleBody": "x", "url": "http://a.org/"},
         "gsm8k": {"question": "1 + 1?", "answer": "2"},
+        "notebooks": {"text": "x"},
+        "e-books": {"text": "x"},
     }
     kinds = {}
     for name, record in records.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.jsonl").write_text(f"{json.dumps(record)}\n" * 2)
         (kinds[name],) = (source.kind for source in suggest_sources(tmp_path / name).sources)
-    assert kinds == {"dump": "web", "extraction-benchmark": "web", "gsm8k": "evaluation"}
+    assert list(kinds.values()) == ["web", "web", "evaluation", "text", "books"]
 
 
 def test_web_pages_with_the_columns_of_fineweb_are_no_code(tmp_path: Path) -> None:

@@ -487,5 +487,7 @@ def test_asciidoc_and_manual_pages_are_told_by_their_lines() -> None:
     assert detect_format("a.asc", b"-----BEGIN PGP SIGNATURE-----\n\niQ==\n=aB3d\n") == "text"
     git = b"git(1)\n======\n\n[verse]\ngit\n\nifdef::x[]\n"
     assert detect_format("a.txt", git) == "asciidoc"
+    assert detect_format("a.txt", b"A(1)\n====\n:doctype: manpage\n") == "asciidoc"
+    assert detect_format("a.txt", b"Title\n=====\n\n[source,c]\n----\n") == "asciidoc"
     assert detect_format("a.txt", b"Title\n=====\n\n== Wiki ==\n\n[source]\n") == "text"
     assert detect_format("a.toml.txt", b"[[package]]\nname = 1\n") == "text"

@@ -238,6 +238,7 @@ def test_a_damaged_sqlite_file_keeps_what_can_be_read(read: Read, database: Path
 def test_formats() -> None:
     heads = (
         "INSERT INTO a VALUES (1);",
+        "DELIMITER ;;\nINSERT INTO `a` VALUES (1);;",
         "# c\n/*!40101 SET a */;\nREPLACE INTO `a` (b) VALUES (1)",
     )
     assert {detect_format("a.sql", head.encode()) for head in heads} == {"sql"}

@@ -185,7 +185,9 @@ HEADS = {
     "<TEI.2><text/></TEI.2>": "tei",
     "<FictionBook/>": "fictionbook",
     "<hibernate-generic datetime='x'/>": "confluence",
-    "<article><h1>A</h1></article>": "text",
+    "<article><h1>A</h1></article>": "xml",
+    "<informaltable><tgroup cols='2'>": "docbook",
+    "no <tag/>": "text",
     "<?xml version='1.0'?><book><price>3</price></book>": "xml",
     "<html><body><article><p>x</p></article></body></html>": "html",
 }

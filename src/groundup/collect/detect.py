@@ -69,7 +69,8 @@ _EVALUATION_NAME = re.compile(
 )
 # The name of a folder decides only where the bytes leave it open.
 _NAME_HINTS = {
-    "books": r"books?\b|gutenberg|novels?\b|literature",
+    # No notebooks, and nothing of DocBook.
+    "books": r"\b(?:e ?|text|story|audio|hand|school)?books?\b|gutenberg|novels?\b|literature",
     "wikipedia": r"wiki",
     "web": r"\bweb\b|crawl|\bc4\b|\bhtml\b|scraped",
 }

@@ -66,6 +66,7 @@ _BY_SUFFIX = {
     **dict.fromkeys(("nxml", "jats"), "jats"),
     "tei": "tei",
     "fb2": "fictionbook",
+    "xml": "xml",
 }
 # Formats whose records are split before they are decoded: damage costs single records.
 _RECORDS = frozenset(
@@ -95,11 +96,13 @@ _DOCUMENT_ROOTS = {
 # DocBook and JATS share `article` and names that anything may have: what follows decides.
 _DOCBOOK_ROOTS = frozenset(
     "set book part article chapter appendix preface section sect1 sect2 sect3 refentry reference"
-    " refsect1 glossary topic para variablelist itemizedlist partintro simplesect".split()
+    " refsect1 glossary topic para variablelist itemizedlist partintro simplesect table equation"
+    " example informaltable informalexample".split()
 )
 _DOCBOOK = re.compile(
     r"//DTD DocBook|docbook\.org/ns/docbook|docbookx\.dtd"
-    r"|<(?:\w+:)?(?:para|simpara|bookinfo|articleinfo|chapterinfo|sect1|refnamediv|refmeta)[\s/>]"
+    r"|<(?:\w+:)?(?:para|simpara|bookinfo|articleinfo|chapterinfo|sect1|refnamediv|refmeta"
+    r"|informaltable|informalexample)[\s/>]"
 )
 _JATS = re.compile(
     r"<!DOCTYPE\s+article\s[^>]*(?:JATS|NLM|nlm\.nih\.gov|TaxonX)|<article\s[^>]*"
@@ -160,9 +163,10 @@ _ASCIIDOC_HEADING = re.compile(r"^={1,6} [^\n]*[^=\s]$|^\w[^\n]*\n={4,}$", re.MU
 _ASCIIDOC_LINE = re.compile(
     r"^(?:(?:include|image|ifn?def|toc|video)::[^\s\[\]]*\[[^\n]*\]|\|={3}|\[\[[\w:-]+\]\]"
     r"|\[(?:source|listing|quote|verse|cols=|options=|NOTE|TIP|IMPORTANT|WARNING|CAUTION)"
-    r"[^\n]*\])$",
+    r"[^\n]*\]|:(?:doctype|toc|toclevels|sectnums|icons|imagesdir|source-highlighter):[^\n]*)$",
     re.MULTILINE,
 )
+_ASCIIDOC_CODE = re.compile(r"^\[source,[^\n\]]+\]\n-{4,}$|^:doctype:", re.MULTILINE)
 # A manual page begins with requests, one of which is its title, and has sections.
 _MAN_TITLE = re.compile(r"^[.'][ \t]*(?:TH[ \t]+\S|D[dt][ \t]+\S)", re.MULTILINE)
 _MAN_SECTION = re.compile(r"^[.'][ \t]*(?:SH|Sh)\b", re.MULTILINE)
@@ -184,7 +188,7 @@ _SQL_DUMP = re.compile(
 )
 _SQL_START = re.compile(
     r"(?:\s++|--[^\n]*+\n|#[^\n]*+\n|/\*(?:(?!\*/).)*+\*/;?)*+"
-    r"(?:SET|CREATE|DROP|INSERT|BEGIN|START|USE|COPY|REPLACE|PRAGMA|LOCK|\\(?:restrict|connect))\s",
+    r"(?:SET|CREATE|DROP|INSERT|BEGIN|START|USE|COPY|REPLACE|PRAGMA|LOCK|DELIMITER|\\(?:restrict|connect))\s",
     re.IGNORECASE | re.DOTALL,
 )
 _SQL_ROWS = re.compile(
@@ -259,7 +263,9 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         if (mail := _mail_format(named, head)) is not None:
             return mail
         named = None
-    if named == "rtf" and not start.startswith("{\\"):
+    # Of a file without a declaration, the suffix says that it is XML, its root what sort of it.
+    is_xml = named == "xml" and start.startswith("<")
+    if named == "xml" or (named == "rtf" and not start.startswith("{\\")):
         named = None
     if named == "asc" or named is None:
         if (markup := _markup_format(named, head)) is not None:
@@ -288,7 +294,7 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         return "html"
     if _SQL_START.match(head) and _SQL_ROWS.search(head):
         return "sql"
-    if _COMMENTS.sub("", head, count=1).startswith(_XML_STARTS):
+    if is_xml or _COMMENTS.sub("", head, count=1).startswith(_XML_STARTS):
         return "xml" if root is None else "feed"
     if start.startswith("{") and is_jsonl(head):
         return "jsonl"
@@ -312,8 +318,9 @@ def _markup_format(named: str | None, head: str) -> str | None:
     lines = len(_ASCIIDOC_LINE.findall(head))
     if named == "asc":
         return "asciidoc" if heading or lines else None
-    # reStructuredText and plain text underline headings, too.
-    return "asciidoc" if heading and lines > (heading[0][0] != "=") else None
+    # reStructuredText and plain text underline headings, too; a language of code they do not name.
+    is_plain = heading and heading[0][0] != "=" and not _ASCIIDOC_CODE.search(head)
+    return "asciidoc" if heading and lines > bool(is_plain) else None
 
 
 def _xml_document(head: str) -> str | None:

@@ -50,11 +50,11 @@ _HEAD_RECORDS = 50
 # Ids that are shorter may restart in every file.
 _GLOBAL_ID_LENGTH = 8
 
-# Keys of the records that stand beside the messages of Slack.
+# Keys of the records that stand beside the messages of Slack; those with `t` are slackdump's.
 _METADATA = {
-    "the users": ({"profile", "team_id"}, {"profile", "real_name"}),
+    "the users": ({"profile", "team_id"}, {"profile", "real_name"}, {"t", "ts", "u"}),
     "the channels": ({"id", "created", "members"}, {"id", "creator", "members"}),
-    "the account": ({"team_id", "user_id", "url"},),
+    "the account": ({"team_id", "user_id", "url"}, {"t", "ts", "w"}),
 }
 _ZULIP_REALM = '"zerver_realm'
 
@@ -167,7 +167,8 @@ def is_chat(format: str, head: bytes) -> bool:
     is_account = b'"personal_information"' in head and b'"about"' in head
     if format == "json" and is_account and text_head(head).lstrip().startswith("{"):
         return True
-    return any(find_message(record, chat) for chat, record in head_records(format, head))
+    has_messages = any(find_message(record, chat) for chat, record in head_records(format, head))
+    return has_messages and chat_metadata(format, head) is None
 
 
 def _is_xml(format: str, head: bytes) -> bool:
