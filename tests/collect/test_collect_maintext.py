@@ -59,7 +59,7 @@ def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
             FIRST,
             "Winter",
             SECOND,
-            "  • A sack of rye\n  • Two of oats\ndef sacks(n):\n    return n + 1",
+            "- A sack of rye\n- Two of oats\ndef sacks(n):\n    return n + 1",
             LAST,
             FIRST,
             SECOND,
@@ -77,7 +77,7 @@ def test_colon_announces_list_or_code(monkeypatch: pytest.MonkeyPatch) -> None:
         "<pre>def sacks(n):\n    return n\n\n    # none</pre>",
     )
     for last, end, kept in (
-        (lead, items, f"{lead}\n\n  • A sack of rye\n  • Two of oats"),
+        (lead, items, f"{lead}\n\n- A sack of rye\n- Two of oats"),
         (lead, code + "<p>Share this</p>", f"{lead}\n\ndef sacks(n):\n    return n\n\n    # none"),
         (LAST, items, LAST),
         (lead, "", lead),
@@ -130,7 +130,7 @@ def test_pages_without_prose() -> None:
         f"<html><body><p>{FIRST}</p><ul><li>A sack of rye</li><li>Two of"
         f" oats</li></ul>{table}<p>{LAST}</p></body></html>"
     )
-    assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\n| Rye | 1 | \n\n{LAST}"
+    assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\nRye | 1\n\n{LAST}"
 
 
 def test_code_of_a_manual_keeps_its_lines() -> None:
@@ -262,12 +262,66 @@ def test_layout_tables() -> None:
     old = f"<table><tr>{cells}</tr><tr><td>{LAST * 6}</td><td>Then. {SECOND}</td></tr></table>"
     text = main_text(f"<html><body>{old}</body></html>")
     assert f"{FIRST}\n\n{SECOND}" in text and f"{LAST * 6}\n\nThen. {SECOND}" in text
-    assert "| Rye | 1 |" in text and text.count("|") == 6
+    assert "Rye | 1\nOats | 2" in text and text.count("|") == 2
     modern = (
         f"{MENU}<div><div><div><div><table><tr><td>{FIRST}</td><td>{SECOND}</td></tr></table>"
         f"<p>{LAST}</p><p>{FIRST}</p><p>{LAST * 3}</p></div></div></div></div>"
     )
     assert f"{FIRST}\n\n{SECOND}" in main_text(f"<html><body>{modern}</body></html>")
+
+
+def test_tables_are_rows_without_markdown() -> None:
+    """Cells stand between bars, with no rule below the head, and no bar around a single cell."""
+    table = (
+        "<table><tr><th>Seed</th><th>Price</th></tr><tr><td>Rye</td><td>1 | 2</td></tr>"
+        "<tr><td></td><td>of May</td></tr></table>"
+    )
+    page = f"<html><body><p>{FIRST}</p>{table}<p>{LAST}</p></body></html>"
+    rows = "Seed | Price\nRye | 1 | 2\nof May"
+    assert main_text(page) == f"{FIRST}\n{rows}\n\n{LAST}"
+    cells = "<table><tr><td>Rye</td><td>1</td></tr><tr><td>Oats</td><td>2</td></tr></table>"
+    assert "\nRye | 1\nOats | 2\n" in main_text(
+        PAGE.replace("<pre>", f"{cells}<p>").replace("</pre>", "</p>")
+    )
+
+
+def test_lines_of_the_file_are_no_lines_of_the_text() -> None:
+    """A browser shows line ends and indentation of the file as one space; code keeps them."""
+    page = (
+        f"<html><body><div>\n   {FIRST.replace('. ', '.')}<br>\n      It was\n      late.\n\n</div>"
+        f"<pre>a\n   b</pre><p>{LAST.replace(' sold', chr(10) + '  sold')}</p></body></html>"
+    )
+    assert main_text(page) == f"{FIRST}\n\nIt was late.\n\na\n   b\n\n{LAST}"
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "We and our partners use cookies to improve your experience here. Read more about it.",
+        "Wir verwenden Cookies, um Ihnen die beste Erfahrung zu bieten, wie es üblich ist.",
+        "Ce site utilise des cookies. En poursuivant votre navigation, vous acceptez leur emploi.",
+    ],
+)
+def test_cookie_notices(notice: str) -> None:
+    """What a site says of its cookies is left out at both ends; prose about cookies stays."""
+    menu = '<div class="menu">x</div>' * 12
+    long = f"{notice} {notice}"
+    for extra in ("", menu):
+        for before, after in ((f"<p>{long}</p>", ""), ("", f"<p>{long}</p><p>x</p>")):
+            page = f"<html><body>{extra}{before}<p>{FIRST}</p><p>{SECOND}</p>" * 1
+            text = main_text(f"{page}<p>{LAST} {FIRST}</p>{after}</body></html>")
+            assert "ookie" not in text and text.startswith(FIRST) and text.endswith(FIRST)
+    baked = f"{FIRST} They baked cookies of rye, and nobody would use them for anything else."
+    assert baked in main_text(f"<html><body><p>{baked}</p><p>{LAST}</p></body></html>")
+
+
+def test_edit_links_of_mediawiki() -> None:
+    """`[edit]` beside a heading is no text of a page."""
+    link = '<span class="mw-editsection-bracket">[</span><a href="/e">edit</a>'
+    bracket = '<span class="mw-editsection-bracket">]</span>'
+    heading = f'<h2>Winter<span class="mw-editsection">{link}{bracket}</span></h2>'
+    text = main_text(PAGE.replace("<h2>Winter</h2>", heading))
+    assert text == main_text(PAGE) and f"\n\nWinter\n\n{SECOND}" in text
 
 
 def test_first_section_heading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from lxml import etree
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
+from groundup.collect.readers.blocks import join_cells
 from groundup.collect.readers.web.markup import PROSE_BYTES, repair_tree, restore_code, write_marks
 from groundup.recipe import Source
 
@@ -82,6 +83,32 @@ _ANNOUNCED = re.compile(
 # the page. Shorter ones are mostly scraps: "Read more:", "All rights reserved."
 _SHORT_SENTENCE, _SHORT_LEAD = 60, 40
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟։][\"'”’»」)\]]*\Z")
+
+# Tables as trafilatura writes them: cells between bars, a rule below the head.
+_ROW = re.compile(r"^\| (.*?) ?\| *$", re.MULTILINE)
+_HEAD_RULE = re.compile(r"^\|(?:---\|)+\n?", re.MULTILINE)
+# Spaces at the ends of lines; those before an item say how deep it is.
+_LINE_SPACE = re.compile(r"^[ \t]++(?!- )|(?<![ \t|])[ \t]++$", re.MULTILINE)
+# Items and cells of a table as resiliparse writes them.
+_FAST_ITEM = re.compile(r"^[ \t]*+• ", re.MULTILINE)
+_CELL_TABS = re.compile(r"(?<=\S) ?\t[\t ]*(?=\S)")
+# `[edit]` beside the headings of MediaWiki.
+_EDIT_LINK = re.compile(
+    r"<span class=\"(?:mw-)?editsection\"[^<>]*>(?:[^<\]]|<(?!span class=\"(?:mw-)?editsection\")"
+    r"[^<>]*>){0,200}?\](?:\s*</span>){1,2}"
+)
+# A site speaks of its cookies in a line of fewer characters, among these many at either end.
+_NOTICE_LINES, _NOTICE_LENGTH = 3, 1_000
+_COOKIE_NOTICE = re.compile(
+    r"\b(?:we|site|website|page|app|partners)\b.{0,40}\b(?:uses?|using|sets?|stores?)[^.]{0,30}"
+    r" cookies"
+    r"|\b(?:our|the) use of cookies|\bcookie (?:policy|settings|preferences|consent)"
+    r"|\b(?:verwende[nt]|nutz(?:en|t)|setz(?:en|t)|einsatz von|verwendung von)[^.]{0,20} cookies"
+    r"|\b(?:utilis|dépos|utiliz|gebrui|anvender|använd|bruk|brug)\w*[^.]{0,30} (?:cookies|kakor)"
+    r"|\buso de cookies|\b(?:utilizz|używa|použív)\w*[^.]{0,30} cookie"
+    r"|\bиспольз\w+[^.]{0,30} (?:cookie|куки)",
+    re.IGNORECASE,
+)
 
 _TAG = re.compile(r"<[^<>]*>")
 _NOT_SHOWN = re.compile(
@@ -188,22 +215,38 @@ def main_text(page: str) -> str:
 
     Time and memory grow with the number of tags: callers refuse a page with more than MAX_TAGS.
     """
-    from resiliparse.extract.html2text import extract_plain_text
-
     # In a script this may cut what only looks like a tag; scripts are not extracted.
     page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
-    page = write_marks(page)
-    if page.count("<") <= _FAST_TAGS and page.count("<div") >= _FAST_DIVISIONS:
-        try:
-            text = extract_plain_text(
+    page = write_marks(_EDIT_LINK.sub("", page))
+    return _fast_text(page) or _exact_text(page)
+
+
+def _fast_text(page: str) -> str:
+    """Return what resiliparse takes for the main text; "" where it is mostly not prose."""
+    if page.count("<") > _FAST_TAGS or page.count("<div") < _FAST_DIVISIONS:
+        return ""
+    from resiliparse.extract.html2text import extract_plain_text
+
+    try:
+        text = str(
+            extract_plain_text(
                 page, main_content=True, alt_texts=False, comments=False, post_meta=False
             )
-            if text := _trim_to_prose(str(text), page):
-                return text
-        except BaseException as error:
-            # A panic in Rust is a BaseException, not an Exception.
-            if type(error).__name__ != "PanicException":
-                raise
+        )
+    except BaseException as error:
+        # A panic in Rust is a BaseException, not an Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return ""
+    if notices := _notices(kept := _trim_to_prose(text, page)):
+        kept = _trim_to_prose(_without(notices, text), page)
+    text = _FAST_ITEM.sub("- ", kept)
+    # Cells of a row have tabs between them, and so may code.
+    return text if "<pre" in page else _CELL_TABS.sub(" | ", text)
+
+
+def _exact_text(page: str) -> str:
+    """Return what trafilatura takes for the main text; "" where there is none."""
     import trafilatura
     from trafilatura.utils import load_html
 
@@ -216,7 +259,37 @@ def main_text(page: str) -> str:
         return ""
     repair_tree(tree)
     extracted: Any = trafilatura.extract(tree, fast=True, favor_recall=True, include_comments=False)
-    return restore_code(_PARAGRAPH_END.sub("\n\n", str(extracted or "").strip()))
+    text = _PARAGRAPH_END.sub("\n\n", _LINE_SPACE.sub("", str(extracted or "").strip()))
+    if notices := _notices(text):
+        text = _without(notices, text)
+    return restore_code(_plain_rows(text))
+
+
+def _plain_rows(text: str) -> str:
+    """Return the rows of Markdown that trafilatura writes as `a | b`."""
+
+    def row(line: re.Match[str]) -> str:
+        split = re.split(r"(?<!\\)\|", line[1])
+        cells = [cell.strip().replace("\\|", "|") for cell in split]
+        return "".join(cells) if sum(map(bool, cells)) == 1 else join_cells(cells)
+
+    return _ROW.sub(row, _HEAD_RULE.sub("", text))
+
+
+def _notices(text: str) -> frozenset[str]:
+    """Return the lines at either end of a text that are notices of cookies."""
+    if "ookie" not in text.lower():
+        return frozenset()
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    edges = (*lines[:_NOTICE_LINES], *lines[-_NOTICE_LINES:])
+    short = (line for line in edges if len(line) < _NOTICE_LENGTH)
+    return frozenset(line for line in short if _COOKIE_NOTICE.search(line))
+
+
+def _without(lines: frozenset[str], text: str) -> str:
+    """Return a text without lines, and without the cross that closes them at an end."""
+    kept = "\n".join(line for line in text.split("\n") if line.strip() not in lines)
+    return re.sub(r"(?:\n\s*[xX×✕✖]?)+\Z", "", kept).lstrip("\n")
 
 
 def _trim_to_prose(text: str, page: str) -> str:

@@ -7,8 +7,8 @@ reader of wikitext; other exponents and indexes get ^ and _. Ordinals (1st, XIXe
 abbreviations and footnote marks stay as they are. Names of emoji, as chats and GitHub have them,
 become their characters.
 
-`repair_tree` is for trafilatura, which takes text from paragraphs only, writes tables as rows, and
-drops blank lines of code.
+`repair_tree` is for trafilatura, which takes text from paragraphs only, writes tables as rows,
+breaks lines where the file does, and drops blank lines of code.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ _INLINE = frozenset(
 _CONTAINERS = ("div", "section", "article", "main", "body", "center")
 _TABLE_PARTS = ("tbody", "tr", "td", "tfoot")
 _CELL_TEXT = 600  # a cell this long is no cell of data
+_WHITE_SPACE = re.compile(r"[ \t\r\n\f]+")
 # Letters that are in no page and that an extractor keeps: they stand for a line end, a space and a
 # tab of preformatted text, and for its borders.
 _CODE = "\U00010600\U00010601\U00010602\U00010603"
@@ -160,6 +161,7 @@ def repair_tree(tree: Any) -> None:
             own = [part for part in parts if next(part.iterancestors("table")) is table]
             for part in [table, *own]:
                 part.tag = "div"
+    _squeeze(tree)
     for container in list(tree.iter(*_CONTAINERS)):
         _wrap_runs(container)
     # White space of preformatted text becomes letters, which no extractor changes.
@@ -173,6 +175,18 @@ def repair_tree(tree: Any) -> None:
             code.clear(keep_tail=True)
             letters = dict(zip(map(ord, "\n \t\xa0"), _CODE[0:3] + _CODE[1], strict=True))
             code.text = f"{_CODE[3]}{text.translate(letters)}{_CODE[3]}"
+
+
+def _squeeze(tree: Any) -> None:
+    """Make one space of the white space that a browser shows as one: lines of the file are none."""
+    shaped = [*tree.iter("pre", "textarea"), *tree.xpath("//*[contains(@style, 'white-space')]")]
+    inside = {element for parent in shaped for element in parent.iter()}
+    inner_tails = inside - set(shaped)
+    for element in tree.iter():
+        if element.text and element not in inside:
+            element.text = _WHITE_SPACE.sub(" ", element.text)
+        if element.tail and element not in inner_tails:
+            element.tail = _WHITE_SPACE.sub(" ", element.tail)
 
 
 def restore_code(text: str) -> str:
