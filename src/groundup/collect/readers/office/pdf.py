@@ -65,6 +65,16 @@ _PAGE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _MAX_NUMBER = 100  # characters of a line that is one
+_CODE_SHARE = 0.8
+# Heads of tables of contents, and their lines: dots up to a number, or a number as last cell.
+_CONTENTS = re.compile(
+    r"(?:table of )?contents|(?:inhalts|tabellen|abbildungs)verzeichnis|inhalt|table des matières"
+    r"|sommaire|índice(?: general)?|sumário|indice|sommario|inhoud(?:sopgave)?|innehåll|indhold"
+    r"|spis treści|obsah|содержание|оглавление|目录|目次|目錄|list of (?:figures|tables)",
+    re.IGNORECASE,
+)
+_LEADERS = re.compile(r"(?:[.·…] ?){4,}\s?(?:[\w-]{0,4}\d|[ivxlc]{1,7})\Z")
+_ENTRY = re.compile(r".{0,200}[^\W\d].{0,200} (?:\d{1,4}|[ivxlc]{1,7})")
 # A paragraph of this many characters does not go on over the page: each page would copy it.
 _MAX_PARAGRAPH = 1_000_000
 # On this many pages, or on this share of them; a head that changes with the chapter is on few.
@@ -72,7 +82,7 @@ _REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
 # Lines before and after one that may be in its column.
 _COLUMN_LINES = 12
 _DIGITS = re.compile(r"\d+")
-_SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*\d{0,3}\Z")
+_SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*[\d¹²³⁰⁴-⁹]{0,3}\Z")
 _ITEM = re.compile(r"(?:[•▪●◦‣∙■□➢–—*-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])\s+\S")
 # From the start of a word: from each of its letters, a long one takes quadratic time.
 _CUT_WORD = re.compile(rf"(?<![^\W\d_])([^\W\d_]++){HYPHEN}\s*+([^\W\d_]+)")
@@ -206,10 +216,14 @@ class _Text:
     def document(self) -> str:
         """Return the text of the pages that have one."""
         running = _running_lines(self._pages)
-        blocks = Blocks()
+        blocks, contents = Blocks(), _Contents()
+        sizes = [(line.pitch, len(line.text)) for page in self._pages for line in page.lines]
+        in_code = sum(size for pitch, size in sizes if pitch)
+        # A text that is all in a typewriter's font is no code.
+        has_code = in_code < _CODE_SHARE * sum(size for _, size in sizes)
         for page in self._pages:
             lines = [line for line in page.lines if id(line) not in running]
-            _add_page(blocks, lines)
+            _add_page(blocks, contents.without(lines), has_code)
         text = blocks.text()
         # How other places write a word that a line end has cut.
         words = Counter(word.lower() for word in _WORD.findall(text))
@@ -272,8 +286,70 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
     return running
 
 
-def _add_page(blocks: Blocks, lines: Sequence[Line]) -> None:
-    """Add the paragraphs and tables of a page."""
+@dataclass
+class _Contents:
+    """Finds tables of contents, which may go over pages."""
+
+    is_inside: bool = False
+
+    def without(self, lines: Sequence[Line]) -> list[Line]:
+        """Return the lines of a page without those of a table of contents, and without its head."""
+        kept: list[Line] = []
+        for number, line in enumerate(lines):
+            ahead = [self._is_entry(other) for other in lines[number : number + 4]]
+            is_head = _CONTENTS.fullmatch(line.text.strip()) and sum(ahead) > 1
+            # The last line of an entry has the number.
+            goes_on = self.is_inside and any(ahead[:2])
+            starts = _LEADERS.search(line.text) and sum(ahead[:2]) > 1
+            self.is_inside = bool(is_head or goes_on or starts)
+            if not self.is_inside:
+                kept.append(line)
+        return kept
+
+    def _is_entry(self, line: Line) -> bool:
+        return bool(_LEADERS.search(line.text) or _ENTRY.fullmatch(line.text))
+
+
+def _code_end(lines: Sequence[Line], start: int) -> int:
+    """Return the end of the lines of code that start at a line; `start` where none do."""
+    end = start
+    while end < len(lines) and lines[end].pitch:
+        if end > start and not 0 < lines[end - 1].y - lines[end].y < 4 * lines[end].size:
+            break
+        end += 1
+    return end
+
+
+def _code(lines: Sequence[Line]) -> str:
+    """Return lines of code with their indentation, without their numbers."""
+    lines = _without_numbers(lines)
+    left, pitch = min(line.left for line in lines), median(line.pitch for line in lines)
+    step = median([a.y - b.y for a, b in pairwise(lines)] or [0.0])
+    parts: list[str] = []
+    for before, line in zip([None, *lines], lines, strict=False):
+        if before is not None and before.y - line.y > 1.6 * step:
+            parts.append("")
+        text, end = "", left
+        for cell, start, right in line.cells:
+            text += " " * max(bool(text), round((start - end) / pitch)) + cell
+            end = right
+        parts.append(text.replace(HYPHEN, "-"))
+    return "\n".join(parts)
+
+
+def _without_numbers(lines: Sequence[Line]) -> Sequence[Line]:
+    """Return lines without the numbers that count them."""
+    firsts = [line.cells[0][0].split(" ", 1)[0] for line in lines]
+    numbers = [int(text) for text in firsts if text.isdecimal() and len(text) < 5]
+    if len(numbers) < max(3, len(lines)) or any(b <= a for a, b in pairwise(numbers)):
+        return lines
+    return [
+        Line(line.cells[1:], line.y, line.size, line.pitch) for line in lines if len(line.cells) > 1
+    ] or lines
+
+
+def _add_page(blocks: Blocks, lines: Sequence[Line], has_code: bool) -> None:
+    """Add the paragraphs, tables and code of a page."""
     if not lines:
         return
     size = median(line.size for line in lines)
@@ -284,8 +360,16 @@ def _add_page(blocks: Blocks, lines: Sequence[Line]) -> None:
     before: Line | None = None
     number = 0
     while number < len(lines):
+        line, right = lines[number], _column_end(lines, number - 1)
+        is_start = before is None or _starts_paragraph(before, line, pitch, right)
+        end = _code_end(lines, number) if has_code else number
+        if end > number + 1 or (end > number and is_start):
+            _add_paragraph(blocks, paragraph, continues)
+            paragraph, continues, before = [], False, None
+            blocks.add(_code(lines[number:end]), "code")
+            number = end
+            continue
         end = _table_end(lines, number)
-        line = lines[number]
         if end > number:
             _add_paragraph(blocks, paragraph, continues)
             paragraph, continues, before = [], False, None
@@ -295,8 +379,7 @@ def _add_page(blocks: Blocks, lines: Sequence[Line]) -> None:
             blocks.parts.append(("break", ""))
             number = end
             continue
-        right = _column_end(lines, number - 1)
-        if before is not None and _starts_paragraph(before, line, pitch, right):
+        if before is not None and is_start:
             _add_paragraph(blocks, paragraph, continues)
             paragraph, continues = [], False
         paragraph.append(line.text)

@@ -10,13 +10,14 @@ at its white columns:
     │ left 2  ║  right 3  │ lines that no line crosses are columns
     └─────────────────────┘
 
-Only the standard library and pypdfium2 are imported here: the child starts in 0.2 s.
+Only the standard library, pypdfium2 and tables are imported here: the child starts in 0.2 s.
 """
 
 from __future__ import annotations
 
 import ctypes
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from groundup.collect.readers.markup import SUBSCRIPTS, SUPERSCRIPTS
 
 # A page with more characters is a drawing, or an attack.
 MAX_CHARACTERS = 1_000_000
@@ -38,9 +41,20 @@ _SOFT_HYPHEN = 0xAD
 # font (11, 14 and 15 of OT1).
 _TEX_LIGATURES = {0x21B5: 0xFB00, 0: 0xFB03, 0x270F: 0xFB04}
 _TEX_FONT = re.compile(rb"(?:[A-Z]{6}\+)?CM(?:R|BX|B|TI|SL|SS)[A-Z]*\d*")
+# TeX draws an accent, then the letter below it.
+_ACCENTS = dict(zip(map(ord, "´¨ˆ˜¯˘˙˚ˇ¸˝`^~"), "̧́̈̂̃̄̆̇̊̌̋̀̂̃", strict=True))
+# Fonts of code that do not say that their letters are all as wide.
+_CODE_FONT = re.compile(
+    rb"courier|mono|consol|menlo|typewriter|cmtt|sltt|[es]ctt|sftt|lmtt|inconsolata", re.IGNORECASE
+)
+_FIXED_PITCH = 1
 # Parts of a line this far apart, in heights of its letters, are cells or columns.
 _CELL_GAP = 1.0
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
+# Gaps of a page that are all about as wide, so many of them, are those between words.
+_MIN_GAPS, _EVEN_GAPS = 12, 1.6
+# A digit of less than this share of the height of its word is an exponent or an index.
+_SCRIPT_SIZE, _MAX_SCRIPT_WORD = 0.85, 40
 # Text of another direction than most of a page is kept from this many characters on; less is a
 # stamp on the margin.
 _MIN_TURNED = 300
@@ -48,6 +62,7 @@ _MIN_TURNED = 300
 _DPI, _MAX_PIXELS = 300, 70_000_000
 # A page is cut into columns where this share of its lines is drawn above the one before.
 _DISORDER = 0.15
+_NO_CODE = 0x110000  # beyond Unicode
 # pdfium's errors: a file that is no PDF, that wants a password, an unknown protection.
 _REASONS = {3: "damaged", 4: "encrypted", 5: "encrypted", 6: "damaged"}
 
@@ -59,6 +74,7 @@ class Line:
     cells: list[tuple[str, float, float]]
     y: float  # of the baseline, upward
     size: float  # height of its letters
+    pitch: float = 0.0  # width of a letter where all are as wide, as in code; else 0
 
     @property
     def text(self) -> str:
@@ -167,6 +183,9 @@ class Word:
     size: float
     angle: int  # quarter turns
     unmapped: bool
+    pitch: float = 0.0  # width of a letter of a font of code
+    spacing: float = 0.0  # between its letters
+    is_guessed: bool = False  # whether pdfium guesses the space before it from a gap
 
 
 def _read_page(document: Any, number: int) -> Page | None:
@@ -208,6 +227,8 @@ def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[W
             codes[number] = ord("-")
         elif code in _TEX_LIGATURES and _TEX_FONT.fullmatch(_font(text_page, raw, number)):
             codes[number] = _TEX_LIGATURES[code]
+        elif code in _ACCENTS:
+            _compose(text_page, raw, codes, number)
     x, y = ctypes.c_double(), ctypes.c_double()
     start = 0
     for end, code in enumerate([*codes, 32]):
@@ -216,14 +237,36 @@ def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[W
             if stop > start:
                 raw.FPDFText_GetCharOrigin(text_page, start, x, y)
                 if box[0] <= x.value <= box[2] and box[1] <= y.value <= box[3]:
-                    yield _word(text_page, raw, codes[start:stop], start)
+                    word = _word(text_page, raw, codes[start:stop], start)
+                    word.is_guessed = raw.FPDFText_IsGenerated(text_page, start - 1) == 1
+                    yield word
             start = end + 1
 
 
-def _font(text_page: Any, raw: Any, number: int) -> bytes:
-    """Return the name of the font of a character."""
+def _compose(text_page: Any, raw: Any, codes: list[int], number: int) -> None:
+    """Make one letter of an accent and the letter that is drawn below it.
+
+    What follows is no letter's code any more, so that places of characters stay.
+    """
+    after = number + 1
+    if after < len(codes) and raw.FPDFText_IsGenerated(text_page, after) == 1:
+        after += 1
+    if after >= len(codes) or not chr(codes[after]).isalpha():
+        return
+    letter = chr({ord("ı"): ord("i"), ord("ȷ"): ord("j")}.get(codes[after], codes[after]))
+    composed = unicodedata.normalize("NFC", letter + _ACCENTS[codes[number]])
+    accent, below = raw.FS_RECTF(), raw.FS_RECTF()
+    raw.FPDFText_GetLooseCharBox(text_page, number, accent)
+    raw.FPDFText_GetLooseCharBox(text_page, after, below)
+    overlap = min(accent.right, below.right) - max(accent.left, below.left)
+    if len(composed) == 1 and overlap > (accent.right - accent.left) / 2:
+        codes[number : after + 1] = [ord(composed), *[_NO_CODE] * (after - number)]
+
+
+def _font(text_page: Any, raw: Any, number: int, flags: Any = None) -> bytes:
+    """Return the name of the font of a character; write what it says of itself into `flags`."""
     name = ctypes.create_string_buffer(100)
-    raw.FPDFText_GetFontInfo(text_page, number, name, len(name), ctypes.c_int())
+    raw.FPDFText_GetFontInfo(text_page, number, name, len(name), flags or ctypes.c_int())
     return name.value
 
 
@@ -243,33 +286,91 @@ def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> Word:
         x0, x1, baseline = -first.right, -last.left, -y.value
     elif quarter == 3:
         x0, x1, size, baseline = -first.top, -last.bottom, first.right - first.left, x.value
-    text = "".join(HYPHEN if code in _HYPHENS else chr(code) for code in codes if code < 0x110000)
-    unmapped = raw.FPDFText_HasUnicodeMapError(text_page, start) == 1
-    return Word(text, x0, max(x0, x1), baseline, max(size, 1.0), quarter, unmapped)
+    if quarter == 0 and any(0x30 <= code < 0x3A for code in codes[1:_MAX_SCRIPT_WORD]):
+        codes = _with_scripts(text_page, raw, codes, start)
+    text = "".join(HYPHEN if code in _HYPHENS else chr(code) for code in codes if code < _NO_CODE)
+    word = Word(text, x0, max(x0, x1), baseline, max(size, 1.0), quarter, False)
+    word.unmapped = raw.FPDFText_HasUnicodeMapError(text_page, start) == 1
+    flags = ctypes.c_int()
+    if _CODE_FONT.search(_font(text_page, raw, start, flags)) or flags.value & _FIXED_PITCH:
+        word.pitch = (word.x1 - word.x0) / max(1, len(text))
+    if len(codes) > 1 and quarter == 0:
+        raw.FPDFText_GetLooseCharBox(text_page, start + 1, last)
+        word.spacing = max(0.0, last.left - first.right)
+    return word
+
+
+def _with_scripts(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> list[int]:
+    """Return the codes of a word with small digits above or below its line as exponents, indexes.
+
+    The first character is on the line.
+    """
+    box, x, y = raw.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
+    sizes, heights = [], []
+    for number in range(start, start + len(codes[:_MAX_SCRIPT_WORD])):
+        raw.FPDFText_GetLooseCharBox(text_page, number, box)
+        raw.FPDFText_GetCharOrigin(text_page, number, x, y)
+        sizes.append(box.top - box.bottom)
+        heights.append(y.value)
+    written = list(codes)
+    for place in range(1, len(sizes)):
+        if 0x30 <= codes[place] < 0x3A and sizes[place] < _SCRIPT_SIZE * sizes[0]:
+            rise = heights[place] - heights[0]
+            written[place] = ord(_script(chr(codes[place]), rise / sizes[0]))
+    return written
+
+
+def _script(text: str, rise: float) -> str:
+    """Return small digits that stand above or below a line; `rise` is in heights of its letters."""
+    if not text.isdecimal() or not text.isascii():
+        return text
+    if rise > 0.1:
+        return text.translate(SUPERSCRIPTS)
+    return text.translate(SUBSCRIPTS) if rise < -0.02 else text
 
 
 def join_words(words: Sequence[Word]) -> list[Line]:
     """Join words that follow each other on a baseline; a wide gap starts a cell."""
     lines: list[Line] = []
-    for word in words:
+    cell_gap = _cell_gap(words)
+    for before, word in zip([None, *words], words, strict=False):
         line = lines[-1] if lines else None
         height = max(line.size, word.size) if line else word.size
         is_next = line is not None and abs(word.y - line.y) < _SAME_LINE * height
-        if line is None or not is_next or word.x0 < line.right - height:
-            lines.append(Line([(word.text, word.x0, word.x1)], word.y, word.size))
+        if line is None or before is None or not is_next or word.x0 < line.right - height:
+            lines.append(Line([(word.text, word.x0, word.x1)], word.y, word.size, word.pitch))
             continue
         text, left, right = line.cells[-1]
-        if word.x0 - right > _CELL_GAP * height:
+        gap, spacing = word.x0 - right, max(before.spacing, word.spacing)
+        if gap > cell_gap * height + 2 * spacing:
             line.cells.append((word.text, word.x0, word.x1))
         else:
-            # pdfium puts a space where letters are drawn one by one; a space is wider than this.
-            is_word = abs(word.x0 - right) < _LETTER_GAP * height
+            # pdfium puts a space where letters are drawn one by one, or far from each other.
+            is_word = abs(gap) < _LETTER_GAP * height or (
+                word.is_guessed and 0 < gap < spacing + _LETTER_GAP * height
+            )
             space = "" if is_word else " "
             line.cells[-1] = (f"{text}{space}{word.text}", left, word.x1)
+        # A number at its start counts the lines of code.
+        line.pitch = word.pitch if line.pitch or text.isdecimal() else 0.0
         if word.size > line.size:
             # The baseline is that of the tallest letters, not of an index.
             line.y, line.size = word.y, word.size
     return lines
+
+
+def _cell_gap(words: Sequence[Word]) -> float:
+    """Return how wide the gap between two cells of a page is at least, in heights of letters."""
+    gaps = sorted(
+        (word.x0 - before.x1) / word.size
+        for before, word in pairwise(words)
+        if abs(word.y - before.y) < _SAME_LINE * word.size
+        and word.x0 - before.x1 > _LETTER_GAP * word.size
+    )
+    quarter = len(gaps) // 4
+    if len(gaps) < _MIN_GAPS or gaps[-1 - quarter] > _EVEN_GAPS * gaps[quarter]:
+        return _CELL_GAP
+    return max(_CELL_GAP, _EVEN_GAPS * gaps[len(gaps) // 2])
 
 
 def _in_order(lines: list[Line]) -> list[Line]:
@@ -283,7 +384,7 @@ def _in_order(lines: list[Line]) -> list[Line]:
     )
     if rises <= max(2, _DISORDER * len(lines)) and not _is_woven(lines):
         return lines
-    spans = [Line([cell], line.y, line.size) for line in lines for cell in line.cells]
+    spans = [Line([cell], line.y, line.size, line.pitch) for line in lines for cell in line.cells]
     return [line for block in _cut(spans, 0) for line in _joined(block)]
 
 
@@ -300,7 +401,8 @@ def _without_raised_marks(lines: list[Line]) -> list[Line]:
             and abs(line.left - before.right) < 0.5 * before.size
         ):
             text, left, _ = before.cells[-1]
-            before.cells[-1] = (text + line.text, left, line.right)
+            mark = _script(line.text, (line.y - before.y) / before.size)
+            before.cells[-1] = (text + mark, left, line.right)
         elif (
             before is not None
             and len(before.text) < 5
@@ -318,6 +420,7 @@ def _without_raised_marks(lines: list[Line]) -> list[Line]:
             and -0.5 * before.size < line.left - before.right
         ):
             gap = line.left - before.right
+            before.pitch = min(before.pitch, line.pitch)
             if gap > _CELL_GAP * before.size:
                 before.cells += line.cells
             else:
@@ -376,8 +479,9 @@ def _joined(spans: list[Line]) -> list[Line]:
     for span in sorted(spans, key=lambda span: (-span.y, span.left)):
         if lines and abs(lines[-1].y - span.y) < _SAME_LINE * span.size:
             lines[-1].cells += span.cells
+            lines[-1].pitch = min(lines[-1].pitch, span.pitch)
         else:
-            lines.append(Line(list(span.cells), span.y, span.size))
+            lines.append(Line(list(span.cells), span.y, span.size, span.pitch))
     for line in lines:
         line.cells.sort(key=lambda cell: cell[1])
     return lines
