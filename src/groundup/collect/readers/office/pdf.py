@@ -65,7 +65,7 @@ _PAGE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _MAX_NUMBER = 100  # characters of a line that is one
-_CODE_SHARE = 0.8
+_CODE_SHARE, _MIN_NUMBERED = 0.8, 3
 # Heads of tables of contents, and their lines: dots up to a number, or a number as last cell.
 _CONTENTS = re.compile(
     r"(?:table of )?contents|(?:inhalts|tabellen|abbildungs)verzeichnis|inhalt|table des matières"
@@ -74,7 +74,7 @@ _CONTENTS = re.compile(
     re.IGNORECASE,
 )
 _LEADERS = re.compile(r"(?:[.·…] ?){4,}\s?(?:[\w-]{0,4}\d|[ivxlc]{1,7})\Z")
-_ENTRY = re.compile(r".{0,200}[^\W\d].{0,200} (?:\d{1,4}|[ivxlc]{1,7})")
+_ENTRY = re.compile(r".{0,200}?[^\W\d].{0,200}[ .·…](?:(\d{1,4})|[\w-]{0,4}\d|[ivxlc]{1,7})")
 # A paragraph of this many characters does not go on over the page: each page would copy it.
 _MAX_PARAGRAPH = 1_000_000
 # On this many pages, or on this share of them; a head that changes with the chapter is on few.
@@ -216,7 +216,7 @@ class _Text:
     def document(self) -> str:
         """Return the text of the pages that have one."""
         running = _running_lines(self._pages)
-        blocks, contents = Blocks(), _Contents()
+        blocks, contents = Blocks(), _Contents(len(self._pages))
         sizes = [(line.pitch, len(line.text)) for page in self._pages for line in page.lines]
         in_code = sum(size for pitch, size in sizes if pitch)
         # A text that is all in a typewriter's font is no code.
@@ -288,32 +288,45 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
 
 @dataclass
 class _Contents:
-    """Finds tables of contents, which may go over pages."""
+    """Finds tables of contents, which may go over pages: lines whose numbers of pages grow."""
 
+    pages: int
     is_inside: bool = False
+    last: int = 0  # number of the entry before
 
     def without(self, lines: Sequence[Line]) -> list[Line]:
         """Return the lines of a page without those of a table of contents, and without its head."""
         kept: list[Line] = []
         for number, line in enumerate(lines):
-            ahead = [self._is_entry(other) for other in lines[number : number + 4]]
-            is_head = _CONTENTS.fullmatch(line.text.strip()) and sum(ahead) > 1
+            is_head = _CONTENTS.fullmatch(line.text.strip()) is not None
+            self.last = 0 if is_head or not self.is_inside else self.last
             # The last line of an entry has the number.
-            goes_on = self.is_inside and any(ahead[:2])
-            starts = _LEADERS.search(line.text) and sum(ahead[:2]) > 1
-            self.is_inside = bool(is_head or goes_on or starts)
+            ahead = [self._is_entry(other) for other in lines[number : number + 4]]
+            has_leaders = _LEADERS.search(line.text) is not None
+            starts = (is_head or has_leaders) and sum(ahead) > 1
+            self.is_inside = starts or (self.is_inside and any(ahead[:2]))
             if not self.is_inside:
                 kept.append(line)
+            elif ahead[0]:
+                self.last = _page_number(line)
         return kept
 
     def _is_entry(self, line: Line) -> bool:
-        return bool(_LEADERS.search(line.text) or _ENTRY.fullmatch(line.text))
+        number = _page_number(line)
+        is_apart = len(line.cells) > 1 or _LEADERS.search(line.text)
+        return self.last <= number and bool(is_apart or 0 < number <= self.pages)
+
+
+def _page_number(line: Line) -> int:
+    """Return the number at the end of a line of a table of contents: 0 if Roman, -1 if none."""
+    entry = _ENTRY.fullmatch(line.text)
+    return -1 if entry is None else int(entry[1] or 0)
 
 
 def _code_end(lines: Sequence[Line], start: int) -> int:
     """Return the end of the lines of code that start at a line; `start` where none do."""
     end = start
-    while end < len(lines) and lines[end].pitch:
+    while end < len(lines) and (lines[end].pitch or (end > start and lines[end].text.isdecimal())):
         if end > start and not 0 < lines[end - 1].y - lines[end].y < 4 * lines[end].size:
             break
         end += 1
@@ -323,7 +336,7 @@ def _code_end(lines: Sequence[Line], start: int) -> int:
 def _code(lines: Sequence[Line]) -> str:
     """Return lines of code with their indentation, without their numbers."""
     lines = _without_numbers(lines)
-    left, pitch = min(line.left for line in lines), median(line.pitch for line in lines)
+    left, pitch = min(line.left for line in lines), median(line.pitch or 1.0 for line in lines)
     step = median([a.y - b.y for a, b in pairwise(lines)] or [0.0])
     parts: list[str] = []
     for before, line in zip([None, *lines], lines, strict=False):
@@ -339,13 +352,19 @@ def _code(lines: Sequence[Line]) -> str:
 
 def _without_numbers(lines: Sequence[Line]) -> Sequence[Line]:
     """Return lines without the numbers that count them."""
-    firsts = [line.cells[0][0].split(" ", 1)[0] for line in lines]
-    numbers = [int(text) for text in firsts if text.isdecimal() and len(text) < 5]
-    if len(numbers) < max(3, len(lines)) or any(b <= a for a, b in pairwise(numbers)):
+    firsts = [line.cells[0][0].partition(" ") for line in lines]
+    numbers = [int(first) for first, _, _ in firsts if re.fullmatch("[0-9]{1,4}", first)]
+    if len(numbers) < max(_MIN_NUMBERED, len(lines)) or any(b <= a for a, b in pairwise(numbers)):
         return lines
-    return [
-        Line(line.cells[1:], line.y, line.size, line.pitch) for line in lines if len(line.cells) > 1
-    ] or lines
+    bare: list[Line] = []
+    for line, (first, space, rest) in zip(lines, firsts, strict=True):
+        _, left, right = line.cells[0]
+        start = left + (len(first) + len(space)) * line.pitch
+        # An empty line is seen by the distance of those around it.
+        cells = [(rest, start, right), *line.cells[1:]] if rest else line.cells[1:]
+        if cells:
+            bare.append(Line(cells, line.y, line.size, line.pitch))
+    return bare or lines
 
 
 def _add_page(blocks: Blocks, lines: Sequence[Line], has_code: bool) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from groundup.collect.readers.markup import SUBSCRIPTS, SUPERSCRIPTS
+from groundup.collect.readers.web.markup import SUBSCRIPTS, SUPERSCRIPTS
 
 # A page with more characters is a drawing, or an attack.
 MAX_CHARACTERS = 1_000_000
@@ -48,6 +48,8 @@ _CODE_FONT = re.compile(
     rb"courier|mono|consol|menlo|typewriter|cmtt|sltt|[es]ctt|sftt|lmtt|inconsolata", re.IGNORECASE
 )
 _FIXED_PITCH = 1
+# Keywords may be in another font.
+_CODE_SHARE = 0.6
 # Parts of a line this far apart, in heights of its letters, are cells or columns.
 _CELL_GAP = 1.0
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
@@ -332,14 +334,17 @@ def _script(text: str, rise: float) -> str:
 def join_words(words: Sequence[Word]) -> list[Line]:
     """Join words that follow each other on a baseline; a wide gap starts a cell."""
     lines: list[Line] = []
+    members: list[list[Word]] = []  # of each line
     cell_gap = _cell_gap(words)
     for before, word in zip([None, *words], words, strict=False):
         line = lines[-1] if lines else None
         height = max(line.size, word.size) if line else word.size
         is_next = line is not None and abs(word.y - line.y) < _SAME_LINE * height
         if line is None or before is None or not is_next or word.x0 < line.right - height:
-            lines.append(Line([(word.text, word.x0, word.x1)], word.y, word.size, word.pitch))
+            lines.append(Line([(word.text, word.x0, word.x1)], word.y, word.size))
+            members.append([word])
             continue
+        members[-1].append(word)
         text, left, right = line.cells[-1]
         gap, spacing = word.x0 - right, max(before.spacing, word.spacing)
         if gap > cell_gap * height + 2 * spacing:
@@ -351,12 +356,23 @@ def join_words(words: Sequence[Word]) -> list[Line]:
             )
             space = "" if is_word else " "
             line.cells[-1] = (f"{text}{space}{word.text}", left, word.x1)
-        # A number at its start counts the lines of code.
-        line.pitch = word.pitch if line.pitch or text.isdecimal() else 0.0
         if word.size > line.size:
             # The baseline is that of the tallest letters, not of an index.
             line.y, line.size = word.y, word.size
+    for line, own in zip(lines, members, strict=True):
+        line.pitch = _pitch(own)
     return lines
+
+
+def _pitch(words: Sequence[Word]) -> float:
+    """Return the width of a letter of a line in a font of code, 0 if it is in another one."""
+    if len(words) > 1 and words[0].text.isdecimal():
+        # It counts the lines.
+        words = words[1:]
+    pitches = [word.pitch for word in words if word.pitch]
+    in_code = sum(len(word.text) for word in words if word.pitch)
+    is_code = in_code > _CODE_SHARE * sum(len(word.text) for word in words)
+    return median(pitches) if is_code else 0.0
 
 
 def _cell_gap(words: Sequence[Word]) -> float:
