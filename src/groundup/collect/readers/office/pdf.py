@@ -66,6 +66,7 @@ _PAGE_NUMBER = re.compile(
 )
 _MAX_NUMBER = 100  # characters of a line that is one
 _CODE_SHARE, _MIN_NUMBERED = 0.8, 3
+_HEADING_SIZE = 1.2  # heights of usual letters
 # Heads of tables of contents, and their lines: dots up to a number, or a number as last cell.
 _CONTENTS = re.compile(
     r"(?:table of )?contents|(?:inhalts|tabellen|abbildungs)verzeichnis|inhalt|table des matières"
@@ -80,11 +81,15 @@ _MAX_PARAGRAPH = 1_000_000
 # On this many pages, or on this share of them; a head that changes with the chapter is on few.
 _REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
 # Lines before and after one that may be in its column.
-_COLUMN_LINES = 12
+_COLUMN_LINES, _BLOCK_LINES = 12, 5
 _DIGITS = re.compile(r"\d+")
+# The number of the page at either end of a head: left pages have it at the left.
+_PAGE_OF_HEAD = re.compile(r"\A\W*\d{1,5}\s+|\s+\d{1,5}\W*\Z")
 _SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*[\d¹²³⁰⁴-⁹]{0,3}\Z")
 _ITEM = re.compile(r"(?:[•▪●◦‣∙■□➢–—*-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])\s+\S")
 # From the start of a word: from each of its letters, a long one takes quadratic time.
+# An entry of a bibliography.
+_REFERENCE = re.compile(r"\[[\w+.-]{1,12}\]\s+\S")
 _CUT_WORD = re.compile(rf"(?<![^\W\d_])([^\W\d_]++){HYPHEN}\s*+([^\W\d_]+)")
 _WAIT = re.compile(r"please wait\.\.\.", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -273,7 +278,8 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
         for line in {id(line): line for line in outer}.values():
             if not lowest + zone < line.y < highest - zone:
                 # Nobody sees a shift of less than a few points.
-                edges.append(((_DIGITS.sub("0", line.text.casefold()), round(line.y / 6)), line))
+                text = _DIGITS.sub("0", _PAGE_OF_HEAD.sub("", line.text.casefold()))
+                edges.append(((text, round(line.y / 6)), line))
         for line in lines[:1] + lines[-1:]:
             is_short = len(lines) > 1 and len(line.text) < _MAX_NUMBER
             if is_short and _PAGE_NUMBER.fullmatch(line.text):
@@ -380,7 +386,7 @@ def _add_page(blocks: Blocks, lines: Sequence[Line], has_code: bool) -> None:
     number = 0
     while number < len(lines):
         line, right = lines[number], _column_end(lines, number - 1)
-        is_start = before is None or _starts_paragraph(before, line, pitch, right)
+        is_start = before is None or _starts_paragraph(before, line, pitch, right, size)
         end = _code_end(lines, number) if has_code else number
         if end > number + 1 or (end > number and is_start):
             _add_paragraph(blocks, paragraph, continues)
@@ -406,37 +412,47 @@ def _add_page(blocks: Blocks, lines: Sequence[Line], has_code: bool) -> None:
     _add_paragraph(blocks, paragraph, continues)
 
 
-def _starts_paragraph(before: Line, line: Line, pitch: float, right: float) -> bool:
+def _starts_paragraph(before: Line, line: Line, pitch: float, right: float, body: float) -> bool:
     """Return whether a line starts a paragraph, and does not go on with the line before.
 
-    `pitch` is the usual distance of lines, `right` the end of the column of the line before.
+    `pitch` is the usual distance of lines, `right` the end of the column of the line before, `body`
+    the usual height of letters.
     """
-    size = max(before.size, line.size)
-    step = before.y - line.y
-    text = before.text
-    is_cut = text.endswith(HYPHEN)
-    if _ITEM.match(line.text) and not is_cut:
+    size, step = max(before.size, line.size), before.y - line.y
+    is_ended = _SENTENCE_END.search(before.text) is not None
+    goes_on, is_cut = line.text[:1].islower(), before.text.endswith(HYPHEN)
+    is_other = _ITEM.match(line.text) or abs(before.size - line.size) > 0.2 * size
+    if is_other and not is_cut:
         return True
-    if abs(before.size - line.size) > 0.2 * size and not is_cut:
-        return True
+    if is_cut or (size > _HEADING_SIZE * body and 0 < step < 1.35 * size):
+        # A word, or a heading of two lines.
+        return False
     if step < -size or step > 6 * pitch:
         # Another column.
-        return bool(_SENTENCE_END.search(text)) or not line.text[:1].islower()
-    if step > 1.45 * max(pitch, 0.9 * size):
-        return not is_cut
-    is_ended = _SENTENCE_END.search(text) is not None
-    is_indented = line.left > before.left + 0.8 * size
-    if is_indented and not _ITEM.match(text):
-        return not is_cut and (is_ended or not line.text[:1].islower())
+        return is_ended or not goes_on
+    is_entry = _REFERENCE.match(line.text) and line.left < before.left - 0.8 * size
+    if is_entry or step > 1.45 * max(pitch, 0.9 * size):
+        return True
+    is_hanging = _ITEM.match(before.text) or _REFERENCE.match(before.text)
+    if line.left > before.left + 0.8 * size and not is_hanging:
+        return is_ended or not goes_on
     # A line that ends early is the last of its paragraph, a heading or a line of an address.
-    missing = right - before.right
-    return not is_cut and missing > (2 * size if is_ended else 0.3 * (right - before.left))
+    missing, width = right - before.right, right - before.left
+    return missing > (2 * size if is_ended else (0.6 if goes_on else 0.3) * width)
 
 
 def _column_end(lines: Sequence[Line], number: int) -> float:
     """Return the right end of the column that a line is in, by the lines around it."""
     line = lines[number]
-    near = lines[max(0, number - _COLUMN_LINES) : number + _COLUMN_LINES]
+    first, last = max(0, number - _COLUMN_LINES), number + _COLUMN_LINES
+    block = [line]
+    for around in (lines[number:last], lines[first : number + 1][::-1]):
+        for before, other in pairwise(around):
+            if abs(before.y - other.y) > 4 * line.size:
+                # What is apart is another column, or above all of them.
+                break
+            block.append(other)
+    near = block if len(block) >= _BLOCK_LINES else lines[first:last]
     same = (other.right for other in near if abs(other.left - line.left) < 3 * line.size)
     return max(same, default=line.right)
 

@@ -53,6 +53,7 @@ _CODE_SHARE = 0.6
 # Parts of a line this far apart, in heights of its letters, are cells or columns.
 _CELL_GAP = 1.0
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
+_MARK_LENGTH = 8  # of exponents and marks of notes or authors, such as a,b,*
 # Gaps of a page that are all about as wide, so many of them, are those between words.
 _MIN_GAPS, _EVEN_GAPS = 12, 1.6
 # A digit of less than this share of the height of its word is an exponent or an index.
@@ -361,7 +362,16 @@ def join_words(words: Sequence[Word]) -> list[Line]:
             line.y, line.size = word.y, word.size
     for line, own in zip(lines, members, strict=True):
         line.pitch = _pitch(own)
+        line.size = _usual_size(own)
     return lines
+
+
+def _usual_size(words: Sequence[Word]) -> float:
+    """Return the height of most letters of a line: a sign of another font may be taller."""
+    sizes = Counter[float]()
+    for word in words:
+        sizes[word.size] += len(word.text)
+    return max(sizes, key=lambda size: (sizes[size], size))
 
 
 def _pitch(words: Sequence[Word]) -> float:
@@ -411,7 +421,7 @@ def _without_raised_marks(lines: list[Line]) -> list[Line]:
         before = merged[-1] if merged else None
         if (
             before is not None
-            and len(line.text) < 5
+            and len(line.text) < _MARK_LENGTH
             and line.size < 0.85 * before.size
             and abs(line.y - before.y) < before.size
             and abs(line.left - before.right) < 0.5 * before.size
