@@ -66,6 +66,7 @@ _PAGE_NUMBER = re.compile(
 )
 _MAX_NUMBER = 100  # characters of a line that is one
 _CODE_SHARE, _MIN_NUMBERED = 0.8, 3
+_EVEN_GAPS = 1.15  # the widest of a line that is spread, by the narrowest
 _HEADING_SIZE = 1.2  # heights of usual letters
 # Heads of tables of contents, and their lines: dots up to a number, or a number as last cell.
 _CONTENTS = re.compile(
@@ -88,6 +89,13 @@ _PAGE_OF_HEAD = re.compile(r"\A\W*\d{1,5}\s+|\s+\d{1,5}\W*\Z")
 _SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*[\d¹²³⁰⁴-⁹]{0,3}\Z")
 _ITEM = re.compile(r"(?:[•▪●◦‣∙■□➢–—*-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])\s+\S")
 # From the start of a word: from each of its letters, a long one takes quadratic time.
+# Captions, and lines such as `Date: 3 May` below each other.
+_CAPTION = re.compile(
+    r"(?:table|tabelle|tableau|tabla|fig(?:ure|ura|\.)|abb(?:ildung|\.)|algorithm|listing)"
+    r"\s?\d{1,3}(?:\.\d{1,3})*[.:]",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"[^\W\d][\w .-]{0,30}:\s")
 # An entry of a bibliography.
 _REFERENCE = re.compile(r"\[[\w+.-]{1,12}\]\s+\S")
 _CUT_WORD = re.compile(rf"(?<![^\W\d_])([^\W\d_]++){HYPHEN}\s*+([^\W\d_]+)")
@@ -228,7 +236,7 @@ class _Text:
         has_code = in_code < _CODE_SHARE * sum(size for _, size in sizes)
         for page in self._pages:
             lines = [line for line in page.lines if id(line) not in running]
-            _add_page(blocks, contents.without(lines), has_code)
+            _add_page(blocks, page, contents.without(lines), has_code)
         text = blocks.text()
         # How other places write a word that a line end has cut.
         words = Counter(word.lower() for word in _WORD.findall(text))
@@ -373,20 +381,21 @@ def _without_numbers(lines: Sequence[Line]) -> Sequence[Line]:
     return bare or lines
 
 
-def _add_page(blocks: Blocks, lines: Sequence[Line], has_code: bool) -> None:
-    """Add the paragraphs, tables and code of a page."""
+def _add_page(blocks: Blocks, page: Page, lines: Sequence[Line], has_code: bool) -> None:
+    """Add paragraphs, tables and code: those lines of a page that belong to the text."""
     if not lines:
         return
     size = median(line.size for line in lines)
     pitches = [a.y - b.y for a, b in pairwise(lines) if 0 < a.y - b.y < 4 * size]
     pitch = median(pitches) if pitches else 1.2 * size
+    edge = page.width - min(line.left for line in lines) if page.width > page.height else 0.0
     paragraph: list[str] = []
     continues = bool(blocks.parts) and blocks.parts[-1][0] == "paragraph"
     before: Line | None = None
     number = 0
     while number < len(lines):
         line, right = lines[number], _column_end(lines, number - 1)
-        is_start = before is None or _starts_paragraph(before, line, pitch, right, size)
+        is_start = before is None or _starts_paragraph(before, line, pitch, right, size, edge)
         end = _code_end(lines, number) if has_code else number
         if end > number + 1 or (end > number and is_start):
             _add_paragraph(blocks, paragraph, continues)
@@ -412,16 +421,20 @@ def _add_page(blocks: Blocks, lines: Sequence[Line], has_code: bool) -> None:
     _add_paragraph(blocks, paragraph, continues)
 
 
-def _starts_paragraph(before: Line, line: Line, pitch: float, right: float, body: float) -> bool:
+def _starts_paragraph(
+    before: Line, line: Line, pitch: float, right: float, body: float, edge: float
+) -> bool:
     """Return whether a line starts a paragraph, and does not go on with the line before.
 
     `pitch` is the usual distance of lines, `right` the end of the column of the line before, `body`
-    the usual height of letters.
+    the usual height of letters, `edge` where lines of a slide end at the latest.
     """
     size, step = max(before.size, line.size), before.y - line.y
     is_ended = _SENTENCE_END.search(before.text) is not None
     goes_on, is_cut = line.text[:1].islower(), before.text.endswith(HYPHEN)
-    is_other = _ITEM.match(line.text) or abs(before.size - line.size) > 0.2 * size
+    is_label = _LABEL.match(line.text) and _LABEL.match(before.text)
+    is_other = _ITEM.match(line.text) or _CAPTION.match(line.text) or is_label
+    is_other = is_other or abs(before.size - line.size) > 0.2 * size
     if is_other and not is_cut:
         return True
     if is_cut or (size > _HEADING_SIZE * body and 0 < step < 1.35 * size):
@@ -438,7 +451,12 @@ def _starts_paragraph(before: Line, line: Line, pitch: float, right: float, body
         return is_ended or not goes_on
     # A line that ends early is the last of its paragraph, a heading or a line of an address.
     missing, width = right - before.right, right - before.left
-    return missing > (2 * size if is_ended else (0.6 if goes_on else 0.3) * width)
+    least = 2 * size if is_ended else 0.6 * width
+    if not is_ended and not goes_on:
+        # The first word of the line would have had room in the line before.
+        first = len(line.text.split(" ", 1)[0]) / max(1, len(line.text)) * (line.right - line.left)
+        missing, least = max(missing, edge - before.right), max(0.15 * width, first + size)
+    return missing > least
 
 
 def _column_end(lines: Sequence[Line], number: int) -> float:
@@ -463,7 +481,7 @@ def _table_end(lines: Sequence[Line], start: int) -> int:
     A table has two rows or more whose cells stand below each other.
     """
     end = start
-    while end < len(lines) and len(lines[end].cells) > 1:
+    while end < len(lines) and len(lines[end].cells) > 1 and not _is_spread(lines[end]):
         if end > start:
             edges = [edge for _, left, right in lines[end - 1].cells for edge in (left, right)]
             tolerance = lines[end].size / 2
@@ -475,6 +493,12 @@ def _table_end(lines: Sequence[Line], start: int) -> int:
                 break
         end += 1
     return end if end - start > 1 else start
+
+
+def _is_spread(line: Line) -> bool:
+    """Return whether the words of a line are spread evenly, to fill its column."""
+    gaps = [after[1] - before[2] for before, after in pairwise(line.cells)]
+    return len(gaps) > 2 and max(gaps) < _EVEN_GAPS * min(gaps)
 
 
 def _add_paragraph(blocks: Blocks, lines: Sequence[str], continues: bool) -> None:

@@ -42,7 +42,14 @@ _SOFT_HYPHEN = 0xAD
 _TEX_LIGATURES = {0x21B5: 0xFB00, 0: 0xFB03, 0x270F: 0xFB04}
 _TEX_FONT = re.compile(rb"(?:[A-Z]{6}\+)?CM(?:R|BX|B|TI|SL|SS)[A-Z]*\d*")
 # TeX draws an accent, then the letter below it.
-_ACCENTS = dict(zip(map(ord, "´¨ˆ˜¯˘˙˚ˇ¸˝`^~"), "̧́̈̂̃̄̆̇̊̌̋̀̂̃", strict=True))
+_ACCENTS = dict(
+    zip(
+        map(ord, "`´ˆ^˜~¯˘˙¨˚˝ˇ¸"),
+        "\u0300 \u0301 \u0302 \u0302 \u0303 \u0303 \u0304 \u0306 \u0307 \u0308 \u030a \u030b \u030c"
+        " \u0327".split(),
+        strict=True,
+    )
+)
 # Fonts of code that do not say that their letters are all as wide.
 _CODE_FONT = re.compile(
     rb"courier|mono|consol|menlo|typewriter|cmtt|sltt|[es]ctt|sftt|lmtt|inconsolata", re.IGNORECASE
@@ -51,13 +58,16 @@ _FIXED_PITCH = 1
 # Keywords may be in another font.
 _CODE_SHARE = 0.6
 # Parts of a line this far apart, in heights of its letters, are cells or columns.
-_CELL_GAP = 1.0
+# Between sentences there may be more than between words.
+_CELL_GAP, _PLAIN_GAP = 1.0, 0.8
+_PAUSE = (".", "!", "?", ":", ";", ",")
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
 _MARK_LENGTH = 8  # of exponents and marks of notes or authors, such as a,b,*
 # Gaps of a page that are all about as wide, so many of them, are those between words.
 _MIN_GAPS, _EVEN_GAPS = 12, 1.6
 # A digit of less than this share of the height of its word is an exponent or an index.
 _SCRIPT_SIZE, _MAX_SCRIPT_WORD = 0.85, 40
+_SCRIPT = re.compile(r"[+−-]?[0-9]+(?:,[0-9]+)*[+−-]?,?")
 # Text of another direction than most of a page is kept from this many characters on; less is a
 # stamp on the margin.
 _MIN_TURNED = 300
@@ -101,6 +111,7 @@ class Page:
 
     lines: list[Line] = field(default_factory=list)
     height: float = 0.0
+    width: float = 0.0
     characters: int = 0
     unmapped: int = 0  # characters that the font gives no letter for
 
@@ -199,7 +210,7 @@ def _read_page(document: Any, number: int) -> Page | None:
         return None
     try:
         words = list(_words(text_page, pdf_page.get_cropbox()))
-        page = Page(height=pdf_page.get_height())
+        page = Page(height=pdf_page.get_height(), width=pdf_page.get_width())
         page.characters = sum(len(word.text) for word in words)
         page.unmapped = sum(len(word.text) for word in words if word.unmapped)
         counts = Counter[int]()
@@ -290,7 +301,7 @@ def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> Word:
     elif quarter == 3:
         x0, x1, size, baseline = -first.top, -last.bottom, first.right - first.left, x.value
     if quarter == 0 and any(0x30 <= code < 0x3A for code in codes[1:_MAX_SCRIPT_WORD]):
-        codes = _with_scripts(text_page, raw, codes, start)
+        codes, baseline, size = _with_scripts(text_page, raw, codes, start)
     text = "".join(HYPHEN if code in _HYPHENS else chr(code) for code in codes if code < _NO_CODE)
     word = Word(text, x0, max(x0, x1), baseline, max(size, 1.0), quarter, False)
     word.unmapped = raw.FPDFText_HasUnicodeMapError(text_page, start) == 1
@@ -303,10 +314,12 @@ def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> Word:
     return word
 
 
-def _with_scripts(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> list[int]:
+def _with_scripts(
+    text_page: Any, raw: Any, codes: Sequence[int], start: int
+) -> tuple[list[int], float, float]:
     """Return the codes of a word with small digits above or below its line as exponents, indexes.
 
-    The first character is on the line.
+    With them, the baseline and the height of its tallest letter.
     """
     box, x, y = raw.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
     sizes, heights = [], []
@@ -315,17 +328,18 @@ def _with_scripts(text_page: Any, raw: Any, codes: Sequence[int], start: int) ->
         raw.FPDFText_GetCharOrigin(text_page, number, x, y)
         sizes.append(box.top - box.bottom)
         heights.append(y.value)
+    tallest = max(sizes)
+    line = heights[sizes.index(tallest)]
     written = list(codes)
-    for place in range(1, len(sizes)):
-        if 0x30 <= codes[place] < 0x3A and sizes[place] < _SCRIPT_SIZE * sizes[0]:
-            rise = heights[place] - heights[0]
-            written[place] = ord(_script(chr(codes[place]), rise / sizes[0]))
-    return written
+    for place, (size, height) in enumerate(zip(sizes, heights, strict=True)):
+        if 0x30 <= codes[place] < 0x3A and size < _SCRIPT_SIZE * tallest:
+            written[place] = ord(_script(chr(codes[place]), (height - line) / tallest))
+    return written, line, tallest
 
 
 def _script(text: str, rise: float) -> str:
     """Return small digits that stand above or below a line; `rise` is in heights of its letters."""
-    if not text.isdecimal() or not text.isascii():
+    if not _SCRIPT.fullmatch(text):
         return text
     if rise > 0.1:
         return text.translate(SUPERSCRIPTS)
@@ -348,15 +362,15 @@ def join_words(words: Sequence[Word]) -> list[Line]:
         members[-1].append(word)
         text, left, right = line.cells[-1]
         gap, spacing = word.x0 - right, max(before.spacing, word.spacing)
-        if gap > cell_gap * height + 2 * spacing:
+        share = 1.0 if before.text.endswith(_PAUSE) else _PLAIN_GAP
+        if gap > share * cell_gap * height + 2 * spacing:
             line.cells.append((word.text, word.x0, word.x1))
         else:
             # pdfium puts a space where letters are drawn one by one, or far from each other.
             is_word = abs(gap) < _LETTER_GAP * height or (
                 word.is_guessed and 0 < gap < spacing + _LETTER_GAP * height
             )
-            space = "" if is_word else " "
-            line.cells[-1] = (f"{text}{space}{word.text}", left, word.x1)
+            line.cells[-1] = (_joined_text(text, before, word, is_word), left, word.x1)
         if word.size > line.size:
             # The baseline is that of the tallest letters, not of an index.
             line.y, line.size = word.y, word.size
@@ -364,6 +378,19 @@ def join_words(words: Sequence[Word]) -> list[Line]:
         line.pitch = _pitch(own)
         line.size = _usual_size(own)
     return lines
+
+
+def _joined_text(text: str, before: Word, word: Word, is_word: bool) -> str:
+    """Return a text that ends with a word, and the next word; small raised digits as exponents."""
+    if not is_word:
+        return f"{text} {word.text}"
+    rise = (word.y - before.y) / max(word.size, before.size)
+    if word.size < _SCRIPT_SIZE * before.size:
+        return text + _script(word.text, rise)
+    if before.size < _SCRIPT_SIZE * word.size and text.endswith(before.text):
+        # The mark of a note or an author, before its text.
+        return text.removesuffix(before.text) + _script(before.text, -rise) + word.text
+    return text + word.text
 
 
 def _usual_size(words: Sequence[Word]) -> float:
