@@ -65,7 +65,10 @@ def test_a_raised_letter_belongs_to_its_line(texts: Texts) -> None:
     """On a page of one line, too, where an exponent above it looks like a number of the page."""
     page = pdf([[(50.0, 700.0, "x"), (56.0, 704.0, "2"), (66.0, 700.0, "= 9")]])
     page = page.replace(b"1 0 0 1 56.0", b"0.6 0 0 0.6 56")
-    assert texts("documents", "x.pdf", page) == ["x2 = 9"]
+    assert texts("documents", "x.pdf", page) == ["x² = 9"]
+    page = pdf([[(50.0, 700.0, "H"), (56.0, 698.0, "2"), (59.6, 700.0, "O boils")]])
+    page = page.replace(b"1 0 0 1 56.0", b"0.6 0 0 0.6 56")
+    assert texts("documents", "x.pdf", page) == ["H₂O boils"]
 
 
 def test_tables_are_rows(texts: Texts) -> None:
@@ -125,6 +128,94 @@ def test_a_soft_hyphen_inside_a_line_is_a_hyphen(texts: Texts) -> None:
     """Word processors draw it where a person typed a hyphen; at the end of a line it cuts."""
     page = lines(["A well\xadknown and very long tale of a vil\xad", "lage."])
     assert _text(texts, page) == "A well-known and very long tale of a village."
+
+
+def test_code_keeps_its_lines(texts: Texts) -> None:
+    """Lines in a font of code keep their indentation, and lose the numbers that count them."""
+    prose = [(x, y, f") Tj /G 10 Tf ({text}") for x, y, text in lines([LONG, "harvest."])]
+    code = lines(["def f(x):", "    if x:", "        return 2  # two", "", "f(1)"], 60, 640)
+    code = [(x, y, f") Tj /F 10 Tf ({text}") for x, y, text in code]
+    counted = lines(["7 a = 1", "8   b = 2", "9 c = 3"], 60, 500)
+    counted = [(x, y, f") Tj /F 10 Tf ({text}") for x, y, text in counted]
+    after = [(50.0, 400.0, f") Tj /G 10 Tf ({LONG}")]
+    assert _text(texts, [*prose, *code, *counted, *after]).split("\n\n", 1)[1] == (
+        "def f(x):\n    if x:\n        return 2  # two\n\nf(1)\n\na = 1\n  b = 2\nc = 3\n\n" + LONG
+    )
+    # A text that is all in such a font is typed.
+    assert _text(texts, lines([LONG, "harvest."])) == f"{LONG} harvest."
+
+
+def test_accents_of_tex_belong_to_their_letters(texts: Texts) -> None:
+    """TeX draws the accent first, above the place of the letter; elsewhere it is an apostrophe."""
+    page = [(50.0, 700.0, "Wilczy"), (86.0, 700.0, "\xb4"), (86.0, 700.0, "nski de l\xb4enfant")]
+    assert _text(texts, page) == "Wilczyński de l\xb4enfant"
+
+
+def test_spaced_letters_and_words(texts: Texts) -> None:
+    """Letters far from each other are words, and words far from each other no cells of tables."""
+    assert _text(texts, [(50.0, 700.0, ") Tj 5 Tc (A WIDE TITLE")]) == "A WIDE TITLE"
+    wide = ["the rain and the", "sun of the year", "had all been in", "vain for men who"]
+    page = [(x, y, f") Tj 9 Tw ({text}") for x, y, text in lines(wide)]
+    assert _text(texts, page) == " ".join(wide)
+
+
+def test_tables_of_contents_go(texts: Texts) -> None:
+    """Entries end with numbers of pages that grow; a page without a head has dots before them."""
+    entries = [(f"{n} Of the year {2 * n}", 200, str(3 + n)) for n in range(4)]
+    listed = [
+        part
+        for n, (entry, x, page) in enumerate(entries)
+        for part in ((50.0, 690.0 - 14 * n, entry), (x + 50.0, 690.0 - 14 * n, page))
+    ]
+    first = [(50.0, 710.0, "Contents"), *listed, (50.0, 560.0, f"{LONG} 1999")]
+    dotted = lines([f"A chapter with a long head ....... {n}" for n in (8, 9, 12)])
+    assert (
+        _text(texts, first, [*dotted, *lines(["It ends."], 50, 500)]) == f"{LONG} 1999\n\nIt ends."
+    )
+
+
+def test_starts_of_paragraphs(texts: Texts) -> None:
+    """Captions, lines with labels and entries of a bibliography start one; their lines go on."""
+    page = lines([LONG, "Table 2: Rye and oats of all the valley by the", "year.", "", "Date: May"])
+    page += lines(["Place: the valley"], 50, 640)
+    page += [(50.0, 600.0, f"[1] {LONG[:40]}"), (68.0, 588.0, "Valley. Mill Press, 1902.")]
+    page += [(50.0, 576.0, f"[2] {LONG[:40]}"), (68.0, 564.0, "Sea. Mill Press, 1903.")]
+    caption = "Table 2: Rye and oats of all the valley by the year."
+    assert _text(texts, page).split("\n\n") == [
+        LONG,
+        caption,
+        "Date: May",
+        "Place: the valley",
+        f"[1] {LONG[:40]} Valley. Mill Press, 1902.",
+        f"[2] {LONG[:40]} Sea. Mill Press, 1903.",
+    ]
+
+
+def test_items_of_a_slide(texts: Texts) -> None:
+    """A line of a slide that the next word would have had room in is whole."""
+    page = pdf([lines(["Supply of chips is late", "Exchange rates", "People"], 50, 400)])
+    page = page.replace(b"[0 0 600 800]", b"[0 0 900 500]")
+    assert texts("documents", "x.pdf", page) == [
+        "Supply of chips is late\n\nExchange rates\n\nPeople"
+    ]
+
+
+def test_heads_of_left_and_right_pages(texts: Texts) -> None:
+    """The number of the page stands at the outer end of a head: left of it, or right."""
+    heads = ["2 A Tale of Rye", "A Tale of Rye 3", "4 A Tale of Rye"]
+    pages = [[(50.0, 780.0, head), *lines([LONG, f"harvest {n}."])] for n, head in enumerate(heads)]
+    assert "Tale" not in _text(texts, *pages)
+
+
+def test_a_heading_of_two_lines(texts: Texts) -> None:
+    """A heading goes on in the next line where both are taller than the text."""
+    page = pdf(
+        [[(50.0, 740.0, "A Tale of the Rye and the"), (50.0, 724.0, "Oats"), *lines([LONG] * 4)]]
+    )
+    page = page.replace(b"1 0 0 1 50.0 740.0", b"1.4 0 0 1.4 50 740.")
+    page = page.replace(b"1 0 0 1 50.0 724.0", b"1.4 0 0 1.4 50 724.")
+    (text,) = texts("documents", "x.pdf", page)
+    assert text.split("\n\n")[0] == "A Tale of the Rye and the Oats"
 
 
 def _told(results: list[Document | Reject]) -> list[tuple[int, str, str]]:

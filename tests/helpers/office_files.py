@@ -205,7 +205,7 @@ def xls(rows: Sequence[Sequence[str]]) -> bytes:
 def pdf(pages: Sequence[Sequence[tuple[float, float, str]]], size: float = 10.0) -> bytes:
     """Return a PDF of pages of texts in Courier, each with the left end and the baseline.
 
-    A letter is 0.6 of `size` wide.
+    A letter is 0.6 of `size` wide. The font G is Helvetica.
     """
     streams = []
     for texts in pages:
@@ -219,7 +219,8 @@ def pdf(pages: Sequence[Sequence[tuple[float, float, str]]], size: float = 10.0)
     ]
     for n, stream in enumerate(streams):
         objects.append(
-            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<</Font<</F 3 0 R>>>>"
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Resources<</Font<</F 3 0 R/G"
+            "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>>>>>"
             f"/Contents {5 + 2 * n} 0 R>>"
         )
         objects.append(f"<</Length {len(stream)}>>\nstream\n{stream}\nendstream")

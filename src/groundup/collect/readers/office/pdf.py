@@ -400,6 +400,7 @@ def _add_page(blocks: Blocks, page: Page, lines: Sequence[Line], has_code: bool)
         if end > number + 1 or (end > number and is_start):
             _add_paragraph(blocks, paragraph, continues)
             paragraph, continues, before = [], False, None
+            blocks.parts.append(("break", ""))
             blocks.add(_code(lines[number:end]), "code")
             number = end
             continue
