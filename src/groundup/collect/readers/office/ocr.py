@@ -18,7 +18,8 @@ from typing import Any
 from groundup.collect.files.child import Child
 from groundup.collect.files.programs import run_program
 from groundup.collect.files.streams import DamagedError
-from groundup.collect.readers.office.pdf_pages import HYPHEN, Page, Word, draw_page, join_words
+from groundup.collect.readers.office.pdf_pages import Page, draw_page, join_words
+from groundup.collect.readers.office.pdf_words import HYPHEN, Word
 from groundup.errors import GroundupError
 
 TESSERACT = "tesseract"

@@ -10,16 +10,13 @@ at its white columns:
     │ left 2  ║  right 3  │ lines that no line crosses are columns
     └─────────────────────┘
 
-Only the standard library, pypdfium2 and tables are imported here: the child starts in 0.2 s.
+`pdf_words.py` makes the words; neither imports more than the child needs, which starts in 0.2 s.
 """
 
 from __future__ import annotations
 
-import ctypes
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -27,47 +24,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from groundup.collect.readers.web.markup import SUBSCRIPTS, SUPERSCRIPTS
+from groundup.collect.readers.office.pdf_words import SCRIPT_SIZE, Word, page_words, script
 
-# A page with more characters is a drawing, or an attack.
-MAX_CHARACTERS = 1_000_000
-# pdfium writes this for a hyphen at the end of a line.
-HYPHEN = "\x02"
-_HYPHENS = (2, 0xFFFE)
-_SPACES = (32, 13, 10, 9, 0xA0, 0)
-# A soft hyphen that is drawn, and not at the end of a line, is a hyphen.
-_SOFT_HYPHEN = 0xAD
-# Programs of macOS name the ligatures ff, ffi and ffl in the fonts of TeX so, by their place in the
-# font (11, 14 and 15 of OT1).
-_TEX_LIGATURES = {0x21B5: 0xFB00, 0: 0xFB03, 0x270F: 0xFB04}
-_TEX_FONT = re.compile(rb"(?:[A-Z]{6}\+)?CM(?:R|BX|B|TI|SL|SS)[A-Z]*\d*")
-# TeX draws an accent, then the letter below it.
-_ACCENTS = dict(
-    zip(
-        map(ord, "`´ˆ^˜~¯˘˙¨˚˝ˇ¸"),
-        "\u0300 \u0301 \u0302 \u0302 \u0303 \u0303 \u0304 \u0306 \u0307 \u0308 \u030a \u030b \u030c"
-        " \u0327".split(),
-        strict=True,
-    )
-)
-# Fonts of code that do not say that their letters are all as wide.
-_CODE_FONT = re.compile(
-    rb"courier|mono|consol|menlo|typewriter|cmtt|sltt|[es]ctt|sftt|lmtt|inconsolata", re.IGNORECASE
-)
-_FIXED_PITCH = 1
-# Keywords may be in another font.
-_CODE_SHARE = 0.6
-# Parts of a line this far apart, in heights of its letters, are cells or columns.
-# Between sentences there may be more than between words.
+# Parts of a line this far apart, in heights of its letters, are cells or columns; after a sentence
+# there may be more space than between words.
 _CELL_GAP, _PLAIN_GAP = 1.0, 0.8
 _PAUSE = (".", "!", "?", ":", ";", ",")
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
+# Keywords of code may be in another font.
+_CODE_SHARE = 0.6
 _MARK_LENGTH = 8  # of exponents and marks of notes or authors, such as a,b,*
 # Gaps of a page that are all about as wide, so many of them, are those between words.
 _MIN_GAPS, _EVEN_GAPS = 12, 1.6
-# A digit of less than this share of the height of its word is an exponent or an index.
-_SCRIPT_SIZE, _MAX_SCRIPT_WORD = 0.85, 40
-_SCRIPT = re.compile(r"[+−-]?[0-9]+(?:,[0-9]+)*[+−-]?,?")
 # Text of another direction than most of a page is kept from this many characters on; less is a
 # stamp on the margin.
 _MIN_TURNED = 300
@@ -75,7 +43,6 @@ _MIN_TURNED = 300
 _DPI, _MAX_PIXELS = 300, 70_000_000
 # A page is cut into columns where this share of its lines is drawn above the one before.
 _DISORDER = 0.15
-_NO_CODE = 0x110000  # beyond Unicode
 # pdfium's errors: a file that is no PDF, that wants a password, an unknown protection.
 _REASONS = {3: "damaged", 4: "encrypted", 5: "encrypted", 6: "damaged"}
 
@@ -186,22 +153,6 @@ def close_document() -> None:
         _document.cache_clear()
 
 
-@dataclass(slots=True)
-class Word:
-    """Letters without a space between them; ends, baseline and height in points."""
-
-    text: str
-    x0: float
-    x1: float
-    y: float
-    size: float
-    angle: int  # quarter turns
-    unmapped: bool
-    pitch: float = 0.0  # width of a letter of a font of code
-    spacing: float = 0.0  # between its letters
-    is_guessed: bool = False  # whether pdfium guesses the space before it from a gap
-
-
 def _read_page(document: Any, number: int) -> Page | None:
     try:
         pdf_page = document[number]
@@ -209,7 +160,7 @@ def _read_page(document: Any, number: int) -> Page | None:
     except _pdfium().PdfiumError:
         return None
     try:
-        words = list(_words(text_page, pdf_page.get_cropbox()))
+        words = list(page_words(text_page, pdf_page.get_cropbox()))
         page = Page(height=pdf_page.get_height(), width=pdf_page.get_width())
         page.characters = sum(len(word.text) for word in words)
         page.unmapped = sum(len(word.text) for word in words if word.unmapped)
@@ -224,126 +175,6 @@ def _read_page(document: Any, number: int) -> Page | None:
     finally:
         text_page.close()
         pdf_page.close()
-
-
-def _words(text_page: Any, box: tuple[float, float, float, float]) -> Iterator[Word]:
-    """Yield the words of a page in the order in which they are drawn.
-
-    `box` is what the page shows (left, bottom, right, top): the halves of a spread hold all of it.
-    """
-    from pypdfium2 import raw
-
-    count = raw.FPDFText_CountChars(text_page)
-    unicode = raw.FPDFText_GetUnicode
-    codes = [unicode(text_page, n) for n in range(min(count, MAX_CHARACTERS))]
-    for number, code in enumerate(codes):
-        if code == _SOFT_HYPHEN:
-            codes[number] = ord("-")
-        elif code in _TEX_LIGATURES and _TEX_FONT.fullmatch(_font(text_page, raw, number)):
-            codes[number] = _TEX_LIGATURES[code]
-        elif code in _ACCENTS:
-            _compose(text_page, raw, codes, number)
-    x, y = ctypes.c_double(), ctypes.c_double()
-    start = 0
-    for end, code in enumerate([*codes, 32]):
-        if code in _SPACES or code in _HYPHENS:
-            stop = end + (code in _HYPHENS)
-            if stop > start:
-                raw.FPDFText_GetCharOrigin(text_page, start, x, y)
-                if box[0] <= x.value <= box[2] and box[1] <= y.value <= box[3]:
-                    word = _word(text_page, raw, codes[start:stop], start)
-                    word.is_guessed = raw.FPDFText_IsGenerated(text_page, start - 1) == 1
-                    yield word
-            start = end + 1
-
-
-def _compose(text_page: Any, raw: Any, codes: list[int], number: int) -> None:
-    """Make one letter of an accent and the letter that is drawn below it.
-
-    What follows is no letter's code any more, so that places of characters stay.
-    """
-    after = number + 1
-    if after < len(codes) and raw.FPDFText_IsGenerated(text_page, after) == 1:
-        after += 1
-    if after >= len(codes) or not chr(codes[after]).isalpha():
-        return
-    letter = chr({ord("ı"): ord("i"), ord("ȷ"): ord("j")}.get(codes[after], codes[after]))
-    composed = unicodedata.normalize("NFC", letter + _ACCENTS[codes[number]])
-    accent, below = raw.FS_RECTF(), raw.FS_RECTF()
-    raw.FPDFText_GetLooseCharBox(text_page, number, accent)
-    raw.FPDFText_GetLooseCharBox(text_page, after, below)
-    overlap = min(accent.right, below.right) - max(accent.left, below.left)
-    if len(composed) == 1 and overlap > (accent.right - accent.left) / 2:
-        codes[number : after + 1] = [ord(composed), *[_NO_CODE] * (after - number)]
-
-
-def _font(text_page: Any, raw: Any, number: int, flags: Any = None) -> bytes:
-    """Return the name of the font of a character; write what it says of itself into `flags`."""
-    name = ctypes.create_string_buffer(100)
-    raw.FPDFText_GetFontInfo(text_page, number, name, len(name), flags or ctypes.c_int())
-    return name.value
-
-
-def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> Word:
-    first, last = raw.FS_RECTF(), raw.FS_RECTF()
-    x, y = ctypes.c_double(), ctypes.c_double()
-    raw.FPDFText_GetCharOrigin(text_page, start, x, y)
-    raw.FPDFText_GetLooseCharBox(text_page, start, first)
-    # The box of a hyphen that pdfium marks is empty.
-    end = start + len(codes) - (1 if len(codes) > 1 and codes[-1] in _HYPHENS else 0)
-    raw.FPDFText_GetLooseCharBox(text_page, max(start, end - 1), last)
-    quarter = round(raw.FPDFText_GetCharAngle(text_page, start) / 1.5708) % 4
-    x0, x1, size, baseline = first.left, last.right, first.top - first.bottom, y.value
-    if quarter == 1:
-        x0, x1, size, baseline = first.bottom, last.top, first.right - first.left, -x.value
-    elif quarter == 2:
-        x0, x1, baseline = -first.right, -last.left, -y.value
-    elif quarter == 3:
-        x0, x1, size, baseline = -first.top, -last.bottom, first.right - first.left, x.value
-    if quarter == 0 and any(0x30 <= code < 0x3A for code in codes[1:_MAX_SCRIPT_WORD]):
-        codes, baseline, size = _with_scripts(text_page, raw, codes, start)
-    text = "".join(HYPHEN if code in _HYPHENS else chr(code) for code in codes if code < _NO_CODE)
-    word = Word(text, x0, max(x0, x1), baseline, max(size, 1.0), quarter, False)
-    word.unmapped = raw.FPDFText_HasUnicodeMapError(text_page, start) == 1
-    flags = ctypes.c_int()
-    if _CODE_FONT.search(_font(text_page, raw, start, flags)) or flags.value & _FIXED_PITCH:
-        word.pitch = (word.x1 - word.x0) / max(1, len(text))
-    if len(codes) > 1 and quarter == 0:
-        raw.FPDFText_GetLooseCharBox(text_page, start + 1, last)
-        word.spacing = max(0.0, last.left - first.right)
-    return word
-
-
-def _with_scripts(
-    text_page: Any, raw: Any, codes: Sequence[int], start: int
-) -> tuple[list[int], float, float]:
-    """Return the codes of a word with small digits above or below its line as exponents, indexes.
-
-    With them, the baseline and the height of its tallest letter.
-    """
-    box, x, y = raw.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
-    sizes, heights = [], []
-    for number in range(start, start + len(codes[:_MAX_SCRIPT_WORD])):
-        raw.FPDFText_GetLooseCharBox(text_page, number, box)
-        raw.FPDFText_GetCharOrigin(text_page, number, x, y)
-        sizes.append(box.top - box.bottom)
-        heights.append(y.value)
-    tallest = max(sizes)
-    line = heights[sizes.index(tallest)]
-    written = list(codes)
-    for place, (size, height) in enumerate(zip(sizes, heights, strict=True)):
-        if 0x30 <= codes[place] < 0x3A and size < _SCRIPT_SIZE * tallest:
-            written[place] = ord(_script(chr(codes[place]), (height - line) / tallest))
-    return written, line, tallest
-
-
-def _script(text: str, rise: float) -> str:
-    """Return small digits that stand above or below a line; `rise` is in heights of its letters."""
-    if not _SCRIPT.fullmatch(text):
-        return text
-    if rise > 0.1:
-        return text.translate(SUPERSCRIPTS)
-    return text.translate(SUBSCRIPTS) if rise < -0.02 else text
 
 
 def join_words(words: Sequence[Word]) -> list[Line]:
@@ -385,11 +216,11 @@ def _joined_text(text: str, before: Word, word: Word, is_word: bool) -> str:
     if not is_word:
         return f"{text} {word.text}"
     rise = (word.y - before.y) / max(word.size, before.size)
-    if word.size < _SCRIPT_SIZE * before.size:
-        return text + _script(word.text, rise)
-    if before.size < _SCRIPT_SIZE * word.size and text.endswith(before.text):
+    if word.size < SCRIPT_SIZE * before.size:
+        return text + script(word.text, rise)
+    if before.size < SCRIPT_SIZE * word.size and text.endswith(before.text):
         # The mark of a note or an author, before its text.
-        return text.removesuffix(before.text) + _script(before.text, -rise) + word.text
+        return text.removesuffix(before.text) + script(before.text, -rise) + word.text
     return text + word.text
 
 
@@ -454,7 +285,7 @@ def _without_raised_marks(lines: list[Line]) -> list[Line]:
             and abs(line.left - before.right) < 0.5 * before.size
         ):
             text, left, _ = before.cells[-1]
-            mark = _script(line.text, (line.y - before.y) / before.size)
+            mark = script(line.text, (line.y - before.y) / before.size)
             before.cells[-1] = (text + mark, left, line.right)
         elif (
             before is not None
