@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from groundup.collect.detect import detect_kind
 from groundup.collect.patterns import Patterns
 from groundup.collect.sources import list_source
 from groundup.collect.suggest import MAX_PATTERNS, SuggestedSource, suggest_sources
@@ -189,6 +190,16 @@ def test_records_with_a_column_of_another_name(tmp_path: Path) -> None:
     assert sum(part.files for part in found.unread) + len(_listed(found.sources, tmp_path)) == 21
     write_recipe(tmp_path / "19.jsonl", tmp_path / "r.toml")
     assert [source.text for source in load_recipe(tmp_path / "r.toml").source] == ["col19"]
+
+
+def test_columns_of_prose_that_are_not_read_are_named(tmp_path: Path) -> None:
+    """A template may read them, too; addresses and numbers are no prose."""
+    prose = "It was a bright morning in early spring when they set out for the village."
+    row = {"url": "https://example.org/a/bright/morning", "note": prose, "n": "1 2 3 4"}
+    for name, text in (("a", {"body": prose}), ("b", {"Remark": prose * 2})):
+        (tmp_path / f"{name}.jsonl").write_text(f"{json.dumps(text | row)}\n" * 9)
+    assert detect_kind(tmp_path / "a.jsonl").reason == "records with a text, not note"
+    assert detect_kind(tmp_path / "b.jsonl").reason == "records with prose in Remark, not note"
 
 
 def test_a_single_file_is_a_source(tmp_path: Path) -> None:

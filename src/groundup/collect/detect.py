@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -34,10 +34,10 @@ from groundup.collect.readers.chat.layouts import find_messages
 from groundup.collect.readers.chat.logs import is_chat_log
 from groundup.collect.readers.office.office import find_converter
 from groundup.collect.readers.office.pdf_pages import is_scan
-from groundup.collect.readers.records.columns import propose_columns
+from groundup.collect.readers.records.columns import propose_columns, prose_columns
 from groundup.collect.readers.records.databases import sample_documents
 from groundup.collect.readers.records.records import RECORD_FORMATS, read_records
-from groundup.collect.readers.text import record_text
+from groundup.collect.readers.text import TEXT_KEYS, record_text
 
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300
@@ -307,10 +307,19 @@ def _detect_records(item: Item, format: str) -> Detection:  # noqa: PLR0911 - a 
         return Detection("code", format, "source files as records")
     if has_text:
         kind = _kind_in_name(item.origin) or ("web" if _has_url(first) else "text")
-        return Detection(kind, format, "records with a text")
+        return Detection(kind, format, f"records with a text{_besides(records, TEXT_KEYS)}")
     if len(records) >= _MIN_RECORDS and (column := propose_columns(records)):
-        return Detection("text", format, f"records with prose in {column}", column)
+        reason = f"records with prose in {column}{_besides(records, (column.lower(),))}"
+        return Detection("text", format, reason, column)
     return Detection(None, format, f"{format} without a column of prose")
+
+
+def _besides(records: Sequence[Any], read: Collection[str]) -> str:
+    """Return which columns of prose are not read; a template, `text = "{a} {b}"`, would."""
+    names = [
+        name for name in prose_columns(records) if name.lower() not in read and "." not in name
+    ]
+    return f", not {' and '.join(names[:3])}" if names else ""
 
 
 def _has_url(record: Mapping[Any, Any]) -> bool:

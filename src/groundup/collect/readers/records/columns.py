@@ -187,7 +187,10 @@ def _prose_letters(text: str) -> int:
     words = _WORD.findall(text)
     letters = sum(map(len, words))
     # Chinese, Japanese and Thai write without spaces: a few words are many letters there.
-    few = len(words) < _MIN_WORDS and not any(ord(word[0]) > 0x0E00 for word in words)
+    # An address has words, but no spaces.
+    parts = text.split()
+    is_spaced = min(len(words), len(parts)) >= _MIN_WORDS
+    few = not is_spaced and not any(ord(word[0]) > 0x0E00 for word in words)
     runs = sum(map(len, _LONG_RUN.findall(text)))
-    is_prose = not few and letters >= max(_MIN_LETTERS, _LETTERS * len("".join(text.split())))
+    is_prose = not few and letters >= max(_MIN_LETTERS, _LETTERS * sum(map(len, parts)))
     return letters if is_prose and 4 * runs < len(text) else 0
