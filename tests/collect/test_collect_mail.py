@@ -109,6 +109,9 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
         ("Bob Other [Thu, Nov 20, 2003 at 11:04:31AM +0100]:\n> Is it?\n\nYes.", "Yes."),
         ("On Mon, 1 Jan 2001 at 10:00, Bob quipped:\n> Is it?\n\nYes.", "Yes."),
         ("We met on 1 Jan 2001 at 10:00:\nthere.", "We met on 1 Jan 2001 at 10:00:\nthere."),
+        ("Bob Other <b@x.org> writes:\n\nHi,\n\n> Is it fine?\n\nYes.", "Hi,\n\nYes."),
+        ("He writes:\n\nnothing.", "He writes:\n\nnothing."),
+        ("Yes,&nbsp;fine.\n\n========", "Yes, fine."),
         # As archives of lists write mails.
         ("Status: RO\n\nYes.", "Yes."),
         ("Status: good, all of it.\n\nYes.", "Status: good, all of it.\n\nYes."),
@@ -346,6 +349,22 @@ def test_a_line_among_the_headers_that_is_none_does_not_end_them(read: Read) -> 
     assert _texts(read("mail", "a.eml", broken)) == ["Plans\n\nFine."]
     unset = "Subject: Plans\nHi Bob,\nTo: and fro.\nFine.\n"
     assert _texts(read("mail", "a.eml", unset)) == ["Plans\n\nHi Bob,\nTo: and fro.\nFine."]
+
+
+@pytest.mark.parametrize(
+    ("subject", "title"),
+    [
+        ("[list] Re: [Fwd: [other] Plans]", "Plans"),
+        ("[Plans] for May", "for May"),
+        ("(no subject)", ""),
+        ("None", ""),
+    ],
+)
+def test_a_title_is_a_subject_without_what_programs_add(
+    read: Read, subject: str, title: str
+) -> None:
+    (text,) = _texts(read("mail", "a.eml", _mail("Fine.", f"Subject: {subject}")))
+    assert text == f"{title}\n\nFine.".lstrip()
 
 
 def test_mails_in_utf_16_are_read(read: Read) -> None:

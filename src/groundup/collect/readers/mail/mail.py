@@ -50,11 +50,13 @@ PartReader = Callable[[Item, Source], Iterator[Document | Reject]]
 # What programs put before a subject, in many languages, and the name of the list.
 _PREFIX = re.compile(
     r"\s*(?:(re|aw|antw(?:ort)?|sv|vs|ref?|odp|ynt|r|res|回复|答复|回覆|(fwd?|wg|tr|rv|i|enc|vb|vl|pd"
-    r"|doorst|転送|转发|轉寄))(?:\[\d+\]|\(\d+\)|\^\d+)?\s?[:：]|\[[^\]]{1,40}\](?=\s*\S))\s*",
+    r"|doorst|転送|转发|轉寄))(?:\[\d+\]|\(\d+\)|\^\d+)?\s?[:：]|\[[^\[\]]{1,40}\](?=\s*\S))\s*",
     re.IGNORECASE,
 )
+# Some write "[Fwd: Plans]".
+_BRACKETED = re.compile(r"\A\s*\[((?:re|fwd?|aw|wg|tr|rv)\s?:.*)\]\s*\Z", re.IGNORECASE)
 # Nothing, or what programs write for it: "(no subject)".
-_NO_SUBJECT = re.compile(r"\W*|[(<\[].{1,40}[)>\]]")
+_NO_SUBJECT = re.compile(r"\W*|None|[(<\[].{1,40}[)>\]]")
 _MESSAGE_ID = re.compile(r"<([^<>\s]{1,500})>")
 _ROBOTS = re.compile(r"mailer-daemon|mail delivery (?:sub)?system|postmaster@", re.IGNORECASE)
 # Apple's .emlx starts with a count of bytes and ends with a property list.
@@ -211,7 +213,7 @@ def _refusal(message: Message, mail: Mail, parts: Parts) -> Reject | None:
         parts.unread.pop(0)
         return Reject(reason, detail=detail)
     is_answer = bool(mail.references) or any(_split_subject(header(message, "subject"))[1:])
-    if not (is_answer or parts.mails or _NO_SUBJECT.fullmatch(mail.subject)):
+    if mail.subject and not (is_answer or parts.mails):
         # Its writer said it there: "Lunch at one?"
         mail.text = mail.subject
         return None
@@ -221,6 +223,7 @@ def _refusal(message: Message, mail: Mail, parts: Parts) -> Reject | None:
 def _make_mail(message: Message, parts: Parts, source: Source) -> Mail:
     """Return a mail with its text cut to what its writer wrote."""
     subject, is_reply, is_forward = _split_subject(header(message, "subject"))
+    subject = "" if _NO_SUBJECT.fullmatch(subject) else subject
     text = "\n\n".join(filter(None, (own_text(text, is_forward) for text in parts.texts)))
     sender = _person(header(message, "from"))
     speaker = sender
@@ -248,7 +251,7 @@ def _make_mail(message: Message, parts: Parts, source: Source) -> Mail:
 def _split_subject(subject: str) -> tuple[str, bool, bool]:
     """Return a subject without prefixes, and whether it answers or forwards."""
     is_reply = is_forward = False
-    while (prefix := _PREFIX.match(subject)) is not None:
+    while (prefix := _PREFIX.match(subject := _BRACKETED.sub(r"\1", subject))) is not None:
         is_reply |= bool(prefix[1]) and not prefix[2]
         is_forward |= bool(prefix[2])
         subject = subject[prefix.end() :]

@@ -204,12 +204,13 @@ def own_text(text: str, is_forward: bool = False) -> str:
     """Return what the writer of a mail wrote; a forwarded mail stays, without its header lines."""
     text = _PGP.sub(lambda signed: re.sub(r"^- ", "", signed[1], flags=re.MULTILINE), text)
     text = _SCRUBBED.sub("", _INLINE_FILE.sub("", _PGP_BLOCK.sub("", text)))
+    text = text.replace("&nbsp;", " ")
     text = _DISGUISED.sub(r"\1\2@\3", _KEPT_FOR_MAILBOX.sub("", text))
     lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
     lines = _cut_footers(lines)
     own: list[str] = []
     for mail in _split_originals(lines, is_forward):
-        own += ["", *_cut_signature(_cut_quotes(_cut_footers(mail)))]
+        own += ["", *_cut_signature(_cut_quotes(_cut_opening(_cut_footers(mail))))]
     if not any(map(str.strip, own)) and is_forward:
         own = [_QUOTE_MARKS.sub("", line) for line in lines]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(own)).strip("\n")
@@ -316,6 +317,16 @@ def _starts_unmarked_quote(lines: Sequence[str], end: int) -> bool:
     )
 
 
+def _cut_opening(lines: list[str]) -> list[str]:
+    """Cut the line above a mail that says who wrote what it quotes further below."""
+    start = next((index for index, line in enumerate(lines) if line.strip()), 0)
+    if any(map(_QUOTE.match, lines)):
+        for end in range(start + 1, start + 4):
+            if _attribution_length(lines, end, is_marked=False) == end - start:
+                return lines[end:]
+    return lines
+
+
 def _cut_quotes(lines: list[str]) -> list[str]:
     """Cut quotes with the lines that announce them; a short one above an answer stays."""
     kept: list[str] = []
@@ -388,8 +399,7 @@ def _is_sign_off(paragraph: Sequence[str]) -> bool:
 
 def _cut_signature(lines: list[str]) -> list[str]:
     """Cut a signature below its dashes, or below a line that sets off addresses."""
-    while lines and (not lines[-1].strip() or _SENT_FROM.fullmatch(lines[-1])):
-        lines = lines[:-1]
+    lines = _without_ending(lines)
     for index in range(max(0, len(lines) - _SIGNATURE_LINES), len(lines)):
         below = [line for line in lines[index + 1 :] if line.strip()]
         is_set_off = _SEPARATOR.fullmatch(lines[index]) and len(below) <= _SET_OFF_LINES
@@ -397,9 +407,20 @@ def _cut_signature(lines: list[str]) -> list[str]:
         if _SIGNATURE.fullmatch(lines[index]) or has_address:
             lines = lines[:index]
             break
-    while lines and (not lines[-1].strip() or _SENT_FROM.fullmatch(lines[-1])):
-        lines = lines[:-1]
+    lines = _without_ending(lines)
     return lines
+
+
+def _without_ending(lines: list[str]) -> list[str]:
+    """Return lines without blank ones, rules and advertisements of programs at the end."""
+    end = len(lines)
+    while end and (
+        not (last := lines[end - 1]).strip()
+        or _SENT_FROM.fullmatch(last)
+        or _SEPARATOR.fullmatch(last)
+    ):
+        end -= 1
+    return lines[:end]
 
 
 def hide_names(text: str, sender: str, names: Mapping[str, str]) -> str:
