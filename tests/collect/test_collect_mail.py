@@ -106,6 +106,8 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
         ("> Is Friday really fine?\n>\n> Bob Other\n> Institute for Trees, Oslo\n\nYes.",
          "> Is Friday really fine?\n\nYes."),
         ("> Bob Other, Institute for Trees\n> +47 12345678\n\nYes.", "Yes."),
+        ("> my number is new\n> bob at x.org\n\nYes.", "Yes."),
+        ("In a message dated 3/16/99 7:19:01 PM,\nb@x.org writes:\n\n> Is it?\n\nYes.", "Yes."),
         ("Bob Other [Thu, Nov 20, 2003 at 11:04:31AM +0100]:\n> Is it?\n\nYes.", "Yes."),
         ("On Mon, 1 Jan 2001 at 10:00, Bob quipped:\n> Is it?\n\nYes.", "Yes."),
         ("We met on 1 Jan 2001 at 10:00:\nthere.", "We met on 1 Jan 2001 at 10:00:\nthere."),

@@ -30,6 +30,7 @@ from groundup.collect.files.streams import (
 from groundup.collect.readers.chat.layouts import Utterance, render
 from groundup.collect.readers.code import DOC_LANGUAGES, language_of
 from groundup.collect.readers.mail.mbox import Mail, Threads, split_mails
+from groundup.collect.readers.mail.names import hide_names
 from groundup.collect.readers.mail.parts import (
     Parts,
     charset_of,
@@ -39,7 +40,7 @@ from groundup.collect.readers.mail.parts import (
     payload,
     read_parts,
 )
-from groundup.collect.readers.mail.text import hide_names, own_text
+from groundup.collect.readers.mail.text import own_text
 from groundup.collect.readers.speakers import pseudonym
 from groundup.collect.readers.web.html import decode_html, host, page_document
 from groundup.recipe import Source

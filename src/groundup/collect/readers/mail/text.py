@@ -1,4 +1,4 @@
-"""What the writer of a mail wrote: without quotes, signatures, footers of lists, and names.
+"""What the writer of a mail wrote: without quotes, signatures and footers of lists.
 
 A quote repeats an earlier mail, so it is cut. Where an answer stands below a short one, the quote
 is what the answer is about, and stays:
@@ -17,7 +17,7 @@ is what the answer is about, and stays:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 # Lines that begin what was forwarded or quoted below them, in the languages of the common programs.
 _ORIGINAL = re.compile(
@@ -74,8 +74,8 @@ _ATTRIBUTION = re.compile(
 _DATED = re.compile(r"(?=.{0,300}?\b(?:19|20)\d\d\b)(?=.{0,300}?\d:\d\d).{1,300}[:：]")
 # Such a line is often wrapped; this is how its first line begins.
 _ATTRIBUTION_START = re.compile(
-    r"\s*(?:-{2,}\s*)?(?:(?:on|am|le|el|il|em|op|den|dne|w dniu|in article|in message|quoting|at"
-    r"|pe)\b|\d{1,4}[-./年]|\*|20\d\d\b)",
+    r"\s*(?:-{2,}\s*)?(?:(?:on|am|le|el|il|em|op|den|dne|w dniu|in article|in (?:a )?message"
+    r"|quoting|at|pe)\b|\d{1,4}[-./年]|\*|20\d\d\b)",
     re.IGNORECASE,
 )
 _TIME = re.compile(r"\d[:.h]\d\d|@|\b\d{4}\b")
@@ -88,7 +88,7 @@ _CONTEXT_LINES, _CONTEXT_WORDS, _CONTEXT_LENGTH = 5, 4, 400
 _SIGNATURE = re.compile(r"\s*(?:--|—|–)\s*")
 _SEPARATOR = re.compile(r"\s*(?:[-_=*~#+]{5,}|--|—)\s*")
 _SIGNATURE_LINES, _SET_OFF_LINES = 15, 6
-_CONTACT = re.compile(
+CONTACT = re.compile(
     # A number that begins like a date is none of a telephone.
     r"\S@\S|\bwww\.|https?://"
     r"|(?<![\d/.-])(?!\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}\b)\+?\d[\d ()/.-]{7,}\d"
@@ -135,7 +135,7 @@ _LINK = re.compile(
 )
 # Archives of lists write `<ann at example.org>`, and alone on a line without brackets.
 _DISGUISED = re.compile(
-    r"(<(?:mailto:)?|^[ \t]*(?:\[\d{1,3}\][ \t]*)?)([\w.+-]{1,100}) at"
+    r"(<(?:mailto:)?|^[ \t>]*(?:\[\d{1,3}\][ \t]*)?)([\w.+-]{1,100}) at"
     r" ([\w-]{1,100}(?:\.[\w-]{1,100}){1,5})(?=>|[ \t]*$)",
     re.MULTILINE,
 )
@@ -169,15 +169,6 @@ _SCRUBBED = re.compile(
     r"|^(?:A|An) [^\n]{1,80} attachment was scrubbed\.{3}\n(?:\w+\s?: [^\n]*\n)*",
     re.MULTILINE,
 )
-_GREETING = re.compile(
-    r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hallo|liebe[rs]?|sehr geehrte[rs]?"
-    r"|guten (?:tag|morgen)|bonjour|salut|cher|chère|hola|buenos días|ciao|caro|cara|olá|beste|hej"
-    r"|moi|cześć|привет|здравствуйте)\b",
-    re.IGNORECASE,
-)
-_SIGN_OFF_LINES, _ADDRESS_LINES = 6, 20
-_TITLES = frozenset("dr prof professor mr mrs ms phd ph md msc mba ing dipl jr sr".split())
-_MAX_NAMES = 100
 
 
 def unwrap_flowed(text: str, delete_space: bool) -> str:
@@ -204,7 +195,8 @@ def own_text(text: str, is_forward: bool = False) -> str:
     """Return what the writer of a mail wrote; a forwarded mail stays, without its header lines."""
     text = _PGP.sub(lambda signed: re.sub(r"^- ", "", signed[1], flags=re.MULTILINE), text)
     text = _SCRUBBED.sub("", _INLINE_FILE.sub("", _PGP_BLOCK.sub("", text)))
-    text = text.replace("&nbsp;", " ")
+    # Between tags it is quoted code.
+    text = re.sub(r"(?<!>)&nbsp;(?!<)", " ", text)
     text = _DISGUISED.sub(r"\1\2@\3", _KEPT_FOR_MAILBOX.sub("", text))
     lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
     lines = _cut_footers(lines)
@@ -393,8 +385,8 @@ def _is_sign_off(paragraph: Sequence[str]) -> bool:
     text = "\n".join(paragraph)
     words = text.split()
     capitals = sum(word[0].isupper() or word[0].isdigit() for word in words)
-    is_titled = 2 * capitals >= len(words) and _LINE_END.search(text) is None
-    return len(words) < _CONTEXT_WORDS or is_titled
+    is_titled = 2 * capitals >= len(words) or CONTACT.search(text) is not None
+    return len(words) < _CONTEXT_WORDS or (is_titled and _LINE_END.search(text) is None)
 
 
 def _cut_signature(lines: list[str]) -> list[str]:
@@ -403,7 +395,7 @@ def _cut_signature(lines: list[str]) -> list[str]:
     for index in range(max(0, len(lines) - _SIGNATURE_LINES), len(lines)):
         below = [line for line in lines[index + 1 :] if line.strip()]
         is_set_off = _SEPARATOR.fullmatch(lines[index]) and len(below) <= _SET_OFF_LINES
-        has_address = is_set_off and _CONTACT.search("\n".join(below))
+        has_address = is_set_off and CONTACT.search("\n".join(below))
         if _SIGNATURE.fullmatch(lines[index]) or has_address:
             lines = lines[:index]
             break
@@ -421,74 +413,3 @@ def _without_ending(lines: list[str]) -> list[str]:
     ):
         end -= 1
     return lines[:end]
-
-
-def hide_names(text: str, sender: str, names: Mapping[str, str]) -> str:
-    """Return a text with names of people replaced; `names` maps each to what stands for it.
-
-    A whole name is replaced everywhere. Its parts are where people are greeted, and the sender's
-    where the mail is signed; an address or a telephone number below that is cut.
-    """
-    names = dict(list(names.items())[:_MAX_NAMES])
-    lower = text.lower()
-    whole = {
-        " ".join(name.lower().split()): new
-        for name, new in names.items()
-        if " " in name and name.split()[0].lower() in lower
-    }
-    if whole:
-        pattern = "|".join(r"\s+".join(map(re.escape, name.split())) for name in whole)
-        text = re.sub(
-            rf"(?<!\w)(?:{pattern})(?!\w)",
-            lambda name: whole.get(" ".join(name[0].lower().split()), name[0]),
-            text,
-            flags=re.IGNORECASE,
-        )
-    lines = text.split("\n")
-    for index in range(min(3, len(lines))):
-        if _GREETING.match(lines[index]):
-            for name, new in names.items():
-                lines[index] = _replace_parts(lines[index], name, new)
-    if sender in names:
-        lines = _hide_sign_off(lines, sender, names[sender])
-    return "\n".join(lines)
-
-
-def _name_parts(name: str) -> list[str]:
-    return [part for part in re.findall(r"\w[\w'’-]+", name) if not part.isdigit()]
-
-
-def _replace_parts(line: str, name: str, new: str) -> str:
-    lower = line.lower()
-    # A pattern is made only where it finds something: it takes most of the time.
-    if not any(part.lower() in lower for part in _name_parts(name)):
-        return line
-    parts = "|".join(map(re.escape, _name_parts(name)))
-    middle = r"(?:(?-i:[A-ZÀ-ÞА-Я])[\w.'’-]*\s+)?"
-    pattern = rf"(?<!\w)(?:{parts})(?:\s+{middle}(?:{parts}))*(?!\w)"
-    return re.sub(pattern, new, line, flags=re.IGNORECASE)
-
-
-def _hide_sign_off(lines: list[str], sender: str, new: str) -> list[str]:
-    """Replace the sender's name below a mail, and cut the address that may follow it."""
-    parts = {part.lower() for part in _name_parts(sender)} | {new.lower()}
-    initials = "".join(part[0] for part in _name_parts(sender)).lower()
-    written = [index for index, line in enumerate(lines) if line.strip()][-_ADDRESS_LINES:]
-    for index in written:
-        words = re.findall(r"\w[\w'’-]*", lines[index].lower())
-        words = [word for word in words if word not in _TITLES]
-        named = {word for word in words if word in parts or _is_short_for(word, parts)}
-        is_whole = bool(named) and all(word in named or len(word) == 1 for word in words)
-        is_short = index == written[-1] and words == [initials]
-        is_full = len(named) > 1 or new.lower() in named
-        if is_short or (is_whole and (is_full or index in written[-2 * _SIGN_OFF_LINES :])):
-            below = lines[index + 1 :]
-            return [*lines[:index], new, *([] if _CONTACT.search("\n".join(below)) else below)]
-        if index in written[-_SIGN_OFF_LINES:] and len(words) <= 5:
-            lines[index] = _replace_parts(lines[index], sender, new)
-    return lines
-
-
-def _is_short_for(word: str, parts: set[str]) -> bool:
-    """Return whether a word is how a person calls themselves, such as "brad" of "bradley"."""
-    return len(word) > 2 and any(part.startswith(word) for part in parts)
