@@ -268,6 +268,25 @@ def test_what_people_quote_in_zulip_is_cut_and_html_becomes_text() -> None:
     assert realm.reason == "metadata"
 
 
+def test_what_programs_add_to_messages_is_no_text() -> None:
+    """Addresses of mentions and files, quotes of what is answered, and names of emoji."""
+    room = "https://matrix.to/#/@bo:b.org"
+    asked, said = (
+        {"msgtype": "m.text", "body": text} for text in (f"Is [Bo]({room}) or {room} in?", "Yes")
+    )
+    talk = [matrix("ann", asked), matrix("bo", said)]
+    (document,) = read({"room_name": "r", "messages": talk}, **NAMED)
+    assert document.text == "ann: Is @bo or @bo in?\nbo: Yes"
+    sent = {"sender_id": 7, "sender_full_name": "Ann", "subject": "t", "timestamp": START}
+    text = "/me sees [notes](/user_uploads/2/a.txt) at <time:2024-01-01>, [](/user_uploads/2/b.png)"
+    (document,) = read({"messages": [sent | {"content": text}]}, **NAMED)
+    assert document.text == "Ann: sees notes at 2024-01-01,"
+    reply = '<blockquote itemtype="http://schema.skype.com/Reply"><p>Is it?</p></blockquote>'
+    smile = '<emoji id="smile" alt="🙂" title="Smile"></emoji>'
+    (document,) = read({"value": [teams("bo", f"{reply}<p>Yes {smile}</p>")]}, **NAMED)
+    assert document.text == "Bo: Yes 🙂"
+
+
 def test_replies_inside_a_message_of_teams_are_its_thread() -> None:
     channel = {"channelIdentity": {"teamId": "t", "channelId": "19:c"}, "chatId": None}
     reply = teams("bo", "<p>Fine.</p>", id="2", replyToId="1", **channel)

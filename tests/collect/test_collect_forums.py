@@ -135,7 +135,8 @@ TOPIC = {
                 "username": "2",
                 "post_type": 1,
                 "cooked": '<aside class="quote no-group"><div>1:</div><p>Is it wet?</p></aside>'
-                "<p>It is.</p>",
+                '<p>It is, <a class="mention">@1</a>.</p>'
+                '<aside class="onebox"><h3>Rain</h3></aside>',
             },
         ],
         "stream": [1, 2, 3],
@@ -149,10 +150,10 @@ def test_topics_of_discourse_keep_their_order(read: Read) -> None:
     """Notices and quoted posts are left out; one topic a file, or one a line."""
     (document,) = read("forum", "77.json", json.dumps(TOPIC, indent=1))
     assert isinstance(document, Document)
-    assert document.text == f"Wet\n\n{A}: Is it wet?\n\n{B}: It is."
+    assert document.text == f"Wet\n\n{A}: Is it wet?\n\n{B}: It is, @{A}."
     assert document.turns == [
         {"role": A.lower(), "content": "Wet\n\nIs it wet?"},
-        {"role": B.lower(), "content": "It is."},
+        {"role": B.lower(), "content": f"It is, @{A}."},
     ]
     assert document.group == "77.json#77"
     lines = f"{json.dumps(TOPIC)}\n{json.dumps(TOPIC | {'id': 78})}\n"

@@ -44,7 +44,8 @@ _EMPHASIS = [
     re.compile(rf"(?<![\w{c}]){c * n}(?=[^\s{c}])([^{c}\n]{{1,2000}})(?<=\S){c * n}(?![\w{c}])")
     for c, n in ((r"\*", 2), (r"\*", 1), ("_", 1), ("~", 2), ("~", 1), (r"\|", 2))
 ]
-_LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?https?://[^\s()<>]{1,2000}>?\)")
+# Files that were sent to Zulip have an address without a host; of a picture it is all there is.
+_LINK = re.compile(r"\[([^\[\]\n]{0,500})\]\(<?(?:https?://|/user_uploads/)[^\s()<>]{1,2000}>?\)")
 # Speakers without a name of their own.
 _ROLES = frozenset(("user", "assistant", "system", "speaker", LABEL, UNLEARNED))
 # A message of a link alone says nothing: what it shows is elsewhere.

@@ -32,16 +32,26 @@ _DISCORD_MENTION = re.compile(r"<@!?(\d{5,25})>")
 _DISCORD_ANGLE = re.compile(r"<(?:a?:(\w{1,60}):|t:|#|@&|id:)[^<>\s]{0,60}>")
 _MATRIX_QUOTE = re.compile(r"\A(?:> ?[^\n]*\n)+\n?")
 _MATRIX_USER = re.compile(r"@[\w.=/+-]{1,100}:[\w.-]{1,200}(?::\d{1,5})?")
+# A mention as clients write it: "[Bo](https://matrix.to/#/@bo:b.org)".
+_MATRIX_LINK = re.compile(
+    r"(?:\[[^\[\]\n]{1,200}\]\()?https://matrix\.to/#/(@[^\s()?]{1,300})(?:\?[^\s()]{1,200})?\)?"
+)
 _ZULIP_MENTION = re.compile(r"@_?\*\*([^*|\n]{1,200})(?:\|(\d{1,12}))?\*\*")
 _ZULIP_HTML_MENTION = re.compile(
     r"<span\b[^<>]{0,200}?\bdata-user-id=\"(\d{1,12})\"[^<>]{0,200}>[^<>]{0,300}</span>"
 )
+_ZULIP_COMMAND = re.compile(r"\A/me |<time:([^<>\n]{1,60})>")
 # Below a line that says whose words they are.
 _ZULIP_QUOTE = re.compile(
     r"(?:^@_?\*\*[^*\n]{1,200}\*\* \[[^\]\n]{1,100}\]\([^()\n]{1,1000}\):\n)?"
     r"^(`{3,}|~{3,})quote\n.*?^\1[ \t]*(?:\n|\Z)",
     re.MULTILINE | re.DOTALL,
 )
+_TEAMS_REPLY = re.compile(
+    r"<blockquote\b[^<>]{0,200}schema\.skype\.com/Reply(?:(?!</?blockquote\b).)*+</blockquote>",
+    re.DOTALL,
+)
+_TEAMS_EMOJI = re.compile(r"<emoji\b[^<>]{0,200}?\balt=\"([^\"<>]{1,40})\"[^<>]{0,200}>")
 _TEAMS_MENTION = re.compile(r"<at\b[^<>]{0,200}?\bid=\"(\d{1,6})\"[^<>]{0,200}>(.{0,300}?)</at>")
 
 
@@ -215,7 +225,8 @@ def _matrix(record: Mapping[str, Any], chat: Chat) -> Posting | None:
         return Posting()
     if "m.in_reply_to" in relation:
         text = _MATRIX_QUOTE.sub("", str(text))
-    text = without_marks(_MATRIX_USER.sub(lambda match: mention(match[0]), str(text)))
+    text = _MATRIX_LINK.sub(r"\1", str(text))
+    text = without_marks(_MATRIX_USER.sub(lambda match: mention(match[0]), text))
     is_thread = relation.get("rel_type") == "m.thread"
     thread = str(relation.get("event_id")) if is_thread else ""
     time = parse_time(record.get("origin_server_ts"))
@@ -240,7 +251,8 @@ def _zulip(record: Mapping[str, Any], chat: Chat) -> Posting | None:
     if record.get("content_type") == "text/html":
         text = _ZULIP_HTML_MENTION.sub(lambda match: mention(match[1]), text)
         text = _html_text(text, {})
-    text = without_marks(_ZULIP_MENTION.sub(user, _ZULIP_QUOTE.sub("", text)))
+    text = _ZULIP_COMMAND.sub(r"\1", _ZULIP_QUOTE.sub("", text))
+    text = without_marks(_ZULIP_MENTION.sub(user, text))
     channel = first_value(record, "stream_id", "recipient_id", "recipient")
     return Posting(speaker, text, parse_time(time), str(record.get("subject") or ""), channel, name)
 
@@ -300,6 +312,7 @@ def _html_text(markup: str, people: Mapping[str, str]) -> str:
     def user(match: re.Match[str]) -> str:
         return mention(people.get(match[1]) or unescape(match[2]))
 
+    markup = _TEAMS_EMOJI.sub(r"\1", _TEAMS_REPLY.sub("", markup))
     markup = _TEAMS_MENTION.sub(user, markup)
     return page_text(markup) if "<" in markup else unescape(markup).strip()
 

@@ -51,9 +51,9 @@ _TABLE = re.compile(rb"<(posts|comments|users|votes|tags|badges|posthistory|post
 # it holds no tags.
 _CELLS = re.compile(r"</t[dh]>\s*<t[dh](?:\s[^<>]*)?>", re.IGNORECASE)
 _ITEM = re.compile(r"<li(?:\s[^<>]*)?>\s*(?:<p>)?\s*", re.IGNORECASE)
-# What a post of Discourse quotes of others, the captions of its images, and its small print.
+# What a post of Discourse quotes of others, previews of links, captions of images and small print.
 _QUOTED = re.compile(
-    r'<aside class="quote.*?</aside>|<div class="meta">.*?</div>'
+    r'<aside class="(?:quote|onebox).*?</aside>|<div class="(?:meta|poll-info)">.*?</div>'
     r'|<span class="(?:filename|informations|mention-count)".*?</span>',
     re.DOTALL,
 )
@@ -202,6 +202,19 @@ def _speaker(post: Post, source: Source) -> str:
     return post.author if source.speakers == "names" else pseudonym(post.author)
 
 
+def _without_names(spoken: list[tuple[Post, str]], source: Source) -> list[tuple[Post, str]]:
+    """Return posts with pseudonyms where they mention each other's authors, as in `@ann`."""
+    if source.speakers == "names":
+        return spoken
+    authors = {post.author.lower(): pseudonym(post.author) for post, _ in spoken}
+    longest_first = "|".join(sorted(map(re.escape, authors), key=len, reverse=True))
+    mention = re.compile(rf"(?<!\w)@({longest_first})(?!\w)", re.IGNORECASE)
+    return [
+        (post, mention.sub(lambda name: f"@{authors.get(name[1].lower(), name[1])}", text))
+        for post, text in spoken
+    ]
+
+
 def body_text(post: Post) -> str | Reject:
     """Return the text of a post in HTML, its code as it is; or why it has none."""
     body = repair_text(post.body)
@@ -261,6 +274,7 @@ def thread_documents(
     if not spoken:
         yield Reject("empty", record, "a topic without a post that has text")
         return
+    spoken = _without_names(spoken, source)
     title = next((post.title for post in posts if post.title), "")
     turns: list[Turn] = [
         {"role": _speaker(post, source).lower(), "content": text} for post, text in spoken

@@ -1,9 +1,11 @@
 """Names of people in a mail, and what stands for them: where they are greeted, and where they sign.
 
-Hi Bob,                     Hi Vafera,
-ask Ann Example.       →    ask Dobiru.
-Dr. Ann Example, PhD        Dobiru
-+49 89 1234567
+    Hi Bob,                     Hi Vafera,
+    ask Ann Example.       →    ask Dobiru.
+    Dr. Ann Example, PhD        Dobiru
+    +49 89 1234567
+
+Anywhere else only whole names are replaced: a first name alone may be a word.
 """
 
 from __future__ import annotations
