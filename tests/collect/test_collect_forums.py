@@ -175,7 +175,7 @@ def test_formats_of_forums() -> None:
     assert detect_format("a.xml", dump(QUESTION).encode()) == "stackexchange"
     damaged = dump(QUESTION, "<mediawiki>")
     assert detect_format("a.xml", damaged.encode()) == "stackexchange"
-    assert detect_format("a.xml", b"<posts><post>other</post></posts>") == "text"
+    assert detect_format("a.xml", b"<posts><post>other</post></posts>") == "xml"
     assert detect_format("5.json", json.dumps(TOPIC).encode()) == "discourse"
     heads = ("-- MySQL dump 10.13  Distrib 8.0", "--\n-- PostgreSQL database dump\n--\n")
     assert {detect_format("a.sql", head.encode()) for head in heads} == {"sql"}
