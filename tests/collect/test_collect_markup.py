@@ -491,3 +491,8 @@ def test_asciidoc_and_manual_pages_are_told_by_their_lines() -> None:
     assert detect_format("a.txt", b"Title\n=====\n\n[source,c]\n----\n") == "asciidoc"
     assert detect_format("a.txt", b"Title\n=====\n\n== Wiki ==\n\n[source]\n") == "text"
     assert detect_format("a.toml.txt", b"[[package]]\nname = 1\n") == "text"
+    posts = (
+        b'<posts>\n<row Id="1" Body="Write:\n== Head\n\n[source]\n----\nls\n----\n" />\n</posts>'
+    )
+    assert detect_format("Posts.xml", posts) == "stackexchange"
+    assert detect_format("Posts.xml", posts + b"\0" * 64) == "stackexchange"

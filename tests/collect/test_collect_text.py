@@ -17,7 +17,7 @@ from tests.helpers.examples import examples
 from tests.helpers.items import item_from_bytes
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.charset import decode, repair_text
+from groundup.collect.charset import decode, detect_encoding, is_binary, repair_text
 from groundup.collect.files.streams import DamagedError
 from groundup.collect.readers import text
 from groundup.collect.readers.records import records
@@ -84,6 +84,23 @@ def test_damaged_byte_costs_one_character() -> None:
         == "They met in a small café near the station."
     )
     assert decode("a little café".encode("cp1252")) == "a little café"
+
+
+def test_ascii_with_a_few_high_bytes_is_not_ebcdic() -> None:
+    """The words of a text in ASCII bytes stay when damage makes them look like EBCDIC."""
+    damaged = b"Record 7 is here.\n\n<![CDATA[From a@x.org Mo\x9c Sep 17\nFr\xb0m: \xba@x.org\n"
+    assert decode(damaged).startswith("Record 7 is here.\n\n<![CDATA[From a@x.org Mo")
+    german = "Der Köter lief über die Straße und fiel um."
+    assert decode(german.encode("cp273")) == german
+
+
+def test_runs_of_zero_bytes_are_not_utf_32() -> None:
+    """Fields filled with zeros are no text, and zeros after a text do not change its encoding."""
+    assert detect_encoding(b"maybe\0\0\0\0\0\0\0" * 90) == "utf-8"
+    assert is_binary(b"maybe\0\0\0\0\0\0\0" * 90)
+    for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        text = "It was late in the year. ".encode(codec) * 20
+        assert detect_encoding(text + b"\0" * 400) == codec
 
 
 def test_encodings_found_in_the_wild(real_data: Path) -> None:

@@ -63,8 +63,14 @@ def _wide_encoding(head: bytes) -> str | None:
     # Text that has many zeros, but none at its start, is damaged.
     if len(head) < 16 or not head.count(0) > len(head) * 0.3 or 0 not in head[:64]:
         return None
-    mostly_zero = [head[n::4].count(0) / (len(head) / 4) > 0.6 for n in range(4)]
-    return next((n for n, zeros in _ZERO_BYTES.items() if mostly_zero == list(zeros)), None)
+    shares = [head[n::4].count(0) / (len(head) / 4) for n in range(4)]
+    for name, zeros in _ZERO_BYTES.items():
+        high = min(share for share, is_zero in zip(shares, zeros, strict=True) if is_zero)
+        low = max(share for share, is_zero in zip(shares, zeros, strict=True) if not is_zero)
+        # Runs of zeros, which damage and fields of fixed width leave, are everywhere.
+        if high > 0.6 and high > 3 * low:
+            return name
+    return None
 
 
 def detect_encoding(data: bytes, declared: str = "") -> str:
@@ -90,7 +96,8 @@ def detect_encoding(data: bytes, declared: str = "") -> str:
     # instead of 195 of 199 files.
     name = chardet.detect(data[start : start + SAMPLE_BYTES])["encoding"] or "ascii"
     # Real UTF-16 and UTF-32 were recognized before; damage by zero bytes looks like them, too.
-    if not _is_text_encoding(name) or name.lower().startswith(("utf-16", "utf-32")):
+    is_wide = name.lower().startswith(("utf-16", "utf-32"))
+    if is_wide or not _is_text_encoding(name) or _is_false_ebcdic(name, data):
         return "cp1252"
     return _SUPERSETS.get(name.lower(), name)
 
@@ -123,6 +130,11 @@ def _is_utf8(data: bytes) -> bool:
         high = len(data) - len(data.translate(None, _HIGH_BYTES))
         return data.decode("utf-8", "replace").count("\ufffd") <= high // 10
     return True
+
+
+def _is_false_ebcdic(name: str, data: bytes) -> bool:
+    """Return whether `name` is an EBCDIC, where "@" is the space, and the spaces are of ASCII."""
+    return b"@".decode(name, "replace") == " " and data.count(b" ") > data.count(b"@")
 
 
 def _is_text_encoding(name: str) -> bool:

@@ -86,6 +86,7 @@ XML_PROLOGUE = re.compile(
     r"|\[[^\]]*+\]\s*+>|>))\s*+)*+",
     re.DOTALL,
 )
+_TAG_START = re.compile(r"<[?!A-Za-z]")
 _FIRST_TAG = re.compile(r"<(?:[\w.-]+:)?([A-Za-z_][\w.-]*)")
 _DOCUMENT_ROOTS = {
     **dict.fromkeys(("TEI", "TEI.2", "teiCorpus", "teiCorpus.2"), "tei"),
@@ -268,7 +269,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
     is_xml = named == "xml" and start.startswith("<")
     if named == "xml" or (named == "rtf" and not start.startswith("{\\")):
         named = None
-    if named == "asc" or named is None:
+    # A record or a page in XML may hold lines of any markup.
+    if named == "asc" or (named is None and not _TAG_START.match(start)):
         if (markup := _markup_format(named, head)) is not None:
             return markup
         named = None
