@@ -175,6 +175,28 @@ def test_gutenberg_markers(read: Read) -> None:
     [
         ("<p>a<br/>b</p><ul><li>c</li><li>d</li></ul>", "a\nb\n\nc\nd"),
         ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
+        (
+            (
+                "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>c</td><td>d</td>"
+                "</tr><tr><td></td><td>e</td></tr></tbody></table>"
+            ),
+            "a | b\nc | d\n| e",
+        ),
+        (
+            (
+                "<p>so <math xmlns='http://www.w3.org/1998/Math/MathML'><msup><mi>x</mi><mn>2</mn>"
+                "</msup></math> is</p>"
+            ),
+            "so x^2 is",
+        ),
+        (
+            (
+                "<p>so <math xmlns='http://www.w3.org/1998/Math/MathML'><semantics><mi>x</mi>"
+                "<annotation encoding='application/x-tex'>\\frac{x}{2}</annotation></semantics>"
+                "</math> is</p>"
+            ),
+            "so $\\frac{x}{2}$ is",
+        ),
         ("<p>if x:</p><pre>  y\n    z</pre>\n <p> w </p>", "if x:\n\n  y\n    z\n\nw"),
         (
             (

@@ -178,12 +178,32 @@ def test_a_paragraph_whose_end_was_deleted_goes_on(texts: Texts) -> None:
         ("once  a Day", "Once a day."),
         ("Microsoft Word - tale.doc", "Once a day."),
         ("Document1", "Once a day."),
+        ("[no title]", "Once a day."),
         ("PowerPoint Presentation", "Once a day."),
     ],
 )
 def test_title(texts: Texts, title: str, text: str) -> None:
     """The title of the properties is taken where the text has none, unless a program made it."""
     assert texts("documents", "x.docx", docx(p("Once a day."), title)) == [text]
+
+
+@pytest.mark.parametrize(("base", "text"), [("1", "x = 1\ny = 2"), ("0", "x = 1\n\ny = 2")])
+def test_code_by_the_font_of_a_style(texts: Texts, base: str, text: str) -> None:
+    """Lines in a style of a typewriter's font are code, but not in a text that is all in one."""
+    is_default = "w:default='1'" if base == "0" else ""
+    style = (
+        f"<w:style w:styleId='E' {is_default}><w:name w:val='Example'/>"
+        "<w:rPr><w:rFonts w:ascii='Courier New'/></w:rPr></w:style>"
+    )
+    body = "".join(p(line, "<w:pStyle w:val='E'/>") for line in ("x = 1", "y = 2"))
+    assert texts("documents", "x.docx", docx(body, styles=style)) == [text]
+    name = "Standard" if base == "0" else "Example"
+    style = (
+        f"<style:style style:name='{name}'><style:text-properties style:font-name='Courier'/>"
+        f"</style:style><style:style style:name='P1' style:parent-style-name='{name}'/>"
+    )
+    body = "<text:p text:style-name='P1'>x = 1</text:p><text:p text:style-name='P1'>y = 2</text:p>"
+    assert texts("documents", "x.odt", odf(body, styles=style)) == [text]
 
 
 def test_slides(texts: Texts) -> None:

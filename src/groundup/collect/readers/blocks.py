@@ -34,10 +34,12 @@ _INVISIBLE = re.compile("[\xad\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff
 _SPACE = re.compile(r"[ \t\r\f\v\xa0\u2000-\u200a\u202f\u205f\u3000]+")
 # A bullet that somebody has typed.
 _BULLET = re.compile(r"[•▪●◦‣∙■□▫➢➤\uf0a7\uf0b7](?:\s+|\Z)")
+# Fonts whose letters are all as wide: a style in one, among others, is one of code.
+CODE_FONT = re.compile(r"courier|\bmono\b|mono\Z|consol|menlo|typewriter", re.IGNORECASE)
 # A title that a program has made.
 _MADE_TITLE = re.compile(
-    r"(?:untitled|document|dokument|(?:powerpoint )?presentation|präsentation|powerpoint"
-    r"|word document|slide|title"
+    r"(?:\[?no title\]?|untitled|document|dokument|(?:powerpoint )?presentation|präsentation"
+    r"|powerpoint|word document|slide|title"
     r"|microsoft\b.*|.*\.(?:docx?|odt|rtf|pptx?|indd|tex|dvi|qxd|cdr|pdf|xlsx?|html?))\s*\d*",
     re.IGNORECASE,
 )

@@ -47,9 +47,7 @@ from groundup.recipe import Source
 _QUESTION, _ANSWER = "1", "2"  # types of posts; others are tag wikis, elections and the like
 _ATTRIBUTE = re.compile(r'\s([A-Za-z]+)\s*=\s*"([^"]*)"')
 _TABLE = re.compile(rb"<(posts|comments|users|votes|tags|badges|posthistory|postlinks)\b", re.I)
-# Cells of tables have a bar between them, and items of lists begin with a dash. Code is escaped, so
-# it holds no tags.
-_CELLS = re.compile(r"</t[dh]>\s*<t[dh](?:\s[^<>]*)?>", re.IGNORECASE)
+# Items of lists begin with a dash. Code is escaped, so it holds no tags.
 _ITEM = re.compile(r"<li(?:\s[^<>]*)?>\s*(?:<p>)?\s*", re.IGNORECASE)
 # What a post of Discourse quotes of others, previews of links, captions of images and small print.
 _QUOTED = re.compile(
@@ -223,8 +221,7 @@ def body_text(post: Post) -> str | Reject:
     try:
         with deadline():
             marked = _ITEM.sub("<li>- ", _QUOTED.sub("", body) if "class=" in body else body)
-            marked = _CELLS.sub(r"\g<0>| ", marked)
-            return page_text(f"<div>{marked}</div>")
+            return page_text(f"<div>{marked}</div>", all_tables=True)
     except TooLongError as error:
         return Reject("timeout", post.record, str(error))
     except DamagedError as error:

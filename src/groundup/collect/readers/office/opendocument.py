@@ -15,7 +15,7 @@ from typing import Any
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.packages import Package
 from groundup.collect.files.streams import DamagedError, Item
-from groundup.collect.readers.blocks import Blocks, number_label, raised, symbols
+from groundup.collect.readers.blocks import CODE_FONT, Blocks, number_label, raised, symbols
 from groundup.collect.readers.office.office import (
     attribute,
     local_name,
@@ -37,6 +37,8 @@ _PLACES_SKIPPED = frozenset(("footer", "header", "date-time", "page-number", "pa
 _MAX_SPACES, _MAX_CELLS = 100, 200
 _NUMBER_STYLES = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 _CODE_STYLE = ("preformatted", "code", "source")
+# Their font is that of the whole text, which may be typed.
+_DEFAULT_STYLES, _MAX_STYLES = ("", "standard", "text_20_body"), 8
 # A part of a document that is parsed, read and cleared at a time.
 _BLOCKS = ("{*}p", "{*}h", "{*}list", "{*}table", "{*}page", "{*}tracked-changes")
 
@@ -173,14 +175,24 @@ class _OpenDocument:
         outer, self.boxes = self.boxes, []
         text = self._inline(element)
         boxes, self.boxes = self.boxes, outer
-        style = attribute(element, "style-name").lower()
-        parent = self.parents.get(attribute(element, "style-name"), "").lower()
-        if sort == "paragraph" and any(word in f"{style} {parent}" for word in _CODE_STYLE):
+        if sort == "paragraph" and self._is_code(attribute(element, "style-name")):
             sort = "code"
         if text.strip():
             self.blocks.add(label + text, "item" if label and sort == "paragraph" else sort)
         for box in boxes:
             self._add_children(box)
+
+    def _is_code(self, style: str) -> bool:
+        """Return whether a style, or one that it is based on, is one of code by name or font."""
+        for _ in range(_MAX_STYLES):
+            if style.lower() in _DEFAULT_STYLES:
+                return False
+            if any(word in style.lower() for word in _CODE_STYLE):
+                return True
+            if font := self.fonts.get(style):
+                return CODE_FONT.search(font) is not None
+            style = self.parents.get(style, "")
+        return False
 
     def _add_list(self, element: Any, level: int, style: str) -> None:
         """Add the items of a list; a list inside an item is one level deeper."""

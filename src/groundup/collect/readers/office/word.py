@@ -18,7 +18,7 @@ from typing import Any
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.packages import Package
 from groundup.collect.files.streams import Item
-from groundup.collect.readers.blocks import Blocks, number_label, raised, symbols
+from groundup.collect.readers.blocks import CODE_FONT, Blocks, number_label, raised, symbols
 from groundup.collect.readers.office.office import (
     attribute,
     core_title,
@@ -38,6 +38,7 @@ _CONTENTS_STYLE = re.compile(r"toc ?\d|table of figures|contents \d|index \d", r
 _HEADING_STYLE = re.compile(r"title|(?:heading|überschrift|titre|rubrik) ?\d", re.IGNORECASE)
 _CODE_STYLE = re.compile(r"code\b|preformatted|verbatim|\bsource\b", re.IGNORECASE)
 _LEVEL = re.compile(r"%([1-9])")
+_ON = ("1", "true", "on")
 
 
 def read_docx(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -54,6 +55,7 @@ class _Style:
     list_id: str = ""
     list_level: int = 0
     hidden: bool = False
+    is_code: bool = False
 
 
 @dataclass
@@ -150,12 +152,17 @@ class _Word:
             ):
                 chain.append(base)
             values = [_paragraph_values(part) for part in chain]
+            name = attribute(element.find("{*}name"))
+            fonts = (attribute(part.find("{*}rPr/{*}rFonts"), "ascii") for part in chain
+                     if attribute(part, "default") not in _ON)  # fmt: skip
+            font = next(filter(None, fonts), "")
             styles[key] = _Style(
-                attribute(element.find("{*}name")),
+                name,
                 next((_integer(value["level"], 9) for value in values if value["level"]), 9),
                 next((value["list"] for value in values if value["list"]), ""),
                 next((_integer(value["depth"], 0) for value in values if value["depth"]), 0),
                 _is_on(element.find("{*}rPr/{*}vanish")),
+                bool(_CODE_STYLE.search(name) or CODE_FONT.search(font)),
             )
         return styles
 
@@ -178,7 +185,7 @@ class _Word:
             sort = "paragraph"
             if style.level < 9 or _HEADING_STYLE.fullmatch(style.name):
                 sort = "heading"
-            elif _CODE_STYLE.search(style.name):
+            elif style.is_code:
                 sort = "code"
             label = self._label(properties, style) if text.strip() else ""
             sort = "item" if label and sort == "paragraph" else sort

@@ -26,6 +26,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
 from groundup.collect.readers.blocks import join_cells
+from groundup.collect.readers.office.office import math_text
 from groundup.collect.readers.web.markup import PROSE_BYTES, repair_tree, restore_code, write_marks
 from groundup.recipe import Source
 
@@ -132,8 +133,9 @@ _NESTING = re.compile(
 _LINES = frozenset("br li tr dt dd option".split())
 _PARAGRAPHS = frozenset(
     "address article aside blockquote body caption center details div dl fieldset figcaption figure"
-    " footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table tbody thead ul".split()
+    " footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table ul".split()
 )
+_CELLS = frozenset(("td", "th"))
 _SKIPPED = frozenset(
     "head script style nav svg audio video iframe object template annotation annotation-xml rt"
     " rp".split()
@@ -351,8 +353,10 @@ def nesting_depth(page: str) -> int:
     return deepest
 
 
-def page_text(page: str) -> str:
+def page_text(page: str, all_tables: bool = False) -> str:
     """Return the whole text of a page, a blank line between paragraphs.
+
+    Cells have bars between them in tables with heads, or in all where no table is for layout.
 
     Raises DamagedError if it nests too deeply, or only links to other pages.
     """
@@ -365,7 +369,7 @@ def page_text(page: str) -> str:
     except (etree.XMLSyntaxError, ValueError):
         markup = _EMPTY_RAW.sub("", page.replace("\0", "")) or " "
         root = etree.fromstring(markup, etree.HTMLParser(no_network=True))
-    writer = _PageWriter()
+    writer = _PageWriter(all_tables)
     if root is not None:
         writer.walk(root)
     if writer.links >= _MIN_LINKS and 2 * writer.linked_size > writer.size:
@@ -379,10 +383,24 @@ def xml_entities(page: str) -> str:
     return _ENTITY.sub(lambda entity: html.escape(html.unescape(entity[0])), page)
 
 
+def _is_data(cell: Any) -> bool:
+    """Return whether a cell is one of a table of data, which has heads, and none of a layout."""
+    table = next(cell.iterancestors("{*}table"), None)
+    return table is not None and next(table.iter("{*}th"), None) is not None
+
+
+def _formula(element: Any) -> str:
+    """Return a formula in MathML as TeX, where it says so, or as a line such as `x^2`."""
+    notes = element.iter("{*}annotation")
+    tex = next((note.text for note in notes if "tex" in (note.get("encoding") or "")), None)
+    return f"${tex.strip()}$" if tex else math_text(element)
+
+
 class _PageWriter:
     """Text that grows element by element, its size, and how much of it is in links."""
 
-    def __init__(self) -> None:
+    def __init__(self, all_tables: bool) -> None:
+        self._all_tables = all_tables
         self._parts: list[str] = []
         # Line breaks at the end of the text, and whether leading spaces are dropped there.
         self._breaks, self._at_space = 2, True
@@ -403,7 +421,13 @@ class _PageWriter:
                 marks += f" {element.get('class') or ''}"
                 if name in _SKIPPED or _MARKS.intersection(marks.split()):
                     walk.skip_subtree()
+                elif name == "math" and element.tag != name:
+                    self._add(_formula(element), 1, link_depth)
+                    walk.skip_subtree()
                 else:
+                    is_next = name in _CELLS and element.getprevious() is not None
+                    if is_next and (self._all_tables or _is_data(element)):
+                        self._add("| ", 0, 0)
                     self._add(element.text, pre_depth, link_depth)
             else:
                 pre_depth -= event == "end" and name == "pre"
@@ -418,7 +442,7 @@ class _PageWriter:
         if breaks:
             self._parts.append("\n" * (breaks - self._breaks))
             self._breaks, self._at_space = max(breaks, self._breaks), True
-        elif name in ("td", "th"):
+        elif name in _CELLS:
             self._add(" ", 0, 0)
 
     def _add(self, text: str | None, pre_depth: int, link_depth: int) -> None:
