@@ -234,10 +234,11 @@ def test_facts_of_a_document(read: Read) -> None:
     assert (article.license, article.language) == ("Mine alone.", "en")
     fiction = FB2.format(
         "<title-info><book-title>The B</book-title><author><last-name>Doe</last-name></author>"
-        "</title-info><body><p>Text.</p></body>"
+        "</title-info><body><title><p>The B</p></title><p>Text.</p></body>"
     )
     (novel,) = read("books", "a.fb2", fiction)
     assert isinstance(novel, Document) and novel.group == "the b|doe"
+    assert novel.text == "The B\n\nText."
 
 
 def test_sets_are_cut_into_articles(read: Read) -> None:

@@ -64,7 +64,8 @@ class Blocks:
         if sort == "paragraph" and (bullet := _BULLET.match(text)):
             text, sort = text[bullet.end() :], "item"
             text = f"- {text}" if text else ""
-        if not text:
+        # The title of a book is that of its first part, too.
+        if not text or (sort == "heading" and self.parts[-1:] == [(sort, text)]):
             return
         self.size += len(text)
         if self.size > MAX_DOCUMENT_BYTES:
