@@ -157,7 +157,7 @@ odfpy/*.docbook                           | DocBook                | docbook    
 dblatex/docs/params/syn/*                 | part of a stylesheet   | xml        | -
 dblatex/docs/*.xml                        | DocBook                | docbook    | documents
 dblatex/*.1                               | manual page            | man        | documents
-epijats/tests/cases/ref_item/*            | XML of another sort    | xml        | -
+epijats/tests/cases/ref_item/*.xml        | XML of another sort    | xml        | -
 epijats/*/article.xml                     | JATS                   | jats       | documents
 delb/tests/files/tei_gsa_390707.xml       | XML of another sort    | xml        | -
 delb/tests/files/*empty.xml               | XML of another sort    | xml        | -

@@ -68,6 +68,7 @@ MARKDOWN = [
     (":::{versionadded} 2.1\n:::\n\na\n\n:::{toctree}\nb\n:::", "New in version 2.1\n\na"),
     ("::::{tip}\n:class: x\n:::{note} b\nc\n:::\n::::\nd", "b\n\nc\n\nd"),
     ("```{.python .x}\n*a* = 1\n```", "*a* = 1"),
+    ("a\n\n```{eval-rst}\n.. autoclass:: b\n```\n\nc\n\n```{raw-cell}\n```", "a\n\nc"),
 ]
 
 
@@ -131,6 +132,7 @@ HOSTILE = {
     "comments": "<!-- " * 30000 + "-->",
     "dollars": "a $$b" * 40000 + "$a " * 30000,
     "braces": "{#a" * 50000,
+    "directives": "```{a}\n" * 10000 + ":::{b}\n" * 10000,
     "cells": "a|b\n" + "|-" * 50000 + "x",
 }
 
@@ -186,6 +188,11 @@ RST = [
     ),
     ("Text.\n\n.. [1] A *note*.", "Text.\n\nA note."),
     # Values that the settings of the documentation have.
+    ("a\\_b\n====", "a_b"),
+    (
+        ".. default-role:: math\n.. role:: m(math)\n\n`a^b` :m:`c` `d`_ :pep:`8`",
+        "$a^b$ $c$ d PEP 8",
+    ),
     ("|docx| ``|x|`` a|b|c (|api-Doc|_) |version|.", "docx |x| a|b|c (api-Doc)."),
     (".. c:namespace:: a\n\n.. program:: b\n\n.. canonical-doc:: :ref:`c`\n\nText.", "Text."),
 ]
@@ -246,6 +253,7 @@ LATEX = [
     ),
     (r"\begin{list}{\roman{i})}{\usecounter{i}}\item a\end{list}", "- a"),
     ("\\begin{lyxcode}\nx~=~f\\_a(1)\n\n\\end{lyxcode}", "x = f_a(1)"),
+    (r"\pdfbookmark[1]{A}{a}B\begin{itemize}\item\item c\end{itemize}", "B\n\n- c"),
     (r"\vbox to 3cm{\hbox to \hsize{A}}\LRCornerWallPaper{1.0}{b}", "A"),
     (r"A \begin{rawhtml}<p>\end{rawhtml} \begin{DUclass}{x}b\DUrole{y}{c}\end{DUclass}", "A\n\nbc"),
 ]
@@ -341,7 +349,21 @@ def test_org_becomes_prose(source: str, prose: str) -> None:
 
 def test_hostile_org_takes_linear_time() -> None:
     """Each would take minutes if it took quadratic time."""
-    for piece in ("* ", "[[", "[fn:", "*a", "=a ", "- ", "\\(", ":a:\n", "#+begin_src\n", "<1"):
+    for piece in (
+        "* ",
+        "[[",
+        "[fn:",
+        "[cite ",
+        "_{a",
+        "http://",
+        "*a",
+        "=a ",
+        "- ",
+        "\\(",
+        ":a:\n",
+        "#+begin_src\n",
+        "<1",
+    ):
         org_text(piece * (200_000 // len(piece)))
 
 

@@ -435,6 +435,7 @@ def _paragraphs(
 def _join(paragraph: str) -> str:
     """Return a paragraph with its lines joined, and with typographic signs."""
     lines = (join_lines(line.split("\n")) for line in paragraph.split(_LINE))
+    lines = (line for line in lines if line.strip() != "-")
     # Margins of items of inner lists are kept.
     text = "\n".join(line.strip() if not line.startswith("  ") else line.rstrip() for line in lines)
     text = _GAP.sub(lambda gap: gap[1] or "", text)

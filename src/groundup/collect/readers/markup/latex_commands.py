@@ -47,7 +47,7 @@ DROPPED = {
         1,
     ),
     **dict.fromkeys(
-        "setlength addtolength setcounter newtheorem markboth fontsize rule definecolor"
+        "pdfbookmark setlength addtolength setcounter newtheorem markboth fontsize rule definecolor"
         " newenvironment numberwithin counterwithin DeclareMathOperator setdefaultlanguage"
         " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym".split(),
         2,
@@ -78,7 +78,7 @@ LISTS = frozenset("itemize enumerate description compactitem compactenum list".s
 TABLES = {"tabular": 1, "tabularx": 2, "longtable": 1, "tabulary": 2, "array": 1, "supertabular": 1}
 ENVIRONMENT_ARGUMENTS = {
     "minipage": 1, "multicols": 1, "adjustwidth": 2, "spacing": 1, "wraptable": 2, "list": 2,
-    "DUclass": 1, "DUlineblock": 1, "otherlanguage": 1,
+    "DUclass": 1, "DUlineblock": 1, "otherlanguage": 1, "selectlanguage": 1,
 }  # fmt: skip
 TITLES = {"abstract": "Abstract", "proof": "Proof"}
 THEOREMS = {

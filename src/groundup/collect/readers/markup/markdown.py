@@ -180,7 +180,7 @@ class _Scanner:
         self.flush()
         if self.prefix:
             self.emit("")
-        self.out += ["", self.stash.put(code), ""]
+        self.out += ["", self.stash.put(code) if code else "", ""]
         self.after_blank = True
 
     def emit_apart(self, text: str) -> None:
@@ -296,7 +296,7 @@ class _Scanner:
         word = name[1].lower() if name else ""
         if word in _DROPPED_FENCES:
             return index
-        if info.startswith("{"):
+        if info.startswith("{") and self.depth < MAX_DEPTH:
             self.directive(word, info.partition("}")[2].strip(), dedent(body, indent))
         elif code := _INCLUDE.sub("", dedent(body, indent)):
             self.emit_code(code)
@@ -306,12 +306,11 @@ class _Scanner:
     def directive(self, name: str, title: str, body: str) -> None:
         """Read a directive, without its options: code, reStructuredText or Markdown."""
         body = _OPTIONS.sub("", body)
-        if name == "eval-rst":
-            self.emit_code(rst_text(body))
+        body = rst_text(body) if name == "eval-rst" else body
+        if name == "eval-rst" or not name or name[0] == "." or name in _CODE_FENCES:
+            self.emit_code(body)
         elif name == "math":
             self.emit_code(f"$$\n{body}\n$$")
-        elif not name or name[0] == "." or name in _CODE_FENCES:
-            self.emit_code(body)
         else:
             title = f"{VERSIONS[name]} {title}" if name in VERSIONS else title
             self.nested([title, "", *body.split("\n")])

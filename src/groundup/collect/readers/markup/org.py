@@ -64,7 +64,7 @@ _LINK = re.compile(r"\[\[([^\[\]\n]*+)\](?:\[((?:(?!\]\]).){0,500}+)\])?\]")
 _PICTURE = re.compile(r"(?:file:)?\S+\.(?:png|jpe?g|gif|svg|webp|bmp)\Z", re.IGNORECASE)
 _INLINE_NOTE = re.compile(r"\s*\[fn:[\w-]*:\s*([^\[\]\n]*+)\]")
 _GONE = re.compile(
-    r"\s*\[fn:[\w-]++\]|\s*\[cite[^\]\n]*+\]|(?<!<)<<[^<>\n]++>>(?!>)|\{\{\{[^{}\n]*+\}\}\}"
+    r"\s*\[fn:[\w-]++\]|\s*\[cite[^\[\]\n]*+\]|(?<!<)<<[^<>\n]++>>(?!>)|\{\{\{[^{}\n]*+\}\}\}"
     r"|@@\w+:[^@\n]*+@@|\s*\\(?:cite\w{0,10}|ref|eqref|label)(?:\[[^\[\]\n]*+\])*\{[^{}\n]*+\}"
 )
 # An address has marks of emphasis in it.

@@ -81,6 +81,12 @@ _NO_TITLE = (
     *("auto", "canonical-"),
 )
 
+# Roles of a file's own, each with the one that it is made of: `role:: m(math)`; the one of text
+# without a role has no name.
+_NEW_ROLE = re.compile(
+    r"^[ \t]*\.\.[ \t]+(?:default-role::[ \t]+()([\w-]+)|role::[ \t]+([\w-]+)\(([\w-]+)\))",
+    re.MULTILINE,
+)
 _LITERAL = re.compile(r"``(?!\s)([^\n]{1,2000}?)``(?!`)")
 _ROLE = re.compile(r":([\w:+.-]+):`([^`\n]++)`(?:__?(?!\w))?")
 _QUOTED = re.compile(r"`([^`\n]++)`(?:(__?(?!\w))|:([\w:+.-]+):)?")
@@ -90,7 +96,7 @@ _BAR = re.compile(r"\|(?<![\w|\\]\|)([^|\s](?:[^|\n]{0,100}[^|\s])?)\|(?:__?)?(?
 _SPHINX_WORDS = dict.fromkeys(("version", "release", "today"), "")
 _REFERENCE = re.compile(r"_(?<=[\w]_)_?(?![\w`_])")
 _STARS = re.compile(r"(\*(?<!\*\*)\*?)(?![\s*])([^*\n]++)(?<!\s)\1(?!\*)")
-_ESCAPE = re.compile(r"\\([^\w\n]|[A-Za-z](?=\w*\\))")
+_ESCAPE = re.compile(r"\\([^\w\n]|_|[A-Za-z](?=\w*\\))")
 
 
 class _Scanner:
@@ -361,22 +367,32 @@ def rst_text(text: str, name: str = "") -> str:
     if ".. |" in text:
         for match in _SUBSTITUTION.finditer(text):
             words[match[1]] = join_lines(match[3].split()) if match[2] == "replace" else ""
+    roles = {new[1] or new[3] or "": new[2] or new[4] for new in _NEW_ROLE.finditer(text)}
     stash = Stash()
     lines = text.expandtabs(8).split("\n")
-    prose = rst_inline("\n".join(_Scanner(lines, stash).scan()), words, stash)
+    prose = rst_inline("\n".join(_Scanner(lines, stash).scan()), words, roles, stash)
     return with_title(title, stash.restore(tidy(prose)))
 
 
-def rst_inline(text: str, words: dict[str, str], stash: Stash) -> str:
-    """Return lines without the marks inside of them; `words` has the values of substitutions."""
+def rst_inline(text: str, words: dict[str, str], roles: dict[str, str], stash: Stash) -> str:
+    """Return lines without the marks inside of them.
+
+    `words` has the values of substitutions, `roles` what the roles of the file are made of.
+    """
+
+    def interpreted(role: str, content: str) -> str:
+        return _role_words(roles.get(role, role), content, stash)
+
     if "``" in text:
         text = _LITERAL.sub(lambda literal: stash.put(literal[1]), text)
     if "|" in text:
         # What the settings of the whole documentation say has its name alone here.
         text = _BAR.sub(lambda bar: words.get(bar[1], bar[1]), text)
     if "`" in text:
-        text = _ROLE.sub(lambda role: _role_words(role[1], role[2], stash), text)
-        text = _QUOTED.sub(lambda quoted: _role_words(quoted[3] or "", quoted[1], stash), text)
+        text = _ROLE.sub(lambda role: interpreted(role[1], role[2]), text)
+        text = _QUOTED.sub(
+            lambda quoted: interpreted("link" if quoted[2] else quoted[3] or "", quoted[1]), text
+        )
     if "\\" in text:
         text = _ESCAPE.sub(lambda escape: stash.put(escape[1]) if escape[1] != " " else "", text)
     if "]_" in text:
