@@ -80,7 +80,11 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
     [
         ("Yes.\n\nOn Mon, 1 Jan 2001, Bob <b@x.org> wrote:\n> Is Friday fine?\n> Bob", "Yes."),
         ("Yes.\n\nOn Mon, 1 Jan 2001 at 10:00, Bob\n<b@x.org> wrote:\n\n> Is it?", "Yes."),
-        # Programs of telephones quote without marks.
+        # Programs of telephones quote without marks, and some write no date.
+        ("Yes.\n\nBob Other <b@x.org> wrote:\n  Is it?\n\n  Bob", "Yes."),
+        ("Yes.\n\nBob wrote:\n\nno more.", "Yes.\n\nBob wrote:\n\nno more."),
+        ("Hi.\n\nBob <b@x.org> wrote:\n\n[..]\n\n> Is it really fine?\n\nYes.",
+         "Hi.\n\nBob <b@x.org> wrote:\n\n[..]\n\n> Is it really fine?\n\nYes."),
         ("Ja.\n\nAm 01.01.2001 um 10:00 schrieb Bob <b@x.org>:\n\nGeht Freitag?", "Ja."),
         ("Oui.\n\nLe 1 janv. 2001 à 10:00, Bob a écrit :\n> Vendredi ?", "Oui."),
         ("Yes.\n\n-----Original Message-----\nFrom: Bob\nSent: Monday\nSubject: x\n\nFine?",
@@ -92,6 +96,8 @@ def test_mail_files_of_outlook_are_listed_with_what_to_do(
         ("Bob wrote:\n" + "> A long line of a quote that is long.\n" * 9 + "\nYes.", "Yes."),
         ("Yes.\n-- \nAnn\nExample Inc.", "Yes."),
         ("Yes.\n\nSent from my iPhone", "Yes."),
+        ("Yes.\nSent from RediffmailNG on Android", "Yes."),
+        ("Yes.\n--------------\n  Yahoo! Answers: Share what you know.", "Yes."),
         ("Yes.\n\nGesendet von meinem iPhone\n\n> Geht es?", "Yes."),
         ("Yes.\n_______________________________________________\nA mailing list\na@x.org\n"
          "https://x.org/mailman/listinfo/a", "Yes."),
@@ -319,6 +325,13 @@ def test_attachments_are_read_by_their_readers_or_listed(read: Read) -> None:
         (_mail("-----BEGIN PGP MESSAGE-----\n\nabc\n-----END PGP MESSAGE-----"), "encrypted"),
         (_mail("> only a quote\n", "Subject: Re: Plans"), "empty"),
         (_mail("\n", "Subject: (no subject)"), "empty"),
+        (
+            _mail(
+                "-------------- next part --------------\nAn HTML attachment was scrubbed...\n"
+                "URL: <http://x.org/a.htm>\n"
+            ),
+            "empty",
+        ),
     ],
 )
 def test_a_mail_without_a_text_is_listed_with_the_reason(

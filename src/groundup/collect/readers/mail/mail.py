@@ -214,7 +214,8 @@ def _refusal(message: Message, mail: Mail, parts: Parts) -> Reject | None:
         parts.unread.pop(0)
         return Reject(reason, detail=detail)
     is_answer = bool(mail.references) or any(_split_subject(header(message, "subject"))[1:])
-    if mail.subject and not (is_answer or parts.mails):
+    is_scrubbed = any("was scrubbed..." in text for text in parts.texts)
+    if mail.subject and not (is_answer or is_scrubbed or parts.mails):
         # Its writer said it there: "Lunch at one?"
         mail.text = mail.subject
         return None

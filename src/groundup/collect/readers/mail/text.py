@@ -97,7 +97,8 @@ CONTACT = re.compile(
 )
 _SENT_FROM = re.compile(
     r"[-–—_*\s]*(?:sent (?:from|via|with|using) (?:my|the|a|your|yahoo|gmail|outlook|mail for"
-    r"|samsung|iphone|ipad|android|blackberry|proton).{0,80}|get outlook for .{0,60}|(?:von meinem"
+    r"|samsung|iphone|ipad|android|blackberry|proton|\w{1,30} (?:on|for) \w).{0,80}"
+    r"|get outlook for .{0,60}|(?:von meinem"
     r"|gesendet von|diese nachricht wurde von mein).{0,80}|envoyé (?:de mon|depuis|à partir d)"
     r".{0,60}|enviado (?:desde|do meu|a partir d).{0,60}|inviato da.{0,60}"
     r"|verzonden (?:vanaf|met|van).{0,60}|skickat från.{0,60}|sendt fra.{0,60}|wysłane z.{0,60}"
@@ -113,7 +114,7 @@ _FOOTER = re.compile(
     r"|unsubscribe\s*:|for (?:more options|additional commands), (?:visit|e-?mail)"
     r"|\S+ (?:e?mail(?:ing)?[ -]?list|mailinglist|maillist)\b\W{0,3}(?:- |$|\S+@\S+|https?:)"
     r"|https?://\S{0,200}/(?:listinfo|mailman)/|[\w.-]+@[\w.-]+ mailing list"
-    r"|do you yahoo!\?|this sf\.net e?-?mail|get your (?:private, )?free e?-?mail"
+    r"|do you yahoo!\?|yahoo! \w|this sf\.net e?-?mail|get your (?:private, )?free e?-?mail"
     r"|_+\s*do you yahoo|please consider the environment|reply to this email directly"
     r"|(?:this|the (?:information|content)s?) (?:[\w,()-]+ ){0,12}(?:is|are|may be|contains?)"
     r" (?:[\w,-]+ ){0,5}(?:confidential|privileged|intended (?:only|solely))"
@@ -266,6 +267,7 @@ def _split_originals(lines: list[str], is_forward: bool) -> list[list[str]]:
     A whole mail below that is only answered is cut.
     """
     mails: list[list[str]] = [[]]
+    last_quote = max((n for n, line in enumerate(lines) if _QUOTE.match(line)), default=-1)
     index = 0
     while index < len(lines):
         line, kept = lines[index], mails[-1]
@@ -279,7 +281,8 @@ def _split_originals(lines: list[str], is_forward: bool) -> list[list[str]]:
             is_forward = is_forward or has_mail_below
         if end == index and not is_mark:
             kept.append(line)
-            if has_colon and not is_forward and _starts_unmarked_quote(lines, index + 1):
+            announces = has_colon and not is_forward
+            if announces and _starts_unmarked_quote(lines, index + 1, last_quote):
                 mails[-1] = kept[: -_attribution_length(lines, index + 1, is_marked=False)]
                 return mails
             index += 1
@@ -294,19 +297,25 @@ def _split_originals(lines: list[str], is_forward: bool) -> list[list[str]]:
     return mails
 
 
-def _starts_unmarked_quote(lines: Sequence[str], end: int) -> bool:
-    """Return whether an attribution ends here, and what it announces has no quote marks."""
+def _starts_unmarked_quote(lines: Sequence[str], end: int, last_quote: int) -> bool:
+    """Return whether an attribution ends here, and what it announces has no quote marks.
+
+    `last_quote` is the index of the last line with marks, -1 for none.
+    """
     if not lines[end - 1].endswith((":", "：")):
         return False
     count = _attribution_length(lines, end, is_marked=False)
+    has_text_above = any(lines[index] for index in range(end - count))
+    if not count or not has_text_above:
+        return False
     attribution = " ".join(lines[end - count : end])
-    following = next(filter(None, lines[end:]), "")
-    return (
-        bool(count and any(lines[: end - count]))
-        and _ATTRIBUTION_START.match(attribution) is not None
-        and re.search(r"\d[:.h]\d\d|@", attribution) is not None
-        and not _QUOTE.match(following)
-    )
+    following = next((lines[index] for index in range(end, len(lines)) if lines[index]), "")
+    has_place = re.search(r"\d[:.h]\d\d|@", attribution) is not None
+    is_dated = _ATTRIBUTION_START.match(attribution) is not None and has_place
+    # One without a date may stand above an answer, whose quotes follow.
+    is_addressed = re.search(r"<[^<>\s]+@[^<>\s]+>", attribution) is not None
+    is_alone = is_dated or (is_addressed and last_quote < end)
+    return is_alone and not _QUOTE.match(following)
 
 
 def _cut_opening(lines: list[str]) -> list[str]:
