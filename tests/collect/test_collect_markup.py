@@ -518,3 +518,11 @@ def test_asciidoc_and_manual_pages_are_told_by_their_lines() -> None:
     )
     assert detect_format("Posts.xml", posts) == "stackexchange"
     assert detect_format("Posts.xml", posts + b"\0" * 64) == "stackexchange"
+
+
+@pytest.mark.parametrize(
+    ("start", "format"), [(b"<mediawiki><page>", "mediawiki"), (b"<rss><channel>", "feed")]
+)
+def test_a_dump_that_holds_a_pdf_stays_a_dump(start: bytes, format: str) -> None:
+    """A damaged record may hold the bytes of another file, its zeros too."""
+    assert detect_format("x.xml", start + b"T" * 32 + b"%PDF-1.4\n\0\0\0\0") == format

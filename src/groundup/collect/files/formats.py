@@ -121,7 +121,7 @@ _OLE_SUFFIXES = {"doc": "doc", "dot": "doc", "xls": "xls", "xlt": "xls", "ppt": 
 # A PDF may come after this many bytes of something else, such as a warning of a server; but not
 # after the beginning of records.
 _PDF_START = 1024
-_RECORD_STARTS = ("{", "[", "<?xml")
+_RECORD_STARTS = ("{", "[", "<mediawiki", *_XML_STARTS)
 # Possessive quantifiers: else each of n comments may swallow those after it, in 2^n ways.
 _COMMENTS = re.compile(r"\s*+(?:<!--(?:(?!-->).)*+-->\s*+)*+", re.DOTALL)
 _HTML = re.compile(
