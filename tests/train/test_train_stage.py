@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ def test_a_second_run_finds_it_fresh(root: Path) -> None:
     assert train(root, recipe(learning_rate=0.1)) == (0, 1)
     assert train(root, recipe(steps=6)) == (0, 1)
     assert before == {path: path.stat().st_mtime_ns for path in (root / "train").rglob("*")}
+
+
+def test_checkpoints_that_a_kill_left_are_removed(root: Path) -> None:
+    # Protects: a kill after the last checkpoint, before those that it replaced were removed, leaves
+    # a run that ends with the same files as an undisturbed one.
+    train(root, recipe(checkpoint_every=2))
+    folder = root / "train" / "checkpoints"
+    before = sorted(path.name for path in folder.iterdir())
+    shutil.copytree(folder / before[-1], folder / "step-000002")
+    assert train(root, recipe(checkpoint_every=2)) == (1, 0)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    # Settings that change afterwards remove nothing.
+    assert train(root, recipe(checkpoint_every=5)) == (0, 1)
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_a_later_end_goes_on_and_is_noted(root: Path) -> None:

@@ -132,14 +132,21 @@ def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def finished(root: Path, setup: TrainSetup) -> bool:
-    """Return whether a training has reached its end step, with its best checkpoint named."""
+    """Return whether a training has reached its end step, with its best checkpoint named.
+
+    A kill may leave checkpoints that the last one replaced: then it has not.
+    """
+    from groundup.train.setup import SettingsTimeline
     from groundup.train.state import Checkpoints
 
-    checkpoint = Checkpoints(root, setup.key_parts.key).newest()
-    best = read_sealed(root / "train" / "best.json")
-    if checkpoint is None or best is None or checkpoint[1].step < setup.steps:
+    checkpoints = Checkpoints(root, setup.key_parts.key)
+    newest, best = checkpoints.newest(), read_sealed(root / "train" / "best.json")
+    if newest is None or best is None or newest[1].step < setup.steps:
         return False
-    return best["step"] == (checkpoint[1].best_step or checkpoint[1].step)
+    state = newest[1]
+    wanted = checkpoints.wanted(state, SettingsTimeline(root, setup).at(state.step).train)
+    is_named = best["step"] == (state.best_step or state.step)
+    return is_named and wanted.issuperset(checkpoints.steps())
 
 
 def begin(run: Run, setup: TrainSetup) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from groundup.artifacts.checkpoints import CHECKPOINTS, STATE, checkpoint_name, list_checkpoints
 from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
+from groundup.recipe import Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.progress import say
 from groundup.runtime.store import Artifact, Facts, Store, changed_files, commit, load_artifact
@@ -140,6 +141,12 @@ class Checkpoints:
         """Load the weights of a checkpoint into `model`, and return the optimizer's state."""
         model.load_state_dict(load_file(artifact.path / WEIGHTS))
         return load_file(artifact.path / OPTIMIZER)
+
+    def wanted(self, state: TrainState, train: Train) -> set[int]:
+        """Return the steps to keep: newest, best, those that the recipe names, last on the grid."""
+        steps = [step for step in self.steps() if step <= state.step]
+        grid = [step for step in steps if step % train.checkpoint_every == 0]
+        return {state.step, state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
 
     def prune(self, keep: Collection[int]) -> None:
         """Delete the checkpoints of all steps but these."""

@@ -302,12 +302,7 @@ class Trainer:
         best = {"step": state.best_step or state.step, "loss": state.best_loss}
         if read_sealed(path) != best:
             write_sealed(path, best)
-        # Keep the newest, the best, those that the recipe names, and the last few on the grid.
-        train = self.timeline.at(state.step).train
-        steps = [step for step in self.checkpoints.steps() if step <= state.step]
-        grid = [step for step in steps if step % train.checkpoint_every == 0]
-        kept = {state.step, state.best_step, *train.checkpoint_steps, *grid[-train.keep :]}
-        self.checkpoints.prune(kept)
+        self.checkpoints.prune(self.checkpoints.wanted(state, self.timeline.at(state.step).train))
 
     def _restore(self, checkpoint: tuple[Artifact, TrainState] | None) -> None:
         """Load a checkpoint, or begin at step 0 if there is none."""
