@@ -349,10 +349,9 @@ def _locate(
 
     Files of no group may be named, too, and become the group's.
     """
-    limit = MAX_PATTERNS
-    if is_last or KINDS[group.kind].role == "evaluation":
-        # A model must not be trained on them, however long the list of patterns.
-        limit = MAX_EXACT_PATTERNS
+    # A model must not be trained on evaluation items, however long the list of patterns.
+    is_exact = is_last or KINDS[group.kind].role == "evaluation"
+    limit = MAX_EXACT_PATTERNS if is_exact else MAX_PATTERNS
     mine = {file.origin for file in group.files}
     folder = _common_folder(mine)
     prefix = f"{folder}/" if folder else ""
@@ -362,30 +361,41 @@ def _locate(
         direct = patterns_below(prefix, True)
         if len(direct.sizes) < len(patterns.sizes):
             patterns, group.path = direct, f"{prefix}*"
-    below = patterns.sizes
-    others = {origin for origin in below if owners.get(origin, group) is not group}
-    if len(mine) == 1 and len(below) > 1:
+    others = {origin for origin in patterns.sizes if owners.get(origin, group) is not group}
+    if len(mine) == 1 and len(patterns.sizes) > 1:
         (group.path,) = mine
         return set()
-    named, left = set(below), set[str]()
+    named, left = set(patterns.sizes), set[str]()
     if others:
-        group.include, left, exceptions = patterns.cover(mine, others, limit, FEW_FILES)
-        named = patterns.named(group.include)
-        # Archives are opened whatever is included.
-        closed, kept, _ = patterns.cover(patterns.archives - named, mine, limit)
-        group.exclude = [*closed, *exceptions]
-        excluded, over, _ = patterns.cover(others, mine, limit)
-        if over:
-            # Those that are left go with the rest: few bytes, if many files.
-            excluded, over, _ = patterns.cover(others, mine, limit, by_size=True)
-        count = len(group.include) + len(group.exclude)
-        is_long = bool(left or kept) or count > limit
-        if (is_rest and is_long) or (not over and (is_long or len(excluded) * 2 < count)):
-            group.include, group.exclude, left = [], excluded, over
-            named = set(below) - patterns.named(excluded)
+        named, left = _tell_apart(group, patterns, others, limit, is_rest)
     for origin in named - others:
         owners.setdefault(origin, group)
     return left
+
+
+def _tell_apart(
+    group: _Group, patterns: Patterns, others: set[str], limit: int, is_rest: bool
+) -> tuple[set[str], set[str]]:
+    """Set the patterns of a group among `others`; return what they name, and whom they miss.
+
+    Either they include the group's files, or they exclude the others, whatever is shorter.
+    """
+    mine = {file.origin for file in group.files}
+    group.include, left, exceptions = patterns.cover(mine, others, limit, FEW_FILES)
+    named = patterns.named(group.include)
+    # Archives are opened whatever is included.
+    closed, kept, _ = patterns.cover(patterns.archives - named, mine, limit)
+    group.exclude = [*closed, *exceptions]
+    excluded, over, _ = patterns.cover(others, mine, limit)
+    if over:
+        # Those that are left go with the rest: few bytes, if many files.
+        excluded, over, _ = patterns.cover(others, mine, limit, by_size=True)
+    count = len(group.include) + len(group.exclude)
+    is_long = bool(left or kept) or count > limit
+    if (is_rest and is_long) or (not over and (is_long or len(excluded) * 2 < count)):
+        group.include, group.exclude, left = [], excluded, over
+        named = set(patterns.sizes) - patterns.named(excluded)
+    return named, left
 
 
 def _below(files: Sequence[_File], prefix: str, is_direct: bool) -> dict[str, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +167,12 @@ def name_endings(origins: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedAr
     return pc.fill_null(pc.struct_field(matched, "ending"), "")
 
 
+_TOTALS = (
+    *(f"collect.{count}" for count in ("files", "bytes_in", "bytes_out", "documents")),
+    *(f"refine.step.{count}.kept" for count in ("documents", "bytes")),
+)
+
+
 def render_look(look: Report, notes: Sequence[str] = (), sorts: Sequence[Row] = ()) -> str:
     """Return the page as HTML."""
     figures = FigureHtml(look["figures"])
@@ -181,17 +187,9 @@ def render_look(look: Report, notes: Sequence[str] = (), sorts: Sequence[Row] = 
     languages.sort(key=lambda code: (-figures.value(prefix + code), code))
     script = page_template("look.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    totals = Counter[str]()
-    for name in names:
-        for figure in (
-            "collect.files",
-            "collect.bytes_in",
-            "collect.bytes_out",
-            "collect.documents",
-        ):
-            totals[figure] += int(figures.value(f"{figure}.{name}"))
-        for figure in ("refine.step.documents.kept", "refine.step.bytes.kept"):
-            totals[figure] += int(figures.value(f"{figure}.{name}"))
+    totals = {
+        figure: sum(int(figures.value(f"{figure}.{name}")) for name in names) for figure in _TOTALS
+    }
     values: dict[str, Any] = {
         "look": look,
         "notes": [*notes, *look["problems"]],

@@ -257,7 +257,8 @@ def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of 
     return format if format in _RECORDS else "binary"
 
 
-def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912 - a table
+def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a table
+    """Return the format of a text whose suffix names one, or None, where the text agrees."""
     start = head.lstrip()[:16]
     if _SQL_DUMP.match(head):
         return "sql"
@@ -286,6 +287,12 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911, PLR0912
         named not in ("json", "jsonl", "notebook") or start.startswith(("{", "["))
     ):
         return named
+    return _content_format(head, is_xml)
+
+
+def _content_format(head: str, is_xml: bool) -> str:  # noqa: PLR0911 - a table
+    """Return the format of a text by its content alone; `is_xml` if its suffix says so."""
+    start = head.lstrip()[:16]
     if _STACKEXCHANGE.match(head):
         return "stackexchange"
     root = _XML_ROOT.search(head[:4096])
