@@ -17,6 +17,7 @@ from tests.helpers.mutations import read_between
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.files.streams import BoundedStream, make_item
+from groundup.collect.readers import registry
 from groundup.collect.readers.records import csv_rows, records
 from groundup.collect.readers.registry import read_item
 from groundup.recipe import Source
@@ -234,3 +235,16 @@ def test_warc_that_is_broken_throughout(read: Read) -> None:
     """The search for the next record stops after 1,000 breaks; what was read before is listed."""
     results = read("web", "x.warc", b"WARC/1.0\r\nContent-Length: 1\r\n\r\nxxxx\n" * 3000)
     assert 1000 < len(results) < 2100 and all(isinstance(result, Reject) for result in results)
+
+
+def test_a_file_of_numbers_is_not_listed_number_by_number(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that begins with many records without text ends there; a text before them counts."""
+    monkeypatch.setattr(registry, "MAX_WITHOUT_TEXT", 3)
+    found = read("text", "x.json", "[1, 2, 3, 4, 5]")
+    assert [result.record for result in found] == [0, 1, 2, 3]
+    last = found[-1]
+    assert isinstance(last, Reject)
+    assert last.detail == "its first 3 records hold no text; the rest of it was not read"
+    assert len(read("text", "x.json", '["It rained.", 2, 3, 4, 5, 6]')) == 6

@@ -13,6 +13,7 @@ from groundup.artifacts.document import Document, Reject
 from groundup.collect.detect import detect_kind
 from groundup.collect.files import streams
 from groundup.collect.files.streams import DamagedError
+from groundup.collect.readers import epub as epub_reader
 from groundup.collect.readers.web.html import page_text
 
 Read = Callable[..., list[Document | Reject]]
@@ -108,6 +109,15 @@ def test_pages_that_cannot_be_read_cost_themselves(read: Read) -> None:
     ):
         results = read("books", "x.epub", _epub({"OEBPS/text/a two.xhtml": page}))
         assert _told(results) == [(0, "One\n\nIt was late\xa0— and dark."), (1, reason)]
+
+
+def test_pages_after_the_time_of_a_book_are_listed(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve pages that take long each do not take twelve times as long as one may."""
+    monkeypatch.setattr(epub_reader, "RECORD_SECONDS", 0.0)
+    told = _told(read("books", "x.epub", _epub()))
+    assert [text for _, text in told] == ["empty", "timeout", "timeout"]
 
 
 def test_drm(read: Read) -> None:

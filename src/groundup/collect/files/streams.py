@@ -63,8 +63,8 @@ class TooLongError(Exception):
 
 
 @contextmanager
-def deadline() -> Iterator[None]:
-    """Raise TooLongError when the block takes longer than RECORD_SECONDS.
+def deadline(seconds: float = RECORD_SECONDS) -> Iterator[None]:
+    """Raise TooLongError when the block takes longer than `seconds`, or there are none left.
 
     Only in the main thread, where Python delivers signals; elsewhere there is no limit.
     """
@@ -75,8 +75,10 @@ def deadline() -> Iterator[None]:
     def expire(signum: int, frame: FrameType | None) -> None:
         raise TooLongError(f"it took longer than {RECORD_SECONDS:.0f} s")
 
+    if seconds <= 0:
+        expire(signal.SIGALRM, None)
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, RECORD_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

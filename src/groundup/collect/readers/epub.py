@@ -6,19 +6,28 @@ The package document lists every file (manifest) and the reading order (spine):
     <manifest><item id="p1" href="one.xhtml" media-type="application/xhtml+xml"/>...</manifest>
     <spine><itemref idref="p1"/>...</spine></package>
 
-Pages that cannot be read, and pages of links, are listed as rejections.
+Pages that cannot be read, pages of links, and those that come after 60 s of a book, are listed as
+rejections.
 """
 
 from __future__ import annotations
 
 import posixpath
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.files.packages import Package, member_path
-from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, spool
+from groundup.collect.files.streams import (
+    RECORD_SECONDS,
+    DamagedError,
+    Item,
+    TooLongError,
+    deadline,
+    spool,
+)
 from groundup.collect.readers.books import edition_group, split_books
 from groundup.collect.readers.web.html import MAX_HTML_BYTES, decode_html, page_text
 from groundup.recipe import Source
@@ -73,13 +82,13 @@ def read_epub(item: Item, source: Source) -> Iterator[Document | Reject]:
     """
     texts: list[str] = []
     left_out: list[Reject] = []
-    size = 0
+    size, end = 0, time.monotonic() + RECORD_SECONDS
     with item.path.open("rb") if item.path else spool(item.stream) as file:
         epub = _Epub(file)
         for name in (page for page, is_contents in epub.pages.items() if not is_contents):
             try:
                 data = epub.read(name, MAX_HTML_BYTES)
-                with deadline():
+                with deadline(end - time.monotonic()):
                     text = page_text(decode_html(data)) if data.strip() else ""
                 texts.append(text)
                 size += len(text)

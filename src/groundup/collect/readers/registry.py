@@ -180,6 +180,10 @@ READERS: dict[tuple[str, str], Reader] = {
 }
 
 
+# Records at the start of a file that hold no text, after which nobody expects one.
+MAX_WITHOUT_TEXT = 1_000_000
+
+
 def read_item(
     item: Item, source: Source, reader: Reader | None = None
 ) -> Iterator[Document | Reject]:
@@ -196,7 +200,7 @@ def read_item(
         if source.text and family == "records":
             known = read_text_records
         reader = reader or (_reject_format if form == "empty" else known)
-        for result in reader(item, source):
+        for result in _while_texts_may_come(reader(item, source)):
             last_record = max(last_record, result.record)
             yield result
         if last_record < 0:
@@ -211,6 +215,21 @@ def read_item(
             raise
         # A parser that crashes costs this file, never the run.
         yield Reject("malformed", last_record + 1, f"{type(error).__name__}: {error}"[:300])
+
+
+def _while_texts_may_come(results: Iterator[Document | Reject]) -> Iterator[Document | Reject]:
+    """Yield results; a file that begins with a million records without text ends there.
+
+    A file of numbers would be a list of that many lines, which nobody reads.
+    """
+    for count, result in enumerate(results, 1):
+        yield result
+        if isinstance(result, Document) or result.reason != "no-text":
+            break
+        if count == MAX_WITHOUT_TEXT:
+            detail = f"its first {count:,} records hold no text; the rest of it was not read"
+            raise DamagedError("no-text", detail)
+    yield from results
 
 
 def user_reader(name: str, root: Path) -> Reader:
