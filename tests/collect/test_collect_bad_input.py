@@ -246,5 +246,6 @@ def test_a_file_of_numbers_is_not_listed_number_by_number(
     assert [result.record for result in found] == [0, 1, 2, 3]
     last = found[-1]
     assert isinstance(last, Reject)
-    assert last.detail == "its first 3 records hold no text; the rest of it was not read"
+    assert last.detail == "none of its first 3 records holds a text; the rest was not read"
+    assert len(read("text", "x.jsonl", "{a\n" * 9)) == 4
     assert len(read("text", "x.json", '["It rained.", 2, 3, 4, 5, 6]')) == 6

@@ -220,14 +220,14 @@ def read_item(
 def _while_texts_may_come(results: Iterator[Document | Reject]) -> Iterator[Document | Reject]:
     """Yield results; a file that begins with a million records without text ends there.
 
-    A file of numbers would be a list of that many lines, which nobody reads.
+    A file of numbers, or of nothing but damage, would be a list that nobody reads.
     """
     for count, result in enumerate(results, 1):
         yield result
-        if isinstance(result, Document) or result.reason != "no-text":
+        if isinstance(result, Document) or result.reason not in ("no-text", "malformed"):
             break
         if count == MAX_WITHOUT_TEXT:
-            detail = f"its first {count:,} records hold no text; the rest of it was not read"
+            detail = f"none of its first {count:,} records holds a text; the rest was not read"
             raise DamagedError("no-text", detail)
     yield from results
 
