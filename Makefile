@@ -41,7 +41,7 @@ check: setup ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-torture: setup ## kills, full disks, fuzzing, twenty times the examples of the property tests: up to two hours
+torture: setup ## kills, full disks, bombs, fuzzing, twenty times the examples of the property tests: a night
 	$(BIN)/python -m pytest -m torture
 	GROUNDUP_EXAMPLES=20 $(BIN)/python -m pytest -m "hypothesis and not torture" $(JOBS)
 

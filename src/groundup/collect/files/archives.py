@@ -157,15 +157,13 @@ class _Opener:
                 yield make_item(origin, name, stream, path, self.budget)
         elif depth > MAX_DEPTH:
             yield Refused(origin, "nested", "archives are opened one level deep only")
-        elif seven:
-            file_7z = seekable or spool(stream)
-            members = seven_zip_members(file_7z, self.budget, name)
-            yield from self.open_members(origin, members, depth + 1)
-        elif zipped:
-            members = _zip_members(seekable or spool(stream), self.budget)
-            yield from self.open_members(origin, members, depth + 1)
         else:
-            members = _tar_members(io.BufferedReader(stream), self.budget)
+            if seven:
+                members = seven_zip_members(seekable or spool(stream), self.budget, name)
+            elif zipped:
+                members = _zip_members(seekable or spool(stream), self.budget)
+            else:
+                members = _tar_members(io.BufferedReader(stream), self.budget)
             yield from self.open_members(origin, members, depth + 1)
 
     def open_members(

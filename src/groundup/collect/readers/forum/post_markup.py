@@ -51,7 +51,6 @@ _S9E_SHOWN = re.compile(
 )
 _S9E_ELEMENT = re.compile(r"</?[A-Z][A-Z0-9_:-]*(?:\s[^<>]*+)?/?>")
 _BREAK = re.compile(r"<br\s*/?>\n?", re.IGNORECASE)
-_PREFORMATTED = re.compile(r"(<pre>.*?</pre>)", re.DOTALL)
 # WordPress: [gallery ids="1"], [caption …]…[/caption]; prose has [sic] and [1], too.
 _BLOCK_COMMENT = re.compile(r"<!--\s*/?wp:[^>]*+(?:>(?<!-->)[^>]*+)*+>|<!--(?:more|nextpage)-->")
 _SHORTCODE = re.compile(

@@ -276,34 +276,21 @@ def _without_raised_marks(lines: list[Line]) -> list[Line]:
     """Join an exponent or a mark of a note, which has a baseline of its own, to its line."""
     merged: list[Line] = []
     for line in lines:
-        before = merged[-1] if merged else None
-        if (
-            before is not None
-            and len(line.text) < _MARK_LENGTH
-            and line.size < 0.85 * before.size
-            and abs(line.y - before.y) < before.size
-            and abs(line.left - before.right) < 0.5 * before.size
-        ):
+        if not merged:
+            merged.append(line)
+            continue
+        before = merged[-1]
+        gap = line.left - before.right
+        if _is_mark(line, before, _MARK_LENGTH) and abs(gap) < 0.5 * before.size:
             text, left, _ = before.cells[-1]
             mark = script(line.text, (line.y - before.y) / before.size)
             before.cells[-1] = (text + mark, left, line.right)
-        elif (
-            before is not None
-            and len(before.text) < 5
-            and before.size < 0.85 * line.size
-            and abs(line.y - before.y) < line.size
-            and abs(line.left - before.right) < line.size
-        ):
+        elif _is_mark(before, line, 5) and abs(gap) < line.size:
             # The mark of a footnote, before its text.
             text, _, right = line.cells[0]
             line.cells[0] = (f"{before.text} {text}", before.left, right)
             merged[-1] = line
-        elif (
-            before is not None
-            and abs(line.y - before.y) < _SAME_LINE * before.size
-            and -0.5 * before.size < line.left - before.right
-        ):
-            gap = line.left - before.right
+        elif abs(line.y - before.y) < _SAME_LINE * before.size and -0.5 * before.size < gap:
             before.pitch = min(before.pitch, line.pitch)
             if gap > _CELL_GAP * before.size:
                 before.cells += line.cells
@@ -314,6 +301,12 @@ def _without_raised_marks(lines: list[Line]) -> list[Line]:
         else:
             merged.append(line)
     return merged
+
+
+def _is_mark(small: Line, large: Line, length: int) -> bool:
+    """Return whether a line of fewer than `length` letters is raised or lowered beside a larger."""
+    is_smaller = len(small.text) < length and small.size < 0.85 * large.size
+    return is_smaller and abs(small.y - large.y) < large.size
 
 
 def _is_woven(lines: Sequence[Line]) -> bool:
