@@ -46,9 +46,11 @@ EXPANSION |= {".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
 # Bytes of text a token by size of the vocabulary, typical of byte-level BPE on English.
 BYTES_PER_TOKEN = ((2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2))
 MOST_BYTES_PER_TOKEN = 4.4
-# Clean text per second and core, from raw files to tokens: 27.0 MB of the starter in 42 s on two
-# cores, compilation of kernels included (benchmarks/results/starter.json).
-DATA_BYTES_PER_SECOND = 0.32e6
+# Bytes per second and core: unpacked raw files, collected text, and kept text, where the tokenizer
+# is trained, too. From benchmarks/results/raw_to_tokens.json.
+BYTES_PER_SECOND = {"collect": 6.2e6, "refine": 4.6e6, "tokenize": 1.2e6}
+# Imports, kernels and lists, which take their time whatever the size.
+SECONDS_TO_START = {"collect": 2.0, "refine": 4.0, "tokenize": 2.0}
 # Weights, gradients, momentum and second moment in float32. Muon keeps one moment less, so this is
 # the upper bound.
 BYTES_PER_PARAMETER = 16
@@ -203,8 +205,8 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     from groundup.tokenize.train_bpe import resolve_vocab_size
 
     sizes = {source.name: _sizes(source, recipe.root) for source in recipe.source}
-    raw, clean = sum(size for size, _ in sizes.values()), sum(text for _, text in sizes.values())
-    weighted = sum(sizes[source.name][1] * source.weight for source in recipe.source)
+    raw, unpacked, clean = (sum(column) for column in zip(*sizes.values(), strict=True))
+    weighted = sum(sizes[source.name][2] * source.weight for source in recipe.source)
     vocab_basis: Basis = "counted"
     if base is not None:
         vocabulary = base.tokenizer.vocab_size
@@ -218,14 +220,15 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     if recipe.tune.method != "none":
         if recipe.tune.data:
             # The last of all sources. A missing file is found here, before training.
-            text = _sizes(all_sources(recipe)[-1], recipe.root)[1]
+            text = _sizes(all_sources(recipe)[-1], recipe.root)[2]
         else:
             talks = [source.name for source in recipe.source if KINDS[source.kind].has_turns]
             names = [name for name in talks if name in (recipe.tune.sources or talks)]
-            text = sum(sizes[name][1] for name in names)
+            text = sum(sizes[name][2] for name in names)
         figures["tuning tokens"] = Estimate(recipe.tune.epochs * text / per_token, "", "assumed")
     return figures | {
         "raw files": Estimate(raw, "B", "counted"),
+        "unpacked": Estimate(unpacked, "B", "assumed"),
         "clean text": Estimate(clean, "B", "assumed"),
         "vocabulary": Estimate(vocabulary, "", vocab_basis),
         "tokens": Estimate(clean / per_token, "", "assumed"),
@@ -233,15 +236,15 @@ def _data(recipe: Recipe, base: PretrainedModel | None) -> Estimates:
     }
 
 
-def _sizes(source: Source, root: Path) -> tuple[int, float]:
-    """Return the bytes of a source's files, and of the clean text that they should hold."""
+def _sizes(source: Source, root: Path) -> tuple[int, float, float]:
+    """Return the bytes of a source's files, unpacked, and of the text that they should hold."""
     from groundup.collect.sources import source_sizes
 
     total, plain = 0, 0.0
     for name, size in source_sizes(source, root):
         total += size
         plain += size * EXPANSION.get(PurePosixPath(name).suffix.lower(), 1.0)
-    return total, plain * KINDS[source.kind].clean_share
+    return total, plain, plain * KINDS[source.kind].clean_share
 
 
 def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates:
@@ -286,15 +289,13 @@ def _costs(
     else:
         steps = Estimate(recipe.train.steps, "", "counted")
     seen = steps.value * step_tokens
-    cores = psutil.cpu_count(logical=False) or 1
-    data = figures["clean text"].value / DATA_BYTES_PER_SECOND / cores / 3600
     training = seen * flops / speed / 3600
     costs = {
         "steps": steps,
         "tokens seen": Estimate(seen, "", "counted"),
         "operations": Estimate(seen * flops, "FLOP", "counted"),
         "speed": Estimate(speed, "FLOP/s", "measured"),
-        "data stages": Estimate(data, "h", "assumed"),
+        **_data_hours(figures),
         "training": Estimate(training, "h", "measured"),
     }
     if "tuning tokens" in figures and figures["tuning tokens"].value:
@@ -305,6 +306,17 @@ def _costs(
     if price:
         costs["money"] = Estimate(hours * price, "", "assumed")
     return costs
+
+
+def _data_hours(figures: Estimates) -> Estimates:
+    """Estimate the hours of each data stage."""
+    cores = psutil.cpu_count(logical=False) or 1
+    read = {"collect": "unpacked", "refine": "clean text", "tokenize": "clean text"}
+    hours = {}
+    for stage, name in read.items():
+        seconds = figures[name].value / BYTES_PER_SECOND[stage] / cores + SECONDS_TO_START[stage]
+        hours[stage] = Estimate(seconds / 3600, "h", "assumed")
+    return hours
 
 
 def probe(config: ModelConfig, device: str) -> float:

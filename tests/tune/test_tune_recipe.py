@@ -64,7 +64,7 @@ def test_a_plan_counts_tuning(tmp_path: Path) -> None:
     assert "tuning" not in plain.figures
     assert longer.value("tuning tokens") == 2 * tuned.value("tuning tokens") > 0
     assert tuned.value("hours") == pytest.approx(
-        sum(tuned.value(name) for name in ("data stages", "training", "tuning"))
+        sum(tuned.value(name) for name in ("collect", "refine", "tokenize", "training", "tuning"))
     )
 
 

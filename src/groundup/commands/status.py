@@ -13,9 +13,13 @@ from groundup.report.live import close_page
 from groundup.runtime.lock import is_locked, require_run
 from groundup.runtime.progress import echo
 from groundup.runtime.sealed import Ledger
+from groundup.runtime.store import Store
+from groundup.runtime.work import unfinished
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
 TAIL_BYTES = 65_536
+# What the ledger says of a stage that did work.
+MEASURED = ("seconds", "bytes_in", "limit", "peak_bytes")
 
 
 def show_status(root: Path, watch: bool, as_json: bool) -> None:
@@ -31,9 +35,10 @@ def show_status(root: Path, watch: bool, as_json: bool) -> None:
 def run_status(root: Path) -> dict[str, Any]:
     """Return run, stages and training: the state of each stage, and the newest training figures.
 
-    Of a stage: state, seconds, peak_bytes, and the artifacts that the last run built and reused,
-    None if it did not come to that stage. A stage that began and did not end is "running" if a
-    process works in the run, else "killed". Raises StoreError if there is no run in `root`.
+    Of a stage: state, seconds, bytes_in, what limited its speed, peak_bytes, and the artifacts that
+    the last run built and reused, None if it did not come to that stage. A stage that began and did
+    not end is "running" if a process works in the run, with how many of its planned parts are
+    there; else "killed". Raises StoreError if there is no run in `root`.
     """
     require_run(root)
     events = Ledger(root / "ledger.jsonl").events()
@@ -48,15 +53,17 @@ def run_status(root: Path) -> dict[str, Any]:
         of_stage = [(n, event) for n, event in enumerate(events) if event.get("stage") == stage]
         last = of_stage[-1][1] if of_stage else {"event": "not begun"}
         state = {"state": words.get(last["event"], last["event"])}
-        state |= dict.fromkeys(("seconds", "peak_bytes", "built", "reused"))
+        state |= dict.fromkeys((*MEASURED, "built", "reused"))
         for n, event in of_stage:
             if event["event"] == "finished":
-                state |= {name: event.get(name) for name in ("seconds", "peak_bytes")}
+                state |= {name: event.get(name) for name in MEASURED}
             if n > last_run and event["event"] in ("finished", "fresh"):
                 for name in ("built", "reused"):
                     state[name] = (state[name] or 0) + event.get(name, 0)
         if last["event"] == "began" and running and [stage] == newest:
-            state["state"] = "running"
+            work = unfinished(Store(root), stage, float(last["time"]))
+            state |= {"state": "running", "seconds": work.seconds, "bytes_in": work.bytes_in}
+            state |= {"parts": work.there, "planned_parts": work.planned}
         if last["event"] == "failed":
             state["error"] = last["error"]
         stages[stage] = state
@@ -82,15 +89,22 @@ def newest_metrics(root: Path) -> dict[str, Any]:
 
 def status_text(status: dict[str, Any]) -> str:
     """Return the status of a run as a table."""
-    row = "{:10} {:20} {:>9} {:>12} {:>16} {:>7}"
-    heads = ("stage", "state", "seconds", "peak memory", "last run: built", "reused")
+    row = "{:10} {:20} {:>9} {:>8} {:>12} {:>16} {:>7}"
+    heads = ("stage", "state", "seconds", "MB/s", "peak memory", "last run: built", "reused")
     lines = [status["run"], row.format(*heads)]
     for stage, state in status["stages"].items():
         seconds = "" if state["seconds"] is None else f"{state['seconds']:,.1f}"
         peak = "" if state["peak_bytes"] is None else f"{state['peak_bytes'] / 1e6:,.0f} MB"
         built, reused = ("" if state[n] is None else f"{state[n]:,}" for n in ("built", "reused"))
-        columns = row.format(stage, state["state"], seconds, peak, built, reused)
-        lines.append(f"{columns}  {state.get('error', '')}".rstrip())
+        speed = ""
+        if state["bytes_in"] and state["seconds"]:
+            speed = f"{state['bytes_in'] / state['seconds'] / 1e6:,.1f}"
+        words = state["state"]
+        if state.get("planned_parts"):
+            words += f", {state['parts']:,} of {state['planned_parts']:,}"
+        columns = row.format(stage, words, seconds, speed, peak, built, reused)
+        limit = f"limited by {state['limit']}" if state["limit"] else ""
+        lines.append(f"{columns}  {state.get('error', limit)}".rstrip())
     metrics = status["training"]
     if metrics:
         values = [f"{n} {v:,.5g}" for n, v in metrics.items() if isinstance(v, (int, float))]

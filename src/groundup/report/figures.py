@@ -33,7 +33,6 @@ Row = dict[str, Any]
 Value = TypeVar("Value")
 METRICS = "train/metrics.jsonl"
 LEDGER = "ledger.jsonl"
-DATA_STAGES = ("collect", "refine", "tokenize")
 LOSS_UNITS = {
     "loss": "nats/token",
     "perplexity": "",
@@ -392,7 +391,7 @@ part("export")(partial(json_numbers, file="export/parity.json", prefix="export")
 
 @part("ledger")
 def stage_costs(root: Path) -> Iterator[Figure]:
-    """Yield seconds, share and peak memory of each stage, and when the run began and ended.
+    """Yield time, speed and peak memory of each stage, and when the run began and ended.
 
     A stage counts as it was when it last did any work. The report is left out: a report that named
     its own seconds would never be fresh.
@@ -407,6 +406,11 @@ def stage_costs(root: Path) -> Iterator[Figure]:
         share = event["seconds"] / total if total else None
         yield Figure(f"stage.{stage}.share", share, "share", LEDGER)
         yield Figure(f"stage.{stage}.peak_bytes", event["peak_bytes"], "bytes", LEDGER)
+        if event.get("bytes_in") and event["seconds"]:
+            speed = round(event["bytes_in"] / event["seconds"])
+            yield Figure(f"stage.{stage}.speed", speed, "bytes/s", LEDGER)
+        if event.get("limit"):
+            yield Figure(f"stage.{stage}.limit", event["limit"], "", LEDGER)
         peak = max(peak, event["peak_bytes"])
     yield Figure("run.seconds", round(total, 3), "s", LEDGER)
     yield Figure("run.peak_bytes", peak, "bytes", LEDGER)
@@ -425,7 +429,9 @@ PLANNED: dict[str, tuple[str, float]] = {
     "parameters": ("model.parameters", 1),
     "steps": ("train.steps", 1),
     "tokens_seen": ("train.tokens", 1),
-    "data_stages": ("run.data_seconds", 3600),
+    "collect": ("stage.collect.seconds", 3600),
+    "refine": ("stage.refine.seconds", 3600),
+    "tokenize": ("stage.tokenize.seconds", 3600),
     "training": ("stage.train.seconds", 3600),
     "hours": ("run.seconds", 3600),
     "training_memory": ("stage.train.peak_bytes", 1),
@@ -442,11 +448,6 @@ def compared(figures: Mapping[str, Figure]) -> Iterator[Figure]:
     """Yield figures of figures: measured against planned, tokens per parameter, passes."""
     values = {name: v for name, f in figures.items() if (v := number(f.value)) is not None}
     origins = {name: figure.source for name, figure in figures.items()}
-    seconds = [values.get(f"stage.{stage}.seconds") for stage in DATA_STAGES]
-    if None not in seconds:
-        values["run.data_seconds"] = round(sum(part or 0.0 for part in seconds), 3)
-        origins["run.data_seconds"] = LEDGER
-        yield Figure("run.data_seconds", values["run.data_seconds"], "s", LEDGER)
     quotients = [
         (f"compare.{name}", measured, f"plan.{name}", scale, "measured/planned")
         for name, (measured, scale) in PLANNED.items()

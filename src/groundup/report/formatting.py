@@ -65,6 +65,7 @@ FORMS: Mapping[str, Callable[[float], str]] = {
     "share": lambda value: f"{100 * value:.1f} %",
     "signed": lambda value: f"{100 * value:+.1f} %".replace("-", "−"),
     "seconds": seconds,
+    "speed": lambda value: f"{size(value)}/s",
     "hours": lambda value: seconds(3600 * value),
     "one": lambda value: f"{value:,.1f}",
     "two": lambda value: f"{value:,.2f}",

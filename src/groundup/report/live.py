@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from groundup.runtime.lock import is_locked
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store, commit
+from groundup.runtime.work import unfinished
 
 if TYPE_CHECKING:
     from groundup.report.figures import Row
@@ -153,7 +154,8 @@ class Renderer:
         the page belongs to that process.
         """
         with page_errors():
-            from groundup.report.figures import DATA_STAGES, lock_table
+            from groundup.artifacts.forgotten import DATA_STAGES
+            from groundup.report.figures import lock_table
             from groundup.report.gather import gather_content, gather_facts, merge
 
             events = Ledger(self.root / "ledger.jsonl").events()
@@ -231,6 +233,8 @@ def status(
         title = f"Running: {stage}."
         if stage == "train":
             words, step, of = training_progress(report, lines)
+        else:
+            words = data_progress(Store(root), stage, float(last["time"]))
     elif refresh:
         title, words = f"Running: {stage} is done.", "The next stage begins."
     elif event == "failed":
@@ -248,6 +252,17 @@ def status(
 def moment(seconds: float) -> str:
     """Return a time since the epoch as a date and time of day."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
+
+
+def data_progress(store: Store, stage: str, began: float) -> str:
+    """Return how many of the artifacts of a stage are there, and how fast it reads."""
+    from groundup.report.formatting import size
+
+    work = unfinished(store, stage, began)
+    if not work.planned:
+        return ""
+    speed = f", {size(work.bytes_in / work.seconds)}/s" if work.bytes_in else ""
+    return f"{work.there:,} of {work.planned:,} parts are there{speed}."
 
 
 def training_progress(report: Report, lines: Sequence[Row]) -> tuple[str, int, int]:

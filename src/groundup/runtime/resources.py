@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 from collections.abc import Iterator
@@ -78,3 +79,9 @@ def peak_memory(every_seconds: float = 0.25) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
+
+
+def processor_seconds() -> float:
+    """Return the processor time so far of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -48,6 +48,7 @@ from groundup.runtime.progress import progress, say
 from groundup.runtime.resources import DATA_LIBRARIES, peak_memory, versions
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Artifact, Facts, Step, Store
+from groundup.runtime.work import Work
 from groundup.runtime.workers.map import Workers, default_workers
 
 # A stage that cost more than this is never overwritten without --redo.
@@ -147,9 +148,10 @@ class Run:
     # Expensive artifacts may be replaced without --redo; set while forgotten documents are taken
     # out, because the user asked for what that replaces.
     allow_discard: bool = False
-    # Artifacts of the current stage.
+    # Artifacts of the current stage, and what building them took.
     built: int = 0
     reused: int = 0
+    work: Work = field(default_factory=Work)
     # Notes of a stage that may be run again; None says them at once.
     _notes: list[str] | None = field(default=None, repr=False)
 
@@ -207,6 +209,7 @@ class Run:
     def stage(self, name: str) -> Iterator[None]:
         """Record a stage in the ledger: what it built, its time and memory, or why it failed."""
         self.built = self.reused = 0
+        self.work = Work()
         start = time.perf_counter()
         self.ledger.write("began", stage=name)
         try:
@@ -221,6 +224,7 @@ class Run:
             raise
         seconds = round(time.perf_counter() - start, 3)
         counts = {"peak_bytes": peak[0], "built": self.built, "reused": self.reused}
+        counts |= self.work.counts(self.workers.count)
         event = "finished" if self.built else "fresh"
         self.ledger.write(event, stage=name, seconds=seconds, **counts)
         # What people see, one line a stage.
@@ -278,12 +282,14 @@ class Run:
         if missing:
             items = [(self.store, job.step, job.function, dict(job.arguments)) for job in missing]
             names = [f"{job.step.step} {job.step.name}" for job in missing]
+            start = time.perf_counter()
             with progress(title, sum(job.size for job in missing), unit) as shown:
                 results = self.workers.map(Store.build, items, names)
                 for job, artifact in zip(missing, results, strict=True):
                     # A worker on another machine may have committed it.
                     built.append(self.store.wait_until_visible(artifact))
                     shown.add(job.size)
+            self.work.add(built, time.perf_counter() - start)
         self.built += len(missing)
         self.reused += len(jobs) - len(missing)
         # New artifacts fill the gaps, in the order of the jobs.

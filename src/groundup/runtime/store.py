@@ -18,8 +18,9 @@ its `Step`; the SHA-256 of the step is the key:
 
 A `manifest.json` holds step, name, version, key, settings and inputs; `files`: path → size and
 SHA-256; `content`: SHA-256 over the files, which later steps take as their input; `facts`: counts
-for people; and `seconds`. That of a view holds its `view` name, `artefacts` (step, name, key,
-content, seconds of each), `facts`, `files` and `content`.
+for people; `seconds`, and `processor_seconds` of the process that built it. That of a view holds
+its `view` name, `artefacts` (step, name, key, content, seconds of each), `facts`, `files` and
+`content`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from typing import Any
 
 from groundup.errors import StoreError
 from groundup.runtime.files import canonical, content_digest, file_digest, flush, link, make_folder
+from groundup.runtime.resources import processor_seconds
 from groundup.runtime.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
@@ -106,6 +108,11 @@ class Artifact:
     def seconds(self) -> float:
         """Time that building it took."""
         return float(self.manifest["seconds"])
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time that building it took; 0 for an artifact of an older version."""
+        return float(self.manifest.get("processor_seconds", 0.0))
 
 
 def load_artifact(path: Path) -> Artifact | None:
@@ -246,12 +253,13 @@ class Store:
         self, step: Step, function: Callable[..., Facts], arguments: Mapping[str, Any]
     ) -> Artifact:
         """Run `function(folder, **arguments)` in a staging folder and commit what it wrote."""
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), processor_seconds()
         with self.stage() as folder:
             facts = function(folder, **arguments)
             parts = ("step", "name", "version", "key", "settings", "inputs")
             manifest = {part: getattr(step, part) for part in parts}
             manifest |= {"facts": facts, "seconds": round(time.perf_counter() - start, 3)}
+            manifest["processor_seconds"] = round(processor_seconds() - processor, 3)
             target = self.artifact_path(step.step, step.name, step.key)
             return commit(folder, target, manifest, key=step.key)
 

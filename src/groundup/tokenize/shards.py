@@ -108,7 +108,8 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
                 facts[split]["documents"] += count
                 facts[split]["tokens"] += len(ids)
                 facts[split]["bytes"] += pc.sum(sizes).as_py()
-    return {"source": shard.source} | facts
+    size = sum(counts["bytes"] for counts in facts.values())
+    return {"source": shard.source, "bytes_in": size} | facts
 
 
 @build_step("tokenize/index", version=1)

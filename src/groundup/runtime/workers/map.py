@@ -54,6 +54,8 @@ class Workers:
 
     def __init__(self, count: int = 1, pool: Pool | None = None) -> None:
         self.pool = pool if pool is not None or count == 1 else ProcessPool(count)
+        # 0 for a pool that was given: what it has may change.
+        self.count = count if pool is None else 0
 
     def start(self) -> None:
         """Start the pool; GroundupError if its workers would give other results than here."""
