@@ -10,7 +10,6 @@ full first, the cuts up to the next such file move.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +38,7 @@ from groundup.collect.licenses import (
     project_licenses,
     project_root,
 )
+from groundup.collect.pieces import PIECE_BYTES, Piece, open_piece
 from groundup.collect.readers.chat.people import (
     PEOPLE_FILES,
     People,
@@ -47,7 +47,7 @@ from groundup.collect.readers.chat.people import (
 )
 from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item, user_reader
-from groundup.collect.sources import HashedFile, RawFile
+from groundup.collect.sources import HashedFile, RawFile, origin_hash
 from groundup.recipe import Source
 from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
@@ -57,7 +57,7 @@ VERSION = 21
 # One file in 256 starts a shard: a change redoes seconds of work, and a million files make few
 # enough shards.
 FILES_PER_SHARD = 256
-SHARD_BYTES = 64 << 20
+SHARD_BYTES = PIECE_BYTES
 MAX_DETAIL = 300
 # Pages of which less than this share of the visible text is kept are listed in the facts.
 LOW_SHARE = 0.2
@@ -80,15 +80,17 @@ class Shard:
 def cut_shards(
     files: Sequence[RawFile], per_shard: int = FILES_PER_SHARD, shard_bytes: int = SHARD_BYTES
 ) -> list[Shard]:
-    """Return the shards of a source's files, which must be sorted by origin; no file is cut."""
+    """Return the shards of a source's files, which must be sorted by origin.
+
+    A file that is longer than `shard_bytes` is a shard by itself, and may be cut into pieces.
+    """
     groups: list[tuple[str, list[RawFile]]] = []
     size = 0
     for file in files:
-        origin = file.origin.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(origin, digest_size=8).digest()
+        name = origin_hash(file.origin)
         full = size + file.size > shard_bytes
-        if not groups or full or int.from_bytes(digest, "big") % per_shard == 0:
-            groups.append((digest.hex(), []))
+        if not groups or full or int(name, 16) % per_shard == 0:
+            groups.append((name, []))
             size = 0
         groups[-1][1].append(file)
         size += file.size
@@ -179,6 +181,7 @@ def collect_shard(
     root: Path | None = None,
     refused: Sequence[Sequence[str]] = (),
     people: Mapping[str, People] | None = None,
+    piece: Piece | None = None,
 ) -> Facts:
     """Read raw files of a source; every record becomes a document, or is listed with the reason.
 
@@ -188,6 +191,7 @@ def collect_shard(
         root: folder of the recipe, for a user's reader.
         refused: origin, reason and detail of files that are not opened.
         people: folder of an export of chats → who is who in it.
+        piece: what is read of the only file, where it is cut; by default all of it.
 
     Raises SourceError if a file is no longer what was hashed.
     """
@@ -199,14 +203,16 @@ def collect_shard(
         writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
         for hashed in files:
             with hashed.open() as file:
-                _collect_file(hashed.file, file, projects or {}, people or {}, writer, reader)
+                _collect_file(
+                    hashed.file, file, projects or {}, people or {}, writer, reader, piece
+                )
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
     return {
         "source": source.name,
         "kind": source.kind,
-        "files": len(files),
-        "bytes_in": sum(hashed.file.size for hashed in files),
+        "files": len(files) if piece is None or not piece.start else 0,
+        "bytes_in": piece.size if piece else sum(hashed.file.size for hashed in files),
         **writer.facts(),
     }
 
@@ -218,8 +224,9 @@ def _collect_file(
     people: Mapping[str, People],
     writer: CollectedShardWriter,
     reader: Reader | None,
+    piece: Piece | None,
 ) -> None:
-    """Read every record of a raw file, or of the members of an archive."""
+    """Read every record of a raw file, or of a piece of it, or of the members of an archive."""
     source = writer.source
     if KINDS[source.kind].is_code:
         projects = _archive_projects(raw, file, source) or projects
@@ -229,7 +236,11 @@ def _collect_file(
         file.seek(0)
     roots, seen = frozenset(projects), False
     selection = Selection(source.include, source.exclude)
-    for item in open_items(raw.path, file, raw.origin, raw.size, selection):
+    if piece is None:
+        items = open_items(raw.path, file, raw.origin, raw.size, selection)
+    else:
+        items = open_piece(raw, file, selection, piece)
+    for item in items:
         seen = True
         if isinstance(item, Refused):
             writer.add(item.origin, Reject(item.reason, detail=item.detail))

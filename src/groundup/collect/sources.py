@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
@@ -47,6 +48,12 @@ class RawFile:
     origin: str
     path: Path
     size: int
+
+
+def origin_hash(origin: str) -> str:
+    """Return 64 bits of an origin (16 hexadecimal digits), which name what is made of its file."""
+    data = origin.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 @dataclass

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,13 @@ from groundup.runtime.user_code import code_digest
 
 if TYPE_CHECKING:
     from groundup.collect.files.archives import Refused
+    from groundup.collect.pieces import Piece
     from groundup.collect.sources import HashedFile
+
+    # Name of the source and origin of a file that is cut → its pieces.
+    Pieces = dict[tuple[str, str], list[Piece]]
+    # A source, its files, and those that are not opened.
+    _Listed = tuple[Source, list[HashedFile], list[Refused]]
 
 # Share of the files of a new source that must have stood in one that is gone: it was renamed.
 MIN_SHARED = 0.5
@@ -39,7 +46,7 @@ def run(run: Run) -> None:
     Raises SourceError if a source cannot be found, or all sources together hold no document.
     """
     sources = all_sources(run.recipe)
-    jobs = _jobs(run, sources)
+    jobs, cuts = _jobs(run, sources)
     _warn_of_renames(run, jobs)
     artifacts = run.build("collect", jobs, "collecting")
     documents, left_out, thin = (Counter[str]() for _ in range(3))
@@ -70,7 +77,7 @@ def run(run: Run) -> None:
     ):
         for name, count in sorted((+counts).items()):
             run.note(f'source "{name}": {count:,} {what}')
-    _publish(run, artifacts)
+    _publish(run, artifacts, cuts)
 
 
 def _warn_of_renames(run: Run, jobs: Sequence[Job]) -> None:
@@ -139,32 +146,35 @@ def collect_tuning(run: Run) -> None:
     from groundup.collect.shard import collect_shard
 
     view = run.store.view("collect")
-    shards = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else [None]
-    others = []
-    for shard in shards:
-        if shard is None:
+    artifacts = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else []
+    others, cuts = [], []
+    for artifact in artifacts or [None]:
+        if artifact is None:
             folder = run.root / "collect"
             raise StoreError(f"{folder}: missing or damaged; `groundup run` builds it")
-        if KINDS[shard.facts["kind"]].role != "tuning":
+        if artifact.step != collect_shard.name:
+            cuts.append(artifact)
+        elif KINDS[artifact.facts["kind"]].role != "tuning":
             # The store holds it, so it is not built again.
-            key = [shard.manifest[part] for part in ("version", "settings", "inputs")]
-            step = Step(collect_shard.name, shard.name, *key)
+            key = [artifact.manifest[part] for part in ("version", "settings", "inputs")]
+            step = Step(collect_shard.name, artifact.name, *key)
             others.append(Job(step, collect_shard.function, {}))
-    tuning = _jobs(run, all_sources(run.recipe)[-1:])
-    _publish(run, run.build("collect", [*others, *tuning], "collecting"))
+    tuning, new_cuts = _jobs(run, all_sources(run.recipe)[-1:])
+    built = run.build("collect", [*others, *tuning], "collecting")
+    _publish(run, built, list({cut.path: cut for cut in [*cuts, *new_cuts]}.values()))
 
 
-def _publish(run: Run, artifacts: Sequence[Artifact]) -> None:
+def _publish(run: Run, shards: Sequence[Artifact], cuts: Sequence[Artifact]) -> None:
     links = {
-        f"{table}/{a.name}.parquet": a.path / f"{table}.parquet"
-        for a in artifacts
+        f"{table}/{shard.name}.parquet": shard.path / f"{table}.parquet"
+        for shard in shards
         for table in ("documents", "dropped")
     }
-    run.publish("collect", artifacts, links)
+    run.publish("collect", [*shards, *cuts], links)
 
 
-def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
-    """Return the jobs of the sources.
+def _jobs(run: Run, sources: Sequence[Source]) -> tuple[list[Job], list[Artifact]]:
+    """Return the jobs of the sources, and the artifacts that say where large files are cut.
 
     A store with revisions is pinned to the first one that was listed, until `--redo collect`.
     """
@@ -174,7 +184,7 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
     digests = Digests.load(run.root / ".store" / "raw.json")
     forgotten = Forgotten.load(run.root).detached(names)
     root, redo = run.recipe.root, "collect" in run.redo
-    jobs: list[Job] = []
+    listed: list[_Listed] = []
     for source in map(_without_missing_ocr, sources):
         pinned = pinned_places(run.root)
         revision = "" if redo else pinned.get(source.path, "")
@@ -183,9 +193,45 @@ def _jobs(run: Run, sources: Sequence[Source]) -> list[Job]:
             say(f'source "{source.name}": {listing.pinned}, until --redo collect')
             write_lock(run.root, run.recipe, places=pinned | {source.path: listing.pinned})
         files, unreadable = digests.hash_files(listing.files)
-        jobs += _source_jobs(source, files, listing.refused + unreadable, forgotten, root)
+        listed.append((source, files, listing.refused + unreadable))
     digests.save()
-    return jobs
+    pieces, artifacts = _cut_large_files(run, listed)
+    jobs = [
+        job
+        for source, files, refused in listed
+        for job in _source_jobs(source, files, refused, forgotten, root, pieces)
+    ]
+    return jobs, artifacts
+
+
+def _cut_large_files(run: Run, listed: Sequence[_Listed]) -> tuple[Pieces, list[Artifact]]:
+    """Return the pieces of the files that can be cut, and the artifacts that say where."""
+    from groundup.collect import pieces
+
+    large = [
+        (source, hashed)
+        for source, files, _ in listed
+        for hashed in files
+        # What a user's reader makes of a part of a file is not known.
+        if hashed.file.size > pieces.PIECE_BYTES and not source.reader
+    ]
+    jobs = [
+        pieces.cut_job(source, hashed, _key_settings(source, run.recipe.root))
+        for source, hashed in large
+    ]
+    cuts = run.build("collect", jobs, "cutting large files")
+    files = list(zip(large, cuts, strict=True))
+    counting = [job for file, cut in files for job in pieces.count_jobs(*file, cut.facts)]
+    counts = run.build("collect", counting, "counting records")
+    following = iter([count.facts for count in counts])
+    cut_files: Pieces = {}
+    for (source, hashed), cut in files:
+        # The last range is not counted.
+        of_file = list(islice(following, max(0, len(cut.facts["ranges"]) - 1)))
+        parts = pieces.join_ranges(hashed.file.size, cut.facts, of_file)
+        if len(parts) > 1:
+            cut_files[source.name, hashed.file.origin] = parts
+    return cut_files, [*cuts, *counts]
 
 
 def _without_missing_ocr(source: Source) -> Source:
@@ -207,9 +253,11 @@ def _source_jobs(
     refused: Sequence[Refused],
     forgotten: Forgotten,
     root: Path,
+    pieces: Pieces,
 ) -> Iterator[Job]:
     """Yield one job per shard of a source, and one for the files that are not opened."""
     from groundup.collect.licenses import folder_projects, project_root
+    from groundup.collect.pieces import PIECE_BYTES
     from groundup.collect.readers.chat.people import folder_people, people_digest
     from groundup.collect.shard import collect_shard, cut_shards
 
@@ -219,24 +267,29 @@ def _source_jobs(
     projects = folder_projects(paths) if KINDS[source.kind].is_code else {}
     people = folder_people(paths) if KINDS[source.kind].has_turns else {}
     roots = frozenset(projects)
-    for shard in cut_shards(list(by_file)):
+    for shard in cut_shards(list(by_file), shard_bytes=PIECE_BYTES):
         hashed_files = [by_file[file] for file in shard.files]
-        inputs = {hashed.file.origin: hashed.sha256 for hashed in hashed_files}
+        contents = {hashed.file.origin: hashed.sha256 for hashed in hashed_files}
         present = {project_root(file.origin, roots) for file in shard.files} & roots
         licenses = {path: projects[path] for path in sorted(present)}
-        left_out = _forgotten_records(source, inputs, forgotten)
-        yield collect_shard.job(
-            f"{source.name}.{shard.name}",
-            inputs=inputs,
-            size=shard.size,
-            key_only=key,
-            files=Unkeyed(hashed_files),
-            source=Unkeyed(source),
-            projects=Keyed(licenses, licenses or ABSENT),
-            forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
-            root=Unkeyed(root),
-            people=Keyed(people, people_digest(people) if people else ABSENT),
-        )
+        # A file that is cut is too large for others to be in its shard.
+        origin = shard.files[0].origin
+        for number, piece in enumerate(pieces.get((source.name, origin), [None])):
+            inputs = {origin: piece.digest} if piece else contents
+            left_out = _forgotten_records(source, inputs, forgotten, piece)
+            yield collect_shard.job(
+                f"{source.name}.{shard.name}" + (f"-{number:05d}" if piece else ""),
+                inputs=inputs,
+                size=piece.size if piece else shard.size,
+                key_only=key,
+                files=Unkeyed(hashed_files),
+                source=Unkeyed(source),
+                projects=Keyed(licenses, licenses or ABSENT),
+                forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
+                root=Unkeyed(root),
+                people=Keyed(people, people_digest(people) if people else ABSENT),
+                piece=Keyed(piece, piece.key if piece else ABSENT),
+            )
     if refused:
         listed = [[entry.origin, entry.reason, entry.detail] for entry in refused]
         unopened = {"files": Unkeyed(()), "source": Unkeyed(source), "refused": listed}
@@ -268,13 +321,14 @@ def _key_settings(source: Source, root: Path) -> dict[str, Any]:
 
 
 def _forgotten_records(
-    source: Source, inputs: dict[str, str], forgotten: Forgotten
+    source: Source, inputs: dict[str, str], forgotten: Forgotten, piece: Piece | None
 ) -> list[tuple[str, int]]:
     """Return origin and record of what is forgotten of raw files; warn where a file changed since.
 
-    `inputs` is origin → SHA-256 of the files.
+    `inputs` is origin → SHA-256 of the files, or of the piece of a file.
     """
     entries = forgotten.inside(source.name, inputs)
+    entries = [entry for entry in entries if piece is None or piece.holds(entry.record)]
     files = {(file, entry.raw) for entry in entries for file in entry.files}
     for file in sorted({file for file, raw in files if inputs.get(file, raw) != raw}):
         say(

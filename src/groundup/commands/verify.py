@@ -204,10 +204,14 @@ def check_raw(root: Path) -> Iterator[str]:
         for source in all_sources(recipe)
         for file in list_source(source, recipe.root, places.get(source.path, "")).files
     }
-    for shard in Store(root).artifacts("collect", "collect/shard"):
+    # What says where a large file is cut has the digest of the whole file.
+    steps = ("collect/shard", "collect/cut")
+    for shard in [each for step in steps for each in Store(root).artifacts("collect", step)]:
         source = shard.name.rpartition(".")[0]
         # The recipe does not name the data of a tuning by hand.
-        if source not in sources and shard.facts["kind"] == TUNING:
+        if source not in sources and shard.manifest["settings"]["kind"] == TUNING:
+            continue
+        if "piece" in shard.manifest["settings"]:
             continue
         for origin, digest in shard.manifest["inputs"].items():
             path = paths.get((source, origin))

@@ -49,11 +49,17 @@ _TAR_METADATA_TYPES = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 _LOST = "a header in it cannot be read ({}); what follows is lost"
-_DECOMPRESSORS: dict[re.Pattern[bytes], Callable[[IO[bytes]], object]] = {
-    ZSTD_MAGIC: ZstdStream,
-    re.compile(rb"\x1f\x8b"): lambda file: gzip.GzipFile(fileobj=file),
-    re.compile(rb"BZh"): Bzip2Stream,
-    re.compile(rb"\xfd7zXZ\x00"): XzStream,
+_MAGIC = {
+    "zstd": ZSTD_MAGIC,
+    "gzip": re.compile(rb"\x1f\x8b"),
+    "bzip2": re.compile(rb"BZh"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+}
+_DECOMPRESSORS: dict[str, Callable[[IO[bytes]], object]] = {
+    "zstd": ZstdStream,
+    "gzip": lambda file: gzip.GzipFile(fileobj=file),
+    "bzip2": Bzip2Stream,
+    "xz": XzStream,
 }
 _SUFFIX_AFTER_UNPACKING = {
     **dict.fromkeys((".tgz", ".tbz2", ".tbz", ".txz", ".tzst"), ".tar"),
@@ -118,6 +124,19 @@ def open_part(data: bytes, origin: str, budget: Budget) -> Iterator[Item | Refus
         yield Refused(origin, damage.reason, damage.detail)
 
 
+def find_codec(head: bytes) -> str:
+    """Return what a file is compressed with, by its first bytes; "" if it is not."""
+    return next((name for name, magic in _MAGIC.items() if magic.match(head)), "")
+
+
+def unpack(stream: BoundedStream, codec: str, budget: Budget) -> BoundedStream:
+    """Return what a stream unpacks to, or the stream itself where `codec` is ""."""
+    if not codec:
+        return stream
+    plain = _DECOMPRESSORS[codec](cast("IO[bytes]", io.BufferedReader(stream)))
+    return BoundedStream(cast("IO[bytes]", plain), budget)
+
+
 @dataclass
 class _Opener:
     """Opens one raw file, within bounds for everything inside it."""
@@ -136,12 +155,8 @@ class _Opener:
     ) -> Iterator[Item | Refused]:
         """Unpack a stream if it is compressed, then yield it or its members."""
         name = origin.rpartition("/")[2]
-        head = stream.peek(6)
-        matching = (codec for magic, codec in _DECOMPRESSORS.items() if magic.match(head))
-        decompressor = next(matching, None)
-        if decompressor is not None:
-            plain = cast("IO[bytes]", decompressor(cast("IO[bytes]", io.BufferedReader(stream))))
-            stream = BoundedStream(plain, self.budget)
+        if codec := find_codec(stream.peek(6)):
+            stream = unpack(stream, codec, self.budget)
             seekable = path = None
             for suffix, replacement in _SUFFIX_AFTER_UNPACKING.items():
                 if name.lower().endswith(suffix):

@@ -37,6 +37,13 @@ _XZ_CHUNK = 1 << 13
 _ZSTD_STEP = 512
 # A frame, or a skippable one (0x50 to 0x5F), which seekable files and web archives start with.
 ZSTD_MAGIC = re.compile(rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)", re.DOTALL)
+# Codec → what the members begin with that a file may consist of. A header of gzip names deflate,
+# and flags, the upper three of which are zero.
+MEMBER_STARTS = {
+    "bzip2": _BZIP2_START,
+    "gzip": re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+}
 
 
 class Bzip2Stream:

@@ -134,7 +134,7 @@ class BoundedStream(io.RawIOBase):
     Damage is raised after all bytes before it were returned, so that nothing readable is lost.
     """
 
-    def __init__(self, source: IO[bytes], budget: Budget | None = None) -> None:
+    def __init__(self, source: IO[bytes] | io.RawIOBase, budget: Budget | None = None) -> None:
         super().__init__()
         self._source, self._budget = source, budget
         self._peeked = b""
@@ -179,6 +179,27 @@ class BoundedStream(io.RawIOBase):
         return data
 
 
+class ByteRange(io.RawIOBase):
+    """The bytes `start` to `stop` of a file that others may read, too."""
+
+    def __init__(self, file: IO[bytes], start: int, stop: int) -> None:
+        super().__init__()
+        self._file, self._position, self._stop = file, start, stop
+
+    def readable(self) -> bool:
+        """Tell io.BufferedReader that this stream can be read."""
+        return True
+
+    def readinto(self, target: Any) -> int:
+        """Fill `target` with the next bytes of the range."""
+        view = memoryview(target).cast("B")
+        self._file.seek(self._position)
+        data = self._file.read(min(len(view), self._stop - self._position))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A file, or a member of an archive, as a reader gets it."""
@@ -194,9 +215,12 @@ class Item:
     # What the raw file may still unpack to; a format that stores a value once and repeats it
     # charges every time.
     budget: Budget = field(default_factory=lambda: Budget.of(0))
+    # Number of the first record in `stream`: more than 0 in a piece of a large file, whose `head`
+    # is that of the file. What a reader decides by the first record, it then decided before.
+    first: int = 0
 
 
-def read_some(stream: IO[bytes], count: int) -> bytes:
+def read_some(stream: IO[bytes] | io.RawIOBase, count: int) -> bytes:
     """Return up to `count` bytes; those before damage, which `read` would lose with the error."""
     data: bytes = getattr(stream, "read1", stream.read)(count)
     return data

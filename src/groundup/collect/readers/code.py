@@ -139,7 +139,7 @@ def read_code_records(item: Item, source: Source) -> Iterator[Document | Reject]
     rows = read_records(item)
     head = list(itertools.islice(rows, 1))
     keys = lower_keys(head[0][1]).keys() if head and isinstance(head[0][1], dict) else set()
-    if not (keys & set(_CODE_TEXT_KEYS) and keys & CODE_RECORD_KEYS):
+    if not item.first and not (keys & set(_CODE_TEXT_KEYS) and keys & CODE_RECORD_KEYS):
         yield Reject("data", detail=detect_format(item.name, item.head))
         return
     for index, record in itertools.chain(head, rows):

@@ -21,12 +21,14 @@ from typing import Any
 
 from groundup.artifacts.document import Document, Reject
 from groundup.artifacts.kinds import KINDS
+from groundup.collect.charset import bom_encoding
 from groundup.collect.files.formats import ADVICE, UNREADABLE, detect_format
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline
 from groundup.collect.readers.books import read_books
-from groundup.collect.readers.chat.chats import chats_or, hide_speakers
+from groundup.collect.readers.chat.chats import chats_or, hide_speakers, is_chat
 from groundup.collect.readers.chat.conversations import (
     conversation_documents,
+    is_message_row,
     read_conversations,
     read_log,
     read_tuning,
@@ -54,7 +56,11 @@ from groundup.collect.readers.office.rtf import read_rtf
 from groundup.collect.readers.office.spreadsheets import read_spreadsheet
 from groundup.collect.readers.office.word import read_docx
 from groundup.collect.readers.records.databases import read_sql, read_sqlite
-from groundup.collect.readers.records.records import RECORD_FORMATS, NumberedRecord
+from groundup.collect.readers.records.records import (
+    RECORD_FORMATS,
+    NumberedRecord,
+    read_records,
+)
 from groundup.collect.readers.text import (
     read_evaluation,
     read_evaluation_lines,
@@ -179,6 +185,29 @@ READERS: dict[tuple[str, str], Reader] = {
     **{(name, "code"): read_code_records for name in ("jsonl", "parquet", "arrow")},
 }
 
+# (format, kind) whose records are read each by itself, so that a piece of a file reads as it does
+# in the whole. Messages of chats, and rows that tuning learns from, need those before them.
+PIECEWISE = frozenset(
+    {("jsonl", kind) for kind in KINDS if kind not in ("chat", "forum", "tuning")}
+)
+
+
+def piecewise_format(item: Item, source: Source) -> str:
+    """Return the format of a file that may be read in pieces, "" for any other.
+
+    It reads the first record of the file where that decides how the others are read.
+    """
+    form = detect_format(item.name, item.head)
+    if (form, source.kind) not in PIECEWISE or source.reader or is_chat(form, item.head):
+        return ""
+    if bom_encoding(item.head) in ("utf-16", "utf-32"):
+        return ""
+    if KINDS[source.kind].has_turns and form in RECORD_FORMATS and not source.text:
+        # Rows that are messages belong to threads.
+        _, record = next(read_records(item), (0, None))
+        return "" if is_message_row(record) else form
+    return form
+
 
 # Records at the start of a file that hold no text, after which nobody expects one.
 MAX_WITHOUT_TEXT = 1_000_000
@@ -191,7 +220,7 @@ def read_item(
 
     `reader` is a user's; by default it is the one for the file's format and the source's kind.
     """
-    last_record = -1
+    last_record = item.first - 1
     try:
         form = detect_format(item.name, item.head)
         family = "records" if form in RECORD_FORMATS else form
@@ -200,7 +229,9 @@ def read_item(
         if source.text and family == "records":
             known = read_text_records
         reader = reader or (_reject_format if form == "empty" else known)
-        for result in _while_texts_may_come(reader(item, source)):
+        results = reader(item, source)
+        # Pieces are made of a file only where texts come.
+        for result in results if item.first else _while_texts_may_come(results):
             last_record = max(last_record, result.record)
             yield result
         if last_record < 0:

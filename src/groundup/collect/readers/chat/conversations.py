@@ -49,7 +49,7 @@ def conversation_documents(
     if first is None:
         return
     rows = itertools.chain([first], rows)
-    if not isinstance(first[1], Reject) and is_message_row(first[1]):
+    if not item.first and not isinstance(first[1], Reject) and is_message_row(first[1]):
         yield from _join_threads(rows, item)
         return
     for index, record in rows:

@@ -94,8 +94,8 @@ def lower_keys(record: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key).lower(): value for key, value in record.items()}
 
 
-def _number(records: Iterable[Record]) -> Iterator[NumberedRecord]:
-    for index, record in enumerate(records):
+def _number(records: Iterable[Record], first: int = 0) -> Iterator[NumberedRecord]:
+    for index, record in enumerate(records, first):
         yield index, replace(record, record=index) if isinstance(record, Reject) else record
 
 
@@ -122,6 +122,17 @@ def _read_jsonl(item: Item) -> Iterator[Record]:
                     detail = f"not JSON: {str(error).partition(': line')[0]}"
                     record = Reject("malformed", detail=detail)
             yield record
+
+
+def count_lines(stream: io.BufferedReader) -> int | None:
+    """Return how many records a stream of JSONL holds; None if it does not end with a line."""
+    records, is_new = 0, True
+    while part := stream.readline(MAX_RECORD):
+        is_whole = part.endswith(b"\n")
+        is_long = len(part) == MAX_RECORD and not is_whole
+        records += is_new and (is_long or bool(part.strip(_BLANK)))
+        is_new = is_whole
+    return records if is_new else None
 
 
 def _read_json(item: Item) -> Iterator[Record]:
@@ -446,7 +457,7 @@ def _yaml_mistake(error: Exception, line: int, record: int = 0) -> str:
 
 
 RECORD_FORMATS: dict[str, Callable[[Item], Iterator[NumberedRecord]]] = {
-    "jsonl": lambda item: _number(_read_jsonl(item)),
+    "jsonl": lambda item: _number(_read_jsonl(item), item.first),
     "json": lambda item: _number(_read_json(item)),
     "yaml": lambda item: _number(_yaml_records(decode(read_all(item.stream, MAX_YAML)), 0)),
     "csv": read_csv,

@@ -1,0 +1,284 @@
+"""Pieces: a large raw file is cut into ranges of bytes, which workers read in parallel.
+
+    articles.jsonl   0 ─────────── 63 MB ─────────── 125 MB ─────── 170 MB
+                     piece 0       piece 1           piece 2
+                     record 0      record 41,207     record 80,913
+
+What the pieces hold is, record by record, what a single pass over the file finds: a piece knows how
+many records come before it, and gets the first bytes of the file to tell its format and its header
+by. Three steps, each a map over workers:
+
+    collect/cut     a file   the places of the cuts, and a digest of each range
+    collect/count   a range  how many records it holds
+    collect/shard   a piece  its documents (`collect/shard.py`), by the digest of its bytes and the
+                             number of its first record
+
+Cuts are content-defined: from the end of a window of bytes, the record is chosen whose first bytes
+have the smallest hash. So an appended file changes only its last pieces. A compressed file is cut
+where one of its members begins with a record: dumps of Wikipedia, and web archives.
+
+A range is a piece only if it holds whole records and nothing is wrong with it. From the first one
+that does not, the rest of the file is one piece, and is read as if the file had never been cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+from groundup.artifacts.document import Document
+from groundup.collect.files.archives import Refused, find_codec, open_items, unpack
+from groundup.collect.files.compression import MEMBER_STARTS
+from groundup.collect.files.globs import Selection
+from groundup.collect.files.streams import (
+    BUFFER,
+    BoundedStream,
+    Budget,
+    ByteRange,
+    DamagedError,
+    Item,
+)
+from groundup.collect.readers.records.records import count_lines
+from groundup.collect.readers.registry import piecewise_format, read_item
+from groundup.collect.sources import HashedFile, RawFile, origin_hash
+from groundup.recipe import Source
+from groundup.runtime.run import Job, Unkeyed, build_step
+from groundup.runtime.store import Facts
+
+# Most bytes of a piece, unless a record is longer.
+PIECE_BYTES = 64 << 20
+# A cut is chosen in the last part of a piece, and in those after it if there is none.
+_WINDOW_SHARE = 16
+# By these bytes of a record, cuts are told from each other.
+_SAMPLE = 512
+# Members of a window that are tried, and windows of a compressed file, until a member begins with
+# a record; and the bytes that are unpacked for it: a block of bzip2 is 900 KB at most.
+_TRIES, _MAX_MISSES = 8, 8
+_MEMBER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Where a format can be cut, and how its records are counted."""
+
+    # What a record begins with, at the start of a line.
+    begins: bytes
+    # Records of a stream; None if something is wrong with it, or it does not end with a record.
+    count: Callable[[io.BufferedReader], int | None]
+
+
+FORMATS = {
+    "jsonl": Format(rb"", count_lines),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a raw file, which is read as a single pass over the file reads it."""
+
+    start: int  # its bytes in the raw file
+    stop: int
+    digest: str  # SHA-256 of them, or of the digests of the ranges that it was joined of
+    first: int = 0  # number of its first record
+    until: int | None = None  # number of the first record after it; None in the last piece
+    unpacked: int = 0  # bytes that the pieces before it unpack to
+    head: str = ""  # SHA-256 of the first bytes of the file, unpacked
+
+    @property
+    def size(self) -> int:
+        """Its bytes in the raw file."""
+        return self.stop - self.start
+
+    def holds(self, record: int) -> bool:
+        """Return whether the record of this number is in the piece."""
+        return self.first <= record and (self.until is None or record < self.until)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decides the documents of a piece besides its bytes."""
+        return {"first": self.first, "unpacked": self.unpacked, "head": self.head}
+
+
+def cut_job(source: Source, hashed: HashedFile, key: Mapping[str, Any]) -> Job:
+    """Return the job that cuts a raw file; `key` are the settings that decide how it is read."""
+    return cut_file.job(
+        f"{source.name}.{origin_hash(hashed.file.origin)}",
+        inputs={hashed.file.origin: hashed.sha256},
+        size=hashed.file.size,
+        key_only=key,
+        hashed=Unkeyed(hashed),
+        source=Unkeyed(source),
+        piece_bytes=PIECE_BYTES,
+    )
+
+
+@build_step("collect/cut", version=1)
+def cut_file(
+    folder: Path, hashed: HashedFile, source: Source, piece_bytes: int = PIECE_BYTES
+) -> Facts:
+    """Find the places to cut a raw file at: `ranges` of (start, stop, SHA-256) of its bytes.
+
+    There are none if it cannot be cut, or if its first range holds no text: it may be that the file
+    is not read to its end then.
+    """
+    raw = hashed.file
+    uncut: Facts = {"format": "", "codec": "", "head": "", "ranges": []}
+    with hashed.open() as file:
+        codec = find_codec(file.read(6))
+        file.seek(0)
+        selection = Selection(source.include, source.exclude)
+        item = next(open_items(raw.path, file, raw.origin, raw.size, selection), None)
+        # Members of archives are not cut.
+        if not isinstance(item, Item) or item.origin != raw.origin:
+            return uncut
+        if not (form := piecewise_format(item, source)):
+            return uncut
+        cuts = [0, *_find_cuts(file, raw.size, FORMATS[form], codec, piece_bytes), raw.size]
+        first = Piece(0, cuts[1], "")
+        results = (
+            result
+            for part in open_piece(raw, file, selection, first)
+            if isinstance(part, Item)
+            for result in read_item(part, source)
+        )
+        if len(cuts) == 2 or not any(isinstance(result, Document) for result in results):
+            return uncut
+        ranges = [[start, stop, _digest(file, start, stop)] for start, stop in pairwise(cuts)]
+    head = hashlib.sha256(item.head).hexdigest()
+    return {"format": form, "codec": codec, "head": head, "ranges": ranges}
+
+
+def _find_cuts(
+    file: IO[bytes], size: int, form: Format, codec: str, piece_bytes: int
+) -> Iterator[int]:
+    """Yield the places to cut a file of `size` bytes at, each at most `piece_bytes` after another.
+
+    Where no record begins in a window of bytes, the next one is searched.
+    """
+    window = max(1, piece_bytes // _WINDOW_SHARE)
+    start = misses = 0
+    while size - start > piece_bytes:
+        low = start + piece_bytes - window
+        while not (cut := _choose_cut(file, low, min(low + window, size), size, form, codec)):
+            low += window
+            misses += 1
+            if low >= size or (codec and misses > _MAX_MISSES):
+                return
+        yield cut
+        start = cut
+
+
+def _choose_cut(
+    file: IO[bytes], low: int, high: int, size: int, form: Format, codec: str
+) -> int | None:
+    """Return the place from `low` on and before `high` to cut at; None if there is none."""
+    file.seek(low - 1)
+    data = file.read(high - low + 1 + _SAMPLE)
+    if codec:
+        starts = MEMBER_STARTS.get(codec)
+        pattern = re.compile(b"(?=" + starts.pattern + b")") if starts else re.compile(rb"(?!)")
+    else:
+        pattern = re.compile(rb"\n(?=" + form.begins + rb")")
+    ends = (match.end() for match in pattern.finditer(data, bool(codec)))
+    offsets = (end for end in ends if end <= high - low)
+    # A hash of bytes, not of places: after an edit, cuts fall at the same records again.
+    hashed = ((zlib.crc32(data[offset : offset + _SAMPLE]), offset) for offset in offsets)
+    for _, offset in heapq.nsmallest(_TRIES if codec else 1, hashed):
+        place = low - 1 + offset
+        if not codec or _member_begins(file, place, size, form, codec):
+            return place
+    return None
+
+
+def _member_begins(file: IO[bytes], place: int, size: int, form: Format, codec: str) -> bool:
+    """Return whether a member of a compressed file seems to start at `place`, with a record."""
+    packed = BoundedStream(ByteRange(file, place, min(place + _MEMBER_BYTES, size)))
+    plain = unpack(packed, codec, Budget.of(0)).peek(_SAMPLE)
+    return bool(plain) and re.match(form.begins, plain) is not None
+
+
+def _digest(file: IO[bytes], start: int, stop: int) -> str:
+    digest = hashlib.sha256()
+    stream = io.BufferedReader(ByteRange(file, start, stop), BUFFER)
+    while data := stream.read(1 << 20):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def count_jobs(source: Source, hashed: HashedFile, cut: Facts) -> Iterator[Job]:
+    """Yield the jobs that count the records of the ranges of a file, but of the last one."""
+    name = f"{source.name}.{origin_hash(hashed.file.origin)}"
+    for number, (start, stop, digest) in enumerate(cut["ranges"][:-1]):
+        yield count_records.job(
+            f"{name}-{number:05d}",
+            inputs={hashed.file.origin: digest},
+            size=stop - start,
+            hashed=Unkeyed(hashed),
+            start=Unkeyed(start),
+            stop=Unkeyed(stop),
+            format=cut["format"],
+            codec=cut["codec"],
+        )
+
+
+@build_step("collect/count", version=1)
+def count_records(
+    folder: Path, hashed: HashedFile, start: int, stop: int, format: str, codec: str
+) -> Facts:
+    """Count the records of a range of a raw file, None if they are not whole, and what it unpacks
+    to in bytes.
+    """
+    budget = Budget.of(stop - start)
+    left, records = budget.left, None
+    with hashed.open() as file:
+        stream = unpack(BoundedStream(ByteRange(file, start, stop)), codec, budget)
+        # The single pass over the rest of the file says what is wrong.
+        with suppress(DamagedError):
+            records = FORMATS[format].count(io.BufferedReader(stream, BUFFER))
+    return {"records": records, "unpacked": left - budget.left}
+
+
+def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
+    """Return the pieces of a file of `size` bytes; a single one if it cannot be cut.
+
+    `counts` are those of its ranges in order; that of the last one is not needed.
+    """
+    pieces: list[Piece] = []
+    record = unpacked = place = 0
+    limit = Budget.of(size).left
+    for (start, stop, digest), count in zip(cut["ranges"][:-1], counts, strict=False):
+        if count["records"] is None or unpacked + count["unpacked"] > limit:
+            break
+        until = record + count["records"]
+        pieces.append(Piece(start, stop, digest, record, until, unpacked, cut["head"]))
+        record, unpacked, place = until, unpacked + count["unpacked"], stop
+    rest = [digest for _, _, digest in cut["ranges"][len(pieces) :]]
+    digest = rest[0] if len(rest) == 1 else hashlib.sha256("".join(rest).encode()).hexdigest()
+    return [*pieces, Piece(place, size, digest, record, None, unpacked, cut["head"])]
+
+
+def open_piece(
+    raw: RawFile, file: IO[bytes], selection: Selection, piece: Piece
+) -> Iterator[Item | Refused]:
+    """Yield what `open_items` does for a raw file that is cut, with the bytes of a piece of it."""
+    file.seek(0)
+    codec = find_codec(file.read(6))
+    file.seek(0)
+    for item in open_items(raw.path, file, raw.origin, raw.size, selection):
+        if isinstance(item, Refused):
+            yield item
+            continue
+        budget = Budget.of(raw.size)
+        budget.take(piece.unpacked)
+        part = BoundedStream(ByteRange(file, piece.start, piece.stop))
+        stream: Any = io.BufferedReader(unpack(part, codec, budget), BUFFER)
+        yield replace(item, stream=stream, path=None, budget=budget, first=piece.first)
