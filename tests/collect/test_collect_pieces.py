@@ -1,0 +1,236 @@
+"""A file that is read in pieces gives the records of a single pass, wherever it is cut."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
+from groundup.collect import pieces, stage
+from groundup.collect.files import streams
+from groundup.collect.pieces import Piece, count_records, cut_file, join_ranges
+from groundup.collect.readers.records import records
+from groundup.collect.shard import collect_shard
+from groundup.collect.sources import Digests, HashedFile, RawFile
+from groundup.commands.verify import check_raw
+from groundup.errors import SourceError
+from groundup.recipe import Recipe, Source
+from groundup.runtime.lock import write_lock
+from groundup.runtime.run import Run
+from groundup.runtime.workers.map import Workers
+
+Row = dict[str, Any]
+
+
+def _known(path: Path) -> HashedFile:
+    raw = RawFile(path.name, path, path.stat().st_size)
+    (known,), _ = Digests(path.parent / "raw.json").hash_files([raw])
+    return known
+
+
+def _collected(known: HashedFile, source: Source, piece: Piece | None = None) -> list[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        collect_shard(Path(name), [known], source, piece=piece)
+        tables = [pq.read_table(Path(name, f"{t}.parquet")) for t in ("documents", "dropped")]
+    return sorted((row for t in tables for row in t.to_pylist()), key=lambda row: row["record"])
+
+
+def _pieces(known: HashedFile, source: Source, piece_bytes: int) -> list[Piece]:
+    cut = cut_file(Path(), known, source, piece_bytes)
+    counts = [
+        count_records(Path(), known, start, stop, cut["format"], cut["codec"])
+        for start, stop, _ in cut["ranges"][:-1]
+    ]
+    return join_ranges(known.file.size, cut, counts)
+
+
+def check(name: str, data: bytes, kind: str, piece_bytes: int) -> list[Piece]:
+    """Compare the pieces of a file with a single pass over it; return them."""
+    source = Source(path="x", kind=kind, name="s")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        known = _known(path)
+        parts = _pieces(known, source, piece_bytes)
+        assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+        if len(parts) > 1:
+            read = [row for part in parts for row in _collected(known, source, part)]
+            assert read == _collected(known, source)
+    return parts
+
+
+LINES = st.one_of(
+    st.builds(lambda t: json.dumps({"text": t}, ensure_ascii=False).encode(), st.text(max_size=99)),
+    st.sampled_from([b"", b" \t", b"\xef\xbb\xbf", b'{"no": 1}', b"{broken", b"\0\0", b"7"]),
+    st.just(b'\x1e{"text": "a sequence"}'),
+)
+
+
+@given(st.lists(LINES, max_size=60), st.sampled_from([b"\n", b"\r\n"]), st.integers(17, 900))
+@settings(max_examples=60, deadline=None)
+def test_lines(lines: list[bytes], ending: bytes, piece_bytes: int) -> None:
+    """JSONL of any lines, blank and broken ones among them, with or without an end."""
+    start = [b'{"text": "a"}', b'{"text": "b"}']
+    check("a.jsonl", ending.join([*start, *lines]), "text", piece_bytes)
+
+
+@pytest.mark.parametrize("kind", ["text", "books", "web", "code", "evaluation", "conversations"])
+def test_kinds_of_lines(kind: str) -> None:
+    """Every kind that reads records one by one reads them in pieces."""
+    rows = [
+        {"text": f"Text {n}.", "path": "a.py", "language": "Python", "url": f"https://a.org/{n}"}
+        | {"messages": [{"role": "user", "content": f"Question {n}?"}] * 2}
+        for n in range(50)
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    assert len(check("a.jsonl", data, kind, 1000)) > 3
+
+
+def test_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is longer than a record may be, or than a piece, is one record."""
+    monkeypatch.setattr(records, "MAX_RECORD", 300)
+    lines = [json.dumps({"text": "word " * (100 if n % 3 == 1 else n)}) for n in range(40)]
+    for ending in ("\n", ""):
+        parts = check("a.jsonl", ("\n".join(lines) + ending).encode(), "text", 400)
+        assert len(parts) > 3 and any(part.size > 400 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "data"),
+    [
+        ("a.jsonl", "conversations", b'{"role": "user", "content": "a", "thread_id": 1}\n' * 99),
+        ("a.jsonl", "text", ('{"text": "a"}\n' * 99).encode("utf-16")),
+        ("a.jsonl", "text", b'{"no": 1}\n' * 99 + b'{"text": "a"}\n'),
+        ("a.json", "text", b"[" + b'{"text": "a"},\n' * 99 + b'{"text": "a"}]'),
+        ("a.csv", "text", b"id,text\n" + b'1,"a\nb"\n' * 99),
+    ],
+    ids=["threads", "utf-16", "first piece without text", "array", "csv"],
+)
+def test_what_is_not_cut(name: str, kind: str, data: bytes) -> None:
+    """What needs the records before it, or the end of the file, stays whole."""
+    assert len(check(name, data, kind, 200)) == 1
+
+
+@given(st.lists(st.integers(0, 200), min_size=20, max_size=80), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_appended_lines_change_the_last_pieces(sizes: list[int], more: int) -> None:
+    """Protects: of a file that grows, only the end is collected again."""
+    lines = [json.dumps({"text": f"{n} " + "x" * size}) for n, size in enumerate(sizes)]
+    data = "".join(line + "\n" for line in lines).encode()
+    longer = data + json.dumps({"text": "more " * (more % 50), "id": more}).encode() + b"\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "HEAD", 200)
+        before, after = (check("a.jsonl", each, "text", 600) for each in (data, longer))
+    assert after[: len(before) - 1] == before[:-1]
+
+
+def test_an_edited_line_changes_its_piece_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects: cuts fall at the same records again after a record became longer."""
+    monkeypatch.setattr(streams, "HEAD", 200)
+    lines = [json.dumps({"text": f"text number {n} " + "x" * (n % 70)}) for n in range(2000)]
+    before = check("a.jsonl", "\n".join(lines).encode(), "text", 5000)
+    lines[500] = lines[500].replace("text number", "an edited text with the number")
+    after = check("a.jsonl", "\n".join(lines).encode(), "text", 5000)
+    old = [(part.digest, part.key) for part in before]
+    assert len(before) > 20
+    assert sum((part.digest, part.key) not in old for part in after) <= 3
+
+
+def _lines(count: int) -> str:
+    return "".join(json.dumps({"text": f"Text number {n}. " * 9}) + "\n" for n in range(count))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of sources with one file that is cut and two that are not."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(streams, "HEAD", 300)
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "large.jsonl").write_text(_lines(100))
+    (folder / "a.jsonl").write_text(_lines(3))
+    (folder / "z.txt").write_text("Plain text.")
+    return tmp_path
+
+
+def _run(project: Path, out: str, workers: int = 1) -> tuple[Run, dict[str, list[Row]]]:
+    recipe = Recipe(source=(Source(path="raw", kind="text"),), root=project)
+    run = Run(project / out, recipe, Workers(workers))
+    run.root.mkdir(exist_ok=True)
+    write_lock(run.root, recipe)
+    try:
+        stage.run(run)
+    finally:
+        run.workers.close()
+    tables = {}
+    for table in ("documents", "dropped"):
+        files = sorted((run.root / "collect" / table).glob("*.parquet"))
+        rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+        tables[table] = sorted(rows, key=lambda row: (row["origin"], row["record"]))
+    return run, tables
+
+
+def test_a_run_with_pieces(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One and two workers give the same bytes, and the documents of a run without pieces."""
+    one, tables = _run(project, "one")
+    two, _ = _run(project, "two", workers=2)
+    views = [run.store.view("collect") for run in (one, two)]
+    assert views[0] and views[1] and views[0].manifest["files"] == views[1].manifest["files"]
+    assert not list(check_raw(one.root))
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1 << 20)
+    whole, expected = _run(project, "whole")
+    assert tables == expected
+    shards = [
+        {a.key: a for a in r.store.artifacts("collect", "collect/shard")} for r in (one, whole)
+    ]
+    assert len(shards[0]) > 10 and len(shards[1]) == 1
+    counts = [Counter[str]() for _ in shards]
+    for count, artifacts in zip(counts, shards, strict=True):
+        for artifact in artifacts.values():
+            count.update({n: artifact.facts[n] for n in ("documents", "files", "bytes_in")})
+    assert counts[0] == counts[1]
+
+
+def test_a_run_after_lines_were_appended(project: Path) -> None:
+    """Only the last pieces of a file are read again; a file that changed is told by verify."""
+    run, _ = _run(project, "run")
+    total = len(run.store.artifacts("collect", "collect/shard"))
+    assert _run(project, "run")[0].built == 0
+    (project / "raw/large.jsonl").write_text(_lines(101))
+    assert list(check_raw(run.root))
+    run, tables = _run(project, "run")
+    # The cuts of the file, and the count and the documents of its last pieces.
+    assert 2 <= run.built <= 6 < total
+    assert not list(check_raw(run.root))
+    assert max(row["record"] for row in tables["documents"]) == 100
+
+
+def test_forgotten_records_of_pieces(project: Path) -> None:
+    """A forgotten record is left out of its piece; the other pieces stay as they are."""
+    run, tables = _run(project, "run")
+    row = tables["documents"][50]
+    entry = ForgottenDocument(row["id"], row["source"], row["origin"], row["record"])
+    Forgotten((entry,)).save(run.root)
+    run, tables = _run(project, "run")
+    assert run.built == 1
+    assert [row["reason"] for row in tables["dropped"]] == ["forgotten"]
+    assert row["id"] not in {document["id"] for document in tables["documents"]}
+
+
+def test_a_file_that_changes_between_cut_and_reading(project: Path) -> None:
+    """Protects: pieces of two states of a file are never mixed."""
+    known = _known(project / "raw/large.jsonl")
+    source = Source(path="x", kind="text")
+    parts = _pieces(known, source, 2000)
+    with known.file.path.open("a") as file:
+        file.write('{"text": "more"}\n')
+    with pytest.raises(SourceError, match="changed or vanished"):
+        _collected(known, source, parts[0])
