@@ -43,8 +43,8 @@ from groundup.collect.files.streams import (
     BUFFER,
     BoundedStream,
     Budget,
-    ByteRange,
     DamagedError,
+    FileRange,
     Item,
 )
 from groundup.collect.readers.records.records import count_lines
@@ -67,7 +67,7 @@ _MEMBER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class Cuttable:
     """Where a format can be cut, and how its records are counted."""
 
     # What a record begins with, at the start of a line.
@@ -76,8 +76,8 @@ class Format:
     count: Callable[[io.BufferedReader], int | None]
 
 
-FORMATS = {
-    "jsonl": Format(rb"", count_lines),
+CUTTABLE = {
+    "jsonl": Cuttable(rb"", count_lines),
 }
 
 
@@ -142,7 +142,7 @@ def cut_file(
             return uncut
         if not (form := piecewise_format(item, source)):
             return uncut
-        cuts = [0, *_find_cuts(file, raw.size, FORMATS[form], codec, piece_bytes), raw.size]
+        cuts = [0, *_find_cuts(file, raw.size, CUTTABLE[form], codec, piece_bytes), raw.size]
         first = Piece(0, cuts[1], "")
         results = (
             result
@@ -158,7 +158,7 @@ def cut_file(
 
 
 def _find_cuts(
-    file: IO[bytes], size: int, form: Format, codec: str, piece_bytes: int
+    file: IO[bytes], size: int, form: Cuttable, codec: str, piece_bytes: int
 ) -> Iterator[int]:
     """Yield the places to cut a file of `size` bytes at, each at most `piece_bytes` after another.
 
@@ -178,7 +178,7 @@ def _find_cuts(
 
 
 def _choose_cut(
-    file: IO[bytes], low: int, high: int, size: int, form: Format, codec: str
+    file: IO[bytes], low: int, high: int, size: int, form: Cuttable, codec: str
 ) -> int | None:
     """Return the place from `low` on and before `high` to cut at; None if there is none."""
     file.seek(low - 1)
@@ -199,16 +199,16 @@ def _choose_cut(
     return None
 
 
-def _member_begins(file: IO[bytes], place: int, size: int, form: Format, codec: str) -> bool:
+def _member_begins(file: IO[bytes], place: int, size: int, form: Cuttable, codec: str) -> bool:
     """Return whether a member of a compressed file seems to start at `place`, with a record."""
-    packed = BoundedStream(ByteRange(file, place, min(place + _MEMBER_BYTES, size)))
+    packed = BoundedStream(FileRange(file, place, min(place + _MEMBER_BYTES, size)))
     plain = unpack(packed, codec, Budget.of(0)).peek(_SAMPLE)
     return bool(plain) and re.match(form.begins, plain) is not None
 
 
 def _digest(file: IO[bytes], start: int, stop: int) -> str:
     digest = hashlib.sha256()
-    stream = io.BufferedReader(ByteRange(file, start, stop), BUFFER)
+    stream = io.BufferedReader(FileRange(file, start, stop), BUFFER)
     while data := stream.read(1 << 20):
         digest.update(data)
     return digest.hexdigest()
@@ -240,10 +240,10 @@ def count_records(
     budget = Budget.of(stop - start)
     left, records = budget.left, None
     with hashed.open() as file:
-        stream = unpack(BoundedStream(ByteRange(file, start, stop)), codec, budget)
+        stream = unpack(BoundedStream(FileRange(file, start, stop)), codec, budget)
         # The single pass over the rest of the file says what is wrong.
         with suppress(DamagedError):
-            records = FORMATS[format].count(io.BufferedReader(stream, BUFFER))
+            records = CUTTABLE[format].count(io.BufferedReader(stream, BUFFER))
     return {"records": records, "unpacked": left - budget.left}
 
 
@@ -279,6 +279,6 @@ def open_piece(
             continue
         budget = Budget.of(raw.size)
         budget.take(piece.unpacked)
-        part = BoundedStream(ByteRange(file, piece.start, piece.stop))
+        part = BoundedStream(FileRange(file, piece.start, piece.stop))
         stream: Any = io.BufferedReader(unpack(part, codec, budget), BUFFER)
         yield replace(item, stream=stream, path=None, budget=budget, first=piece.first)

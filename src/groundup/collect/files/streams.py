@@ -179,7 +179,7 @@ class BoundedStream(io.RawIOBase):
         return data
 
 
-class ByteRange(io.RawIOBase):
+class FileRange(io.RawIOBase):
     """The bytes `start` to `stop` of a file that others may read, too."""
 
     def __init__(self, file: IO[bytes], start: int, stop: int) -> None:
