@@ -26,6 +26,7 @@ from benchmarks import (
     pii,
     plagiarism,
     quality,
+    raw_to_tokens,
     refine,
     repair,
     serve,
@@ -39,6 +40,7 @@ from benchmarks.tables import document
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
+    "raw_to_tokens": raw_to_tokens.measure,
     "refine": refine.measure,
     "quality": quality.measure,
     "filters": filters.measure,

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -60,3 +61,32 @@ def watched(command: Sequence[str]) -> tuple[str, dict[str, float]]:
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, list(command), out, log)
     return out, {name: round(size / 1e9, 3) for name, size in peaks.items()}
+
+
+def watched_tree(command: Sequence[str]) -> float:
+    """Run a process; return in GB the peak of the memory of it and its children, together.
+
+    Pages that they share are counted once for each (resident), so this is an upper bound.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    child = psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    peak, stop = [0], threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.2):
+            total = 0
+            for process in [child, *child.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    total += process.memory_info().rss
+            peak[0] = max(peak[0], total)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    log, _ = child.communicate()
+    stop.set()
+    thread.join()
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, list(command), log)
+    return round(peak[0] / 1e9, 3)

@@ -23,7 +23,7 @@ def built(name: str, seconds: float, processor: float, size: int = 0) -> Artifac
     ("artifacts", "seconds", "limit"),
     [
         ([built("a", 10, 9.5), built("b", 10, 9)], 10, "processors"),
-        ([built("a", 10, 2), built("b", 10, 3)], 10, "disk or network"),
+        ([built("a", 10, 2), built("b", 10, 3)], 10, "disk, network or other programs"),
         ([built("a", 10, 9.5), built("b", 1, 1)], 10, "one long job, collect/shard a"),
         # Ten short ones, half of the time between them.
         ([built(str(n), 1, 1) for n in range(10)], 10, "work that one process does"),

@@ -47,7 +47,7 @@ class Work:
         if self.processor_seconds >= BUSY * workers * self.seconds:
             return "processors"
         if self.processor_seconds < WAITING * self.worker_seconds:
-            return "disk or network"
+            return "disk, network or other programs"
         if workers > 1 and self.longest_seconds >= LONG * self.seconds:
             return f"one long job, {self.longest}"
         return "work that one process does"

@@ -1,0 +1,115 @@
+"""From raw files to tokens with two workers: megabytes a second by stage, and beside datatrove.
+
+The raw files are a corpus of five kinds made from real ones (benchmarks/varied.py): books, a
+Wikipedia dump in bzip2, web pages in WARC, archives of code, conversations in JSONL; their bytes
+are counted unpacked. Ours is one command, with its start, and kernels compiled before. datatrove
+gets a part of the texts that ours collected, evenly spread, since it would take an hour for all of
+them; what it does is in benchmarks/pipeline_peers.py. MEGABYTES="400 1000" makes corpora of other
+sizes: the figures are to stay the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from benchmarks import dedup_peers, pipeline_peers
+from benchmarks.machine import machine, test_data, watched_tree
+from benchmarks.varied import make_corpus
+
+MEGABYTES = tuple(map(int, os.environ.get("MEGABYTES", "400").split()))
+STAGES = ("collect", "refine", "tokenize")
+VOCABULARY, WORKERS = 50_000, 2
+# Of text, for datatrove.
+PEER_MEGABYTES = 12
+
+
+def measure() -> dict[str, object] | None:
+    data = test_data()
+    if data is None:
+        return None
+    figures: dict[str, object] = {}
+    for megabytes in MEGABYTES:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("SCRATCH")) as name:
+            folder = Path(name)
+            sources, raw = make_corpus(data, folder, megabytes)
+            # The kernels are compiled by a run of a hundredth.
+            small, _ = make_corpus(data, folder / "small", megabytes / 100)
+            run(folder / "small", small)
+            load = os.getloadavg()[0]
+            of_run = run(folder, sources)
+            figures |= {f"{megabytes} MB: {key}": v for key, v in speeds(of_run, raw).items()}
+            figures[f"{megabytes} MB: others' load before it (processes)"] = load
+            if megabytes == MEGABYTES[0]:
+                figures |= beside_datatrove(folder, of_run["seconds"], raw)
+    what = " ".join((__doc__ or "").split())
+    return {"what": what, "figures": figures, "machine": machine()}
+
+
+def run(folder: Path, sources: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Run a recipe to its tokens in a process of its own; return its ledger, time and memory."""
+    lines = ['name = "speed"', "[tokenize]", f"vocab_size = {VOCABULARY}"]
+    for source in sources:
+        lines += ["[[source]]", *(f"{key} = {json.dumps(value)}" for key, value in source.items())]
+    recipe = folder / "recipe.toml"
+    recipe.write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-m", "groundup", "run", str(recipe), "--out", str(folder / "run")]
+    start = time.perf_counter()
+    peak = watched_tree([*command, "--until", "tokenize", "--workers", str(WORKERS)])
+    seconds = time.perf_counter() - start
+    events = [json.loads(line) for line in (folder / "run" / "ledger.jsonl").open()]
+    ended = {event["stage"]: event for event in events if event.get("event") == "finished"}
+    return {"seconds": seconds, "peak": peak, "stages": ended, "root": folder / "run"}
+
+
+def speeds(of_run: Mapping[str, Any], raw: int) -> dict[str, object]:
+    """Return seconds, megabytes a second and limit of each stage and of the whole."""
+    figures: dict[str, object] = {"raw (MB)": raw / 1e6, "seconds": of_run["seconds"]}
+    figures["MB/s of raw files, end to end"] = raw / 1e6 / of_run["seconds"]
+    figures["peak memory (GB)"] = of_run["peak"]
+    for stage in STAGES:
+        event = of_run["stages"][stage]
+        read = raw if stage == "collect" else event["bytes_in"]
+        figures[f"{stage}: MB in"] = read / 1e6
+        figures[f"{stage}: seconds"] = event["seconds"]
+        figures[f"{stage}: MB/s"] = read / 1e6 / event["seconds"]
+        figures[f"{stage}: limited by"] = event["limit"]
+    return figures
+
+
+def beside_datatrove(folder: Path, seconds: float, raw: int) -> dict[str, object]:
+    """Return datatrove's speed on a part of the texts, and ours on all of them."""
+    documents = sorted((folder / "run" / "collect" / "documents").glob("*.parquet"))
+    texts = [text for path in documents for text in pq.read_table(path, columns=["text"])["text"]]
+    size = sum(len(text.as_buffer()) for text in texts)
+    step = max(1, round(size / 1e6 / PEER_MEGABYTES))
+    taken = [text.as_py() for text in texts[::step]]
+    with tempfile.TemporaryDirectory() as name:
+        peer = Path(name)
+        (peer / "texts").mkdir()
+        for part in range(pipeline_peers.WORKERS):
+            lines = (json.dumps({"id": str(n), "text": t}) for n, t in enumerate(taken[part::2]))
+            (peer / "texts" / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
+        tokenizer = (folder / "run" / "tokenize" / "tokenizer.json").read_bytes()
+        (peer / "tokenizer.json").write_bytes(tokenizer)
+        python = dedup_peers.interpreter(peer / "venv", ("datatrove", "spacy"))
+        if python is None:
+            return {}
+        command = [python, "-P", pipeline_peers.__file__, str(peer)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    theirs = sum(len(text.encode()) for text in taken) / 1e6 / float(out.split()[-1])
+    ours = size / 1e6 / seconds
+    return {
+        "text to tokens: MB/s, datatrove": theirs,
+        "text to tokens: MB/s, ours with collecting it": ours,
+        "text to tokens: times faster": ours / theirs,
+    }
