@@ -241,6 +241,15 @@ LATEX = [
     ),
     (r"\newcommand{\org}{The Org}\def\w#1{word #1}\org\ and \w{x}.", "The Org and word x."),
     (r"\begin{alltt}a\textbackslash{}b \{\emph{c}\}\end{alltt}", r"a\b {c}"),
+    (
+        "\\begin{Verbatim}[commandchars=\\\\\\{\\}]\n"
+        "\\PYG{n}{my\\PYGZus{}name} \\PYG{o}{=} \\PYG{p}{\\PYGZob{}}\\PYG{p}{\\PYGZcb{}}\n"
+        "\\end{Verbatim}",
+        "my_name = {}",
+    ),
+    (r"\sphinxmultirow{3}{1}{\begin{varwidth}[t]{\sphinxcolwidth{1}{5}}A\end{varwidth}}", "A"),
+    ("$body_pre$title$abstract\n\n$body", ""),
+    ("The $n$th", "The $n$th"),
     (r"\newtheorem{thm}{Theorem}\begin{thm}[Me] Holds.\end{thm}", "Theorem (Me). Holds."),
     (
         r"A (see Section~\ref{a}), as in \cite{b}, \cite{c}, \ref{d} and (Chapter~\ref{e}, too).",

@@ -50,9 +50,15 @@ _DIMENSION = re.compile(
     r"=?\s*-?[\d.]*\s*(?:\\\w+|em|ex|pt|cm|mm|in|sp|bp)\b(?:\s*(?:plus|minus)\s*[\d.]+\w+)*"
 )
 # Commands that stay commands in an environment of code.
-_ALLTT = re.compile(r"(\\)textbackslash(?:\{\})?|\\([{}\\_%&$#])|\\[A-Za-z]+[ ]?|[{}]")
+_ALLTT = re.compile(
+    r"\\PYGZ(?P<sign>[a-z]{2})\{\}|\\PYG\{[^{}\n]*\}"
+    r"|(?P<backslash>\\)textbackslash(?:\{\})?|\\(?P<escaped>[{}\\_%&$#])|\\[A-Za-z]+[ ]?|[{}]"
+)
+_CODE_OPTIONS = re.compile(r"(?:\[[^\]\n]*\])?(?:\{[^{}\n]*\})?")
 # Files without a document are chapters, which have words in a row, or settings, which have none.
 _PROSE = re.compile(r"\b(?:[^\W\d_]++[,;]?\s){5}|[^\W\d_\x00-\x7f]{8}")
+_LETTER = re.compile(r"[^\W\d_]")
+_FORMULA_END = re.compile("[$\ufdd0\ufdd1]")  # a stashed one has marks
 _ACCENT_OF = re.compile(r"\s*(?:\{\s*(?:\\([ij])\s*|(\w?))\s*\}|\\([ij])(?![A-Za-z])[ ]?|(\w))")
 
 # What references without words leave behind: `(see Section )`, `in, , and`.
@@ -297,11 +303,8 @@ def _cut_environments(text: str, stash: Stash, actions: tuple[str, ...]) -> str:
         parts.append(text[position : match.start()])
         body = text[match.end() : end]
         position = end + len(closing)
-        if name in commands.CODE_WITH_COMMANDS:
-            body = _ALLTT.sub(lambda mark: mark[1] or mark[2] or "", body)
-            body = body.replace("~", " ") if name == "lyxcode" else body
         if action == "code":
-            body = re.sub(r"\A(?:\[[^\]\n]*\])?(?:\{[^{}\n]*\})?", "", body)
+            body = _code(name, body)
             parts.append("\n\n" + stash.put(dedent(body.split("\n"), 0)) + "\n\n")
         elif action == "math":
             lines = map(str.rstrip, _LABEL.sub("", body).split("\n"))
@@ -312,6 +315,22 @@ def _cut_environments(text: str, stash: Stash, actions: tuple[str, ...]) -> str:
         elif action == "captions":
             parts.append("\n\n" + "\n\n".join(_captions(body)) + "\n\n")
     return "".join([*parts, text[position:]])
+
+
+def _code(name: str, body: str) -> str:
+    """Return the code in an environment, without its options and the commands that may be in it."""
+    options = _CODE_OPTIONS.match(body)
+    start = options.end() if options else 0
+    has_commands = name in commands.CODE_WITH_COMMANDS or "commandchars" in body[:start]
+    body = _ALLTT.sub(_code_sign, body[start:]) if has_commands else body[start:]
+    return body.replace("~", " ") if name == "lyxcode" else body
+
+
+def _code_sign(mark: re.Match[str]) -> str:
+    """Return what stands for a command in code."""
+    if mark["sign"]:
+        return commands.PYGMENTS_SIGNS.get(mark["sign"], "")
+    return mark["backslash"] or mark["escaped"] or ""
 
 
 def _captions(body: str) -> list[str]:
@@ -397,10 +416,16 @@ def latex_text(text: str, name: str = "") -> str:
     elif r"\documentclass" in text:
         text = ""
     prose = _paragraphs(text, macros, theorems, stash)
-    if begin < 0 and not _PROSE.search(prose):
+    if (begin < 0 and not _PROSE.search(prose)) or _is_template(prose):
         return ""
     title = " ".join(_paragraphs(title, macros, theorems, stash).split())
     return with_title(stash.restore(title), stash.restore(tidy(prose)))
+
+
+def _is_template(prose: str) -> bool:
+    """Return whether all words stick to dollars: `$title$body` is where a program fills in."""
+    words = [word for word in prose.split() if _LETTER.search(word)]
+    return bool(words) and all(map(_FORMULA_END.search, words))
 
 
 def _paragraphs(

@@ -17,7 +17,7 @@ WORDS = {
     "textunderscore": "_", "textbullet": "•", "textregistered": "®", "texttrademark": "™",
     "quad": " ", "qquad": " ", "space": " ", "par": "\n\n", "newline": "\ufdd4",
     "linebreak": " ", "slash": "/", "ie": "i.e.", "eg": "e.g.", "etc": "etc.",
-    "and": ", ", "bigskip": "\n\n", "medskip": "\n\n", "smallskip": "\n\n",
+    "sphinxhyphen": "-", "and": ", ", "bigskip": "\n\n", "medskip": "\n\n", "smallskip": "\n\n",
 }  # fmt: skip
 SIGNS = {" ": " ", "\n": " ", ",": " ", ";": " ", ":": " ", "!": "", "-": "", "/": "", "@": ""}
 # Combining characters.
@@ -43,13 +43,15 @@ DROPPED = {
         " bookmarksetup usetikzlibrary pgfplotsset tikzset lstset captionsetup phantom hphantom"
         " vphantom bibitem let sisetup newcounter newlength allowdisplaybreaks"
         " enlargethispage newgeometry linespread fontencoding fontfamily fontseries fontshape"
-        " selectlanguage".split(),
+        " selectlanguage sphinxcline sphinxfixclines sphinxtablestrut sphinxvlinecrossing"
+        " sphinxstartmulticolumn".split(),
         1,
     ),
     **dict.fromkeys(
         "pdfbookmark setlength addtolength setcounter newtheorem markboth fontsize rule definecolor"
         " newenvironment numberwithin counterwithin DeclareMathOperator setdefaultlanguage"
-        " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym".split(),
+        " titleformat SetKwInOut externaldocument DeclareMathSymbol settowidth newacronym"
+        " moduleauthor sectionauthor sphinxcolwidth".split(),
         2,
     ),
     **dict.fromkeys(
@@ -61,10 +63,10 @@ DROPPED = {
 FIRST_DROPPED = {
     **dict.fromkeys(
         "href textcolor colorbox parbox raisebox scalebox foreignlanguage hyperlink hypertarget"
-        " adjustbox setpresentation DUrole".split(),
+        " adjustbox setpresentation DUrole PYG".split(),
         1,
     ),
-    **dict.fromkeys("multicolumn multirow resizebox fcolorbox".split(), 2),
+    **dict.fromkeys("multicolumn multirow resizebox fcolorbox sphinxmultirow".split(), 2),
     "DUfootnotetext": 3,
 }
 HEADINGS = frozenset(
@@ -78,7 +80,7 @@ LISTS = frozenset("itemize enumerate description compactitem compactenum list".s
 TABLES = {"tabular": 1, "tabularx": 2, "longtable": 1, "tabulary": 2, "array": 1, "supertabular": 1}
 ENVIRONMENT_ARGUMENTS = {
     "minipage": 1, "multicols": 1, "adjustwidth": 2, "spacing": 1, "wraptable": 2, "list": 2,
-    "DUclass": 1, "DUlineblock": 1, "otherlanguage": 1, "selectlanguage": 1,
+    "DUclass": 1, "DUlineblock": 1, "varwidth": 1, "otherlanguage": 1, "selectlanguage": 1,
 }  # fmt: skip
 TITLES = {"abstract": "Abstract", "proof": "Proof"}
 THEOREMS = {
@@ -88,9 +90,21 @@ THEOREMS = {
 }
 # Environments of code in which commands and braces stay what they are.
 CODE_WITH_COMMANDS = ("alltt", "semiverbatim", "lyxcode")
+# Signs in code that Pygments colored: \PYGZus{} is an underscore.
+PYGMENTS_SIGNS = dict(
+    zip(
+        "bs us ob cb ca am lt gt sh pc dl hy sq dq ti at lb rb".split(),
+        "\\_{}^&<>#%$-'\"~@[]",
+        strict=True,
+    )
+)
+CODE = (
+    *("verbatim", "verbatimtab", "Verbatim", "sphinxVerbatim", "sphinxVerbatimintable"),
+    *("lstlisting", "minted", *CODE_WITH_COMMANDS),
+)
 # What becomes of whole environments: code and formulas stay as they are, pictures leave captions.
 ENVIRONMENTS = {
-    **dict.fromkeys(("verbatim", "Verbatim", "lstlisting", "minted", *CODE_WITH_COMMANDS), "code"),
+    **dict.fromkeys(CODE, "code"),
     **dict.fromkeys(
         "equation align gather multline eqnarray displaymath math flalign alignat dmath"
         " IEEEeqnarray subequations".split(),
