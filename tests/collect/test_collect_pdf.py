@@ -83,6 +83,54 @@ def test_tables_are_rows(texts: Texts) -> None:
     assert text.endswith("\n\nname | score\nours | 7\ntheirs | 12")
 
 
+def test_a_cell_of_two_lines_stays_one_cell(texts: Texts) -> None:
+    """A line without a cell in some columns goes on in the row above, if rows stand farther apart
+    or the words go on; an item with its mark is no row.
+    """
+    rows = [
+        (50, 600, "Date"), (200, 600, "What"),
+        (50, 580, "May"), (200, 580, "A draft of the"), (200, 568, "Third Part"),
+        (50, 550, "June"), (200, 550, "A letter to"), (200, 538, "all members."),
+    ]  # fmt: skip
+    text = _text(texts, [*lines([LONG, "harvest."]), *rows])
+    assert text.endswith(
+        "Date | What\nMay | A draft of the Third Part\nJune | A letter to all members."
+    )
+    items = [(50, 600, "*"), (80, 600, "One thing."), (50, 588, "*"), (80, 588, "Another thing.")]
+    assert " | " not in _text(texts, [*lines([LONG, "harvest."]), *items])
+
+
+def test_text_is_read_in_its_own_direction(texts: Texts) -> None:
+    """A drawing may be turned: its words stand below each other on the page."""
+    page = pdf([[(300.0, 700.0, "Turn the"), (300.0, 640.0, "ring")]])
+    page = page.replace(b"1 0 0 1 300.0", b"0 -1 1 0 300.")
+    assert texts("documents", "x.pdf", page) == ["Turn the ring"]
+
+
+def test_values_of_a_form_are_text(texts: Texts) -> None:
+    """What was typed stands behind its label; a password is not shown."""
+    page = pdf([[(50.0, 700.0, "Name:"), (50.0, 650.0, "Key:")]])
+    fields = [(b"V(Ada)", b"", 698), (b"V(secret)", b"/Ff 8192", 648)]
+    widgets = b"".join(
+        b"<</Type/Annot/Subtype/Widget/FT/Tx/T(t%d)/%b%b/Rect[100 %d 200 %d]>>"
+        % (y, value, flags, y, y + 14)
+        for value, flags, y in fields
+    )
+    page = page.replace(b"/Contents 5 0 R", b"/Annots[%b]/Contents 5 0 R" % widgets)
+    page = page.replace(b"/Type/Catalog", b"/Type/Catalog/AcroForm<</Fields[]>>")
+    assert texts("documents", "x.pdf", page) == ["Name: Ada\n\nKey:"]
+
+
+def test_what_is_printed_at_the_margins_goes(texts: Texts) -> None:
+    """Browsers print an address and a date; heads count the pages, whatever else they say."""
+    margins = [(10.0, 790.0, "A page"), (300.0, 790.0, "https://a.org/b"), (10.0, 10.0, "1 of 1")]
+    margins.append((300.0, 10.0, "3.5.2020 11:02"))
+    assert _text(texts, [*lines([LONG, "harvest."]), *margins]) == f"{LONG} harvest."
+    heads = ["6 Of Kings", "Of Queens 7", "8 Of a Year"]
+    pages = [[(50.0, 790.0, head), *lines([LONG, "harvest."])] for head in heads]
+    assert "Of" not in _text(texts, *pages)
+
+
 def test_running_lines_go(texts: Texts) -> None:
     """Heads, feet and numbers that pages repeat go; a paragraph goes on over the page."""
     pages = [
@@ -248,6 +296,13 @@ def test_fonts_without_letters_are_garbage() -> None:
         "12 | 13\n" * 99,
     ):
         assert not is_garbled(text, Page())
+
+
+def test_noise_of_a_scan_is_no_text(read: Read) -> None:
+    """Spots that a program took for signs are no text layer; labels without letters go."""
+    noise = [(50.0, 700.0 - 12 * n, ". ,: i' ?.") for n in range(10)]
+    assert _told(read("documents", "x.pdf", pdf([noise])))[0][1] == "no-text-layer"
+    assert not pdf_reader.has_letters("\x04\x05") and pdf_reader.has_letters("wo\x02")
 
 
 def test_what_is_no_whole_pdf(read: Read) -> None:

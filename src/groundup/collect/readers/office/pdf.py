@@ -54,11 +54,14 @@ _LIGATURES = str.maketrans(
 # few vowels: a font whose letters are shifted. English has 38 % vowels, Polish 36 %, Czech 40 %.
 _UNMAPPED_SHARE, _VOWEL_SHARE, _MIN_LATIN = 0.3, 0.2, 200
 _NOT_TEXT = re.compile("[\ue000-\uf8ff\ufffd\x00-\x01\x03-\x08\x0e-\x1f]")
+_LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile("[A-Za-zÀ-ɏ]")
 _VOWEL = re.compile("[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-ÝÞà-æè-ïò-öø-ýÿĀ-ąĒ-ěĨ-ıŌ-œŨ-ųŶ-Ÿ]")
 # Lines at the edges of a page that may be running heads or feet: the outer ones, in the outer
 # tenths of its height.
 _EDGE_LINES, _EDGE = 3, 0.1
+# Heads of more lines repeat the further ones letter by letter.
+_TALL_EDGE_LINES = 6
 _PAGE_NUMBER = re.compile(
     r"\W*(?:page|seite|p\.)?\W*(?:\d{1,5}|[ivxlcdm]{1,7})(?:\W*(?:of|von|de|/)\W*\d{1,5})?\W*",
     re.IGNORECASE,
@@ -68,7 +71,15 @@ _MAX_NUMBER = 100  # characters of a line that is one
 _REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
 _DIGITS = re.compile(r"\d+")
 # The number of the page at either end of a head: left pages have it at the left.
-_PAGE_OF_HEAD = re.compile(r"\A\W*\d{1,5}\s+|\s+\d{1,5}\W*\Z")
+_PAGE_OF_HEAD = re.compile(r"\A\W*(\d{1,5})\s+|\s+(\d{1,5})\W*\Z")
+# What browsers print at the margins: an address, `1 of 3`, a date with its time.
+_PRINTED = re.compile(
+    r"(?:https?|file)://\S+|\d{1,4}\s?(?:of|/)\s?\d{1,4}"
+    r"|\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[AP]M)?"
+)
+# A page of this many marks or more is the noise of a scan, which a program took for letters, where
+# no word has four of them and a third of the marks have neither letter nor digit.
+_NOISE_MARKS, _NOISE_SHARE, _REAL_WORD = 20, 1 / 3, re.compile(r"[^\W\d_]{4}")
 # From the start of a word: from each of its letters, a long one takes quadratic time.
 _CUT_WORD = re.compile(rf"(?<![^\W\d_])([^\W\d_]++){HYPHEN}\s*+([^\W\d_]+)")
 _WAIT = re.compile(r"please wait\.\.\.", re.IGNORECASE)
@@ -166,7 +177,8 @@ class _Pages:
 
     def _recognized(self, number: int, page: Page) -> Page:
         """Return a page, with what Tesseract sees where its text layer is missing or garbage."""
-        has_text = page.text.strip() and not is_garbled(page.text, page)
+        text = page.text
+        has_text = text.strip() and not is_noise(text) and not is_garbled(text, page)
         if has_text or not self.languages or self._unseen >= _MAX_FAILURES:
             return page
         try:
@@ -191,7 +203,7 @@ class _Text:
             if size > MAX_DOCUMENT_BYTES:
                 limit = f"{MAX_DOCUMENT_BYTES >> 20} MB"
                 raise DamagedError("too-large", f"its text is longer than {limit}")
-            if not text.strip():
+            if not text.strip() or is_noise(text):
                 self.empty.append(number)
             elif is_garbled(text, page):
                 self.garbled.append(number)
@@ -204,7 +216,9 @@ class _Text:
         blocks, contents = Blocks(), Contents(len(self._pages))
         with_code = has_code(self._pages)
         for page in self._pages:
-            lines = [line for line in page.lines if id(line) not in running]
+            lines = [
+                line for line in page.lines if id(line) not in running and has_letters(line.text)
+            ]
             add_page(blocks, page, contents.without(lines), with_code)
         text = blocks.text()
         # How other places write a word that a line end has cut.
@@ -242,6 +256,20 @@ def is_garbled(text: str, page: Page) -> bool:
     return latin >= _MIN_LATIN and latin > characters / 2 and few_vowels
 
 
+def is_noise(text: str) -> bool:
+    """Return whether the text layer of a page is what a program saw in the spots of a scan."""
+    marks = text.split()
+    if len(marks) < _NOISE_MARKS or _REAL_WORD.search(text):
+        return False
+    return sum(not any(map(str.isalnum, mark)) for mark in marks) > _NOISE_SHARE * len(marks)
+
+
+def has_letters(text: str) -> bool:
+    """Return whether a line has text; the labels of a figure may have codes of their font only."""
+    unmapped = len(_NOT_TEXT.findall(text)) + text[:-1].count(HYPHEN)
+    return not unmapped or any(map(str.isalnum, text)) or len(text.split()) > 2 * unmapped
+
+
 def _running_lines(pages: Sequence[Page]) -> set[int]:
     """Return the ids of the lines that are running heads, feet or page numbers."""
     edges: list[tuple[tuple[str, int], Line]] = []
@@ -251,22 +279,47 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
     zone = _EDGE * (highest - lowest)
     for page in pages:
         lines = sorted(page.lines, key=lambda line: line.y)
-        outer = [*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]
-        for line in {id(line): line for line in outer}.values():
-            if not lowest + zone < line.y < highest - zone:
-                # Nobody sees a shift of less than a few points.
-                text = _DIGITS.sub("0", _PAGE_OF_HEAD.sub("", line.text.casefold()))
-                edges.append(((text, round(line.y / 6)), line))
+        for place, line in enumerate(lines):
+            rank = min(place, len(lines) - 1 - place)
+            if rank >= _TALL_EDGE_LINES or lowest + zone < line.y < highest - zone:
+                continue
+            text = line.text.casefold()
+            if rank < _EDGE_LINES:
+                text = _DIGITS.sub("0", _PAGE_OF_HEAD.sub("", text))
+            elif not _LETTER.search(text):
+                continue
+            # Nobody sees a shift of less than a few points.
+            edges.append(((text, round(line.y / 6)), line))
         for line in lines[:1] + lines[-1:]:
             is_short = len(lines) > 1 and len(line.text) < _MAX_NUMBER
-            if is_short and _PAGE_NUMBER.fullmatch(line.text):
+            is_printed = len(line.cells) > 1 and any(
+                _PRINTED.fullmatch(c) for c, _, _ in line.cells
+            )
+            if (is_short and _PAGE_NUMBER.fullmatch(line.text)) or (len(lines) > 2 and is_printed):
                 running.add(id(line))
     counts = Counter(key for key, _ in edges)
     for (text, row), line in edges:
         count = sum(counts[text, row + shift] for shift in (-1, 0, 1))
         if count >= _REPEATED and (count >= _REPEATED_SHARE * len(pages) or count > _FAR_REPEATED):
             running.add(id(line))
-    return running
+    return running | _numbered_heads(pages)
+
+
+def _numbered_heads(pages: Sequence[Page]) -> set[int]:
+    """Return the ids of heads with the number of their page, which count with the pages."""
+    heads: list[tuple[tuple[int, int], Line]] = []
+    for number, page in enumerate(pages):
+        lines = sorted(page.lines, key=lambda line: line.y)
+        for line in (*lines[:1], *lines[-1:]) if len(lines) > 2 else ():
+            match = _PAGE_OF_HEAD.search(line.text) if len(line.text) < _MAX_NUMBER else None
+            if match is not None:
+                heads.append(((int(match[1] or match[2]) - number, round(line.y / 6)), line))
+    counts = Counter(key for key, _ in heads)
+    return {
+        id(line)
+        for (first, row), line in heads
+        if sum(counts[first, row + shift] for shift in range(-2, 3)) >= _REPEATED
+    }
 
 
 def _listed(numbers: Sequence[int]) -> str:

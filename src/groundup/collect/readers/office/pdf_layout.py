@@ -21,6 +21,8 @@ from groundup.collect.readers.office.pdf_words import HYPHEN
 _MARK = 12  # characters of a number or a mark at the end of a line
 _CODE_SHARE, _MIN_NUMBERED = 0.8, 3
 _EVEN_GAPS = 1.15  # the widest of a line that is spread, by the narrowest
+# Lines of a cell are this close, in heights of letters; a cell has fewer lines.
+_CELL_STEP, _CELL_LINES = 1.6, 12
 _HEADING_SIZE = 1.2  # heights of usual letters
 # Heads of tables of contents, and their lines: dots up to a number, or a number as last cell.
 _CONTENTS = re.compile(
@@ -38,6 +40,10 @@ _MAX_PARAGRAPH = 1_000_000
 _COLUMN_LINES, _BLOCK_LINES = 12, 5
 _SENTENCE_END = re.compile(r"[.!?…:;。！？।۔؟][\"'”’»)\]]*[\d¹²³⁰⁴-⁹]{0,3}\Z")
 _ITEM = re.compile(r"(?:[•▪●◦‣∙■□➢–—*-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)])\s+\S")
+# The mark of an item, or the number of a heading, in a cell of its own.
+_ROW_MARK = re.compile(
+    r"[•▪●◦‣∙■□➢–—*+\uf000-\uf0ff-]|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)]|\d{1,3}(?:\.\d{1,3})+\.?"
+)
 # Captions, and lines such as `Date: 3 May` below each other.
 _CAPTION = re.compile(
     r"(?:table|tabelle|tableau|tabla|fig(?:ure|ura|\.)|abb(?:ildung|\.)|algorithm|listing)"
@@ -163,13 +169,13 @@ def add_page(blocks: Blocks, page: Page, lines: Sequence[Line], with_code: bool)
             blocks.add(_code(lines[number:end]), "code")
             number = end
             continue
-        end = _table_end(lines, number)
-        if end > number:
+        rows, end = _table(lines, number)
+        if rows:
             _add_paragraph(blocks, paragraph, continues)
             paragraph, continues, before = [], False, None
             blocks.parts.append(("break", ""))
-            for row in lines[number:end]:
-                blocks.add(" | ".join(text for text, _, _ in row.cells), "row")
+            for row in rows:
+                blocks.add(" | ".join(row).replace(f"{HYPHEN} ", HYPHEN), "row")
             blocks.parts.append(("break", ""))
             number = end
             continue
@@ -235,29 +241,83 @@ def _column_end(lines: Sequence[Line], number: int) -> float:
     return max(same, default=line.right)
 
 
-def _table_end(lines: Sequence[Line], start: int) -> int:
-    """Return the end of the table that starts at a line; `start` where none does.
+def _table(lines: Sequence[Line], start: int) -> tuple[list[list[str]], int]:
+    """Return the rows of the table that starts at a line, and where it ends; [] where none does.
 
-    A table has two rows or more whose cells stand below each other.
+    A table has two rows or more whose cells stand below each other. A cell of two lines goes on in
+    a line that has no cell in some of the columns.
     """
-    end = start
-    while end < len(lines) and len(lines[end].cells) > 1 and not _is_spread(lines[end]):
-        if end > start:
-            edges = [edge for _, left, right in lines[end - 1].cells for edge in (left, right)]
-            tolerance = lines[end].size / 2
-            aligned = sum(
-                any(abs(edge - own) < tolerance for edge in edges for own in cell[1:])
-                for cell in lines[end].cells
-            )
-            if aligned < 2 or not 0 < lines[end - 1].y - lines[end].y < 6 * lines[end].size:
-                break
+    rows: list[list[str]] = []
+    head, end = lines[start], start  # the first line of the last row
+    while end < len(lines):
+        line = lines[end]
+        if rows and (columns := _continued_columns(lines, end, head)):
+            for column, (text, _, _) in zip(columns, line.cells, strict=True):
+                rows[-1][column] += f" {text}"
+        elif _is_row(line) and (not rows or _is_below(head, line, lines[end - 1])):
+            rows.append([text for text, _, _ in line.cells])
+            head = line
+        else:
+            break
         end += 1
-    return end if end - start > 1 else start
+    return (rows, end) if len(rows) > 1 else ([], start)
 
 
-def _is_spread(line: Line) -> bool:
+def _is_row(line: Line) -> bool:
+    """Return whether a line may be a row of a table: an item of a list, with its mark, is none."""
+    cells = line.cells[1:] if _ROW_MARK.fullmatch(line.cells[0][0]) else line.cells
+    return len(cells) > 1 and not _is_spread(cells)
+
+
+def _is_below(head: Line, line: Line, before: Line) -> bool:
+    """Return whether two edges of the cells of a line stand below edges of the row above."""
+    edges = [edge for _, left, right in head.cells for edge in (left, right)]
+    tolerance = line.size / 2
+    aligned = sum(
+        any(abs(edge - own) < tolerance for edge in edges for own in cell[1:])
+        for cell in line.cells
+    )
+    return aligned > 1 and 0 < before.y - line.y < 6 * line.size
+
+
+def _continued_columns(lines: Sequence[Line], number: int, head: Line) -> list[int]:
+    """Return the columns of the row that begins with `head` in which a line goes on.
+
+    [] where it is a row of its own, or no row.
+    """
+    line, before = lines[number], lines[number - 1]
+    step = before.y - line.y
+    is_near = 0 < step < _CELL_STEP * line.size and abs(line.size - head.size) < 0.2 * line.size
+    if not is_near or len(line.cells) >= len(head.cells):
+        return []
+    columns = [_column_of(cell, head) for cell in line.cells]
+    if min(columns) < 0 or any(after <= column for column, after in pairwise(columns)):
+        return []
+    words = [text for text, _, _ in line.cells if _LETTER.match(text)]
+    goes_on = bool(words) and all(text[0].islower() for text in words)
+    # Rows stand farther apart than the lines in a cell, if those are told by nothing else.
+    gap = next(
+        (
+            above.y - row.y
+            for above, row in pairwise(lines[number : number + _CELL_LINES])
+            if len(row.cells) > len(line.cells) and _is_below(head, row, above)
+        ),
+        0.0,
+    )
+    is_one = columns[0] > 0 and len(columns) == 1
+    return columns if goes_on or is_one or step * _EVEN_GAPS < gap else []
+
+
+def _column_of(cell: tuple[str, float, float], head: Line) -> int:
+    """Return the column of a row whose cell is above another one, and no other is; -1 if none."""
+    _, left, right = cell
+    below = [n for n, (_, x0, x1) in enumerate(head.cells) if left < x1 and x0 < right]
+    return below[0] if len(below) == 1 else -1
+
+
+def _is_spread(cells: Sequence[tuple[str, float, float]]) -> bool:
     """Return whether the words of a line are spread evenly, to fill its column."""
-    gaps = [after[1] - before[2] for before, after in pairwise(line.cells)]
+    gaps = [after[1] - before[2] for before, after in pairwise(cells)]
     return len(gaps) > 2 and max(gaps) < _EVEN_GAPS * min(gaps)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from groundup.collect.readers.office.pdf_forms import Value, form_values
 from groundup.collect.readers.office.pdf_words import SCRIPT_SIZE, Word, page_words, script
 
 # Parts of a line this far apart, in heights of its letters, are cells or columns; after a sentence
@@ -33,12 +34,13 @@ _PAUSE = (".", "!", "?", ":", ";", ",")
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
 # Keywords of code may be in another font.
 _CODE_SHARE = 0.6
+_PROSE_WORDS, _BULLETS = 2, "•▪●◦‣∙■□➢"
 _MARK_LENGTH = 8  # of exponents and marks of notes or authors, such as a,b,*
 # Gaps of a page that are all about as wide, so many of them, are those between words.
 _MIN_GAPS, _EVEN_GAPS = 12, 1.6
-# Text of another direction than most of a page is kept from this many characters on; less is a
-# stamp on the margin.
-_MIN_TURNED = 300
+# Text of another direction than most of a page is kept from this many characters, or this share of
+# the page, on; less is a stamp on the margin.
+_MIN_TURNED, _TURNED_SHARE = 300, 0.2
 # What Tesseract is made for; a larger page than some A1 is drawn with fewer pixels.
 _DPI, _MAX_PIXELS = 300, 70_000_000
 # A page is cut into columns where this share of its lines is drawn above the one before.
@@ -144,7 +146,11 @@ def _pdfium() -> Any:
 @lru_cache(maxsize=1)
 def _document(path: str) -> Any:
     """Return the open document; the one before is closed as nothing refers to it any more."""
-    return _pdfium().PdfDocument(path)
+    document = _pdfium().PdfDocument(path)
+    if document.get_formtype():
+        # No script of the form runs: this pdfium has no JavaScript.
+        document.init_forms()
+    return document
 
 
 def close_document() -> None:
@@ -168,13 +174,32 @@ def _read_page(document: Any, number: int) -> Page | None:
         for word in words:
             counts[word.angle] += len(word.text)
         for angle, characters in counts.most_common():
-            if not page.lines or characters >= _MIN_TURNED:
+            if not page.lines or characters >= min(_MIN_TURNED, _TURNED_SHARE * page.characters):
                 lines = join_words([word for word in words if word.angle == angle])
                 page.lines += _in_order(lines)
+        if document.formenv:
+            for value in form_values(pdf_page, document.formenv):
+                _add_value(page, value)
         return page
     finally:
         text_page.close()
         pdf_page.close()
+
+
+def _add_value(page: Page, value: Value) -> None:
+    """Add a value of a form to the line that it stands in, or as a line below those above it."""
+    cell = (value.text, value.left, value.right)
+    page.characters += len(value.text)
+    for line in page.lines:
+        if abs(line.y - value.y) < value.size / 2:
+            if value.text in line.text and line.left < value.right and value.left < line.right:
+                # The page has it, too.
+                return
+            if all(right <= value.left or value.right <= left for _, left, right in line.cells):
+                line.cells = sorted([*line.cells, cell], key=lambda cell: cell[1])
+                return
+    below = (number for number, line in enumerate(page.lines) if line.y < value.y)
+    page.lines.insert(next(below, len(page.lines)), Line([cell], value.y, value.size))
 
 
 def join_words(words: Sequence[Word]) -> list[Line]:
@@ -238,6 +263,9 @@ def _pitch(words: Sequence[Word]) -> float:
         # It counts the lines.
         words = words[1:]
     pitches = [word.pitch for word in words if word.pitch]
+    if not any(word.pitch for word in words[:_PROSE_WORDS]) or words[0].text in _BULLETS:
+        # A sentence about names in code, or an item of a list.
+        return 0.0
     in_code = sum(len(word.text) for word in words if word.pitch)
     is_code = in_code > _CODE_SHARE * sum(len(word.text) for word in words)
     return median(pitches) if is_code else 0.0

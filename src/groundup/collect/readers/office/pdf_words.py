@@ -42,7 +42,9 @@ _ACCENTS = dict(
 )
 # Fonts of code that do not say that their letters are all as wide.
 _CODE_FONT = re.compile(
-    rb"courier|mono|consol|menlo|typewriter|cmtt|sltt|[es]ctt|sftt|lmtt|inconsolata", re.IGNORECASE
+    rb"courier|mono|nimbusmon|consol|menlo|typewriter|cmtt|sltt|[es]ctt|sftt|lmtt|inconsolata"
+    rb"|sourcecode|firacode|lettergothic",
+    re.IGNORECASE,
 )
 _FIXED_PITCH = 1
 # A digit of less than this share of the height of its word is an exponent or an index.
@@ -60,7 +62,7 @@ class Word:
     x1: float
     y: float
     size: float
-    angle: int  # quarter turns
+    angle: int  # quarter turns, clockwise
     unmapped: bool
     pitch: float = 0.0  # width of a letter of a font of code
     spacing: float = 0.0  # between its letters
@@ -136,11 +138,11 @@ def _word(text_page: Any, raw: Any, codes: Sequence[int], start: int) -> Word:
     quarter = round(raw.FPDFText_GetCharAngle(text_page, start) / 1.5708) % 4
     x0, x1, size, baseline = first.left, last.right, first.top - first.bottom, y.value
     if quarter == 1:
-        x0, x1, size, baseline = first.bottom, last.top, first.right - first.left, -x.value
+        x0, x1, size, baseline = -first.top, -last.bottom, first.right - first.left, x.value
     elif quarter == 2:
         x0, x1, baseline = -first.right, -last.left, -y.value
     elif quarter == 3:
-        x0, x1, size, baseline = -first.top, -last.bottom, first.right - first.left, x.value
+        x0, x1, size, baseline = first.bottom, last.top, first.right - first.left, -x.value
     if quarter == 0 and any(0x30 <= code < 0x3A for code in codes[1:_MAX_SCRIPT_WORD]):
         codes, baseline, size = _with_scripts(text_page, raw, codes, start)
     text = "".join(HYPHEN if code in _HYPHENS else chr(code) for code in codes if code < _NO_CODE)
