@@ -427,3 +427,29 @@ def test_a_saved_page_is_read_as_a_web_page(read: Read) -> None:
     (result,) = read("web", "x.mhtml", text)
     assert isinstance(result, Document) and result.group == "a.org"
     assert result.text.startswith("It was late") and "Home" not in result.text
+
+
+def test_bodies_that_an_archive_stored_as_sent(read: Read) -> None:
+    """Without the headers that say how a body is encoded, its form does."""
+    encoded = base64.encodebytes(b"It rained all day, and the river rose over the meadow.\n" * 3)
+    assert _texts(read("mail", "x.eml", _mail(encoded.decode())))[0].count("It rained") == 3
+    full = "It rained all day, and the river rose over the meadow and the old stone b=\nridge =3D gone."
+    assert "stone bridge = gone." in _texts(read("mail", "x.eml", _mail(full)))[0]
+    inner = "--=_x\nContent-Type: text/plain\n\nIt rained.\n\n--=_x--\n"
+    assert _texts(read("mail", "x.eml", _mail(inner))) == ["Plans\n\nIt rained."]
+
+
+def test_marks_of_archives_and_programs_are_no_text(read: Read) -> None:
+    """An archive that took a text out leaves a line; programs say that there is no subject."""
+    skipped = "Skipped content of type multipart/alternative\n"
+    assert _reasons(read("mail", "x.eml", _mail(skipped))) == ["empty"]
+    assert _texts(read("mail", "x.eml", _mail("Hi", "Subject: No subject"))) == ["Hi"]
+    assert _reasons(read("mail", "x.eml", _mail("", "Subject: No subject"))) == ["empty"]
+    quote = "Excerpts from mail: 19-Dec-99 [List]a tale by Ann@x.org\n> It rained.\n"
+    assert own_text("Not to worry.\n\n" + quote) == "Not to worry."
+
+
+def test_a_quoted_line_that_was_broken_stays_a_quote() -> None:
+    """Programs break lines that became too long with their mark."""
+    lines = ["> It rained all day, and the river rose over the meadow and", "the", "> bridge."]
+    assert own_text("\n".join([*lines, "", "Did it?"])).startswith("> It rained")

@@ -57,7 +57,13 @@ _PREFIX = re.compile(
 # Some write "[Fwd: Plans]".
 _BRACKETED = re.compile(r"\A\s*\[((?:re|fwd?|aw|wg|tr|rv)\s?:.*)\]\s*\Z", re.IGNORECASE)
 # Nothing, or what programs write for it: "(no subject)".
-_NO_SUBJECT = re.compile(r"\W*|None|[(<\[].{1,40}[)>\]]")
+_NO_SUBJECT = re.compile(
+    r"\W*|None|[(<\[].{1,40}[)>\]]|(?:no subject|kein betreff|(?:sans|aucun) objet|sin asunto"
+    r"|senza oggetto|sem assunto|geen onderwerp|без темы|无主题|無主旨|件名なし)",
+    re.IGNORECASE,
+)
+# What says that an archive took the text out.
+_SCRUBBED = re.compile(r"was scrubbed\.\.\.|^Skipped content of type ", re.MULTILINE)
 _MESSAGE_ID = re.compile(r"<([^<>\s]{1,500})>")
 _ROBOTS = re.compile(r"mailer-daemon|mail delivery (?:sub)?system|postmaster@", re.IGNORECASE)
 # Apple's .emlx starts with a count of bytes and ends with a property list.
@@ -214,7 +220,7 @@ def _refusal(message: Message, mail: Mail, parts: Parts) -> Reject | None:
         parts.unread.pop(0)
         return Reject(reason, detail=detail)
     is_answer = bool(mail.references) or any(_split_subject(header(message, "subject"))[1:])
-    is_scrubbed = any("was scrubbed..." in text for text in parts.texts)
+    is_scrubbed = any(map(_SCRUBBED.search, parts.texts))
     if mail.subject and not (is_answer or is_scrubbed or parts.mails):
         # Its writer said it there: "Lunch at one?"
         mail.text = mail.subject
@@ -258,7 +264,8 @@ def _split_subject(subject: str) -> tuple[str, bool, bool]:
         is_forward |= bool(prefix[2])
         subject = subject[prefix.end() :]
     bare = re.sub(r"\s*\(fwd\)\s*$", "", subject, flags=re.IGNORECASE)
-    return bare.strip(), is_reply, is_forward or bare != subject
+    # What stands for bytes that were lost.
+    return bare.strip("\ufffd \t"), is_reply, is_forward or bare != subject
 
 
 def _addresses(line: str) -> list[str]:

@@ -23,6 +23,8 @@ _GREETING = re.compile(
 )
 _SIGN_OFF_LINES, _ADDRESS_LINES = 6, 20
 _TITLES = frozenset("dr prof professor mr mrs ms phd ph md msc mba ing dipl jr sr".split())
+# What people call themselves may have words in it, such as "stuck in traffic".
+_WORDS = frozenset("an and at by com for from in is it me my no of on or org the to you".split())
 _MAX_NAMES = 100
 
 
@@ -58,7 +60,8 @@ def hide_names(text: str, sender: str, names: Mapping[str, str]) -> str:
 
 
 def _name_parts(name: str) -> list[str]:
-    return [part for part in re.findall(r"\w[\w'’-]+", name) if not part.isdigit()]
+    parts = re.findall(r"\w[\w'’-]+", name)
+    return [part for part in parts if not part.isdigit() and part not in _WORDS]
 
 
 def _replace_parts(line: str, name: str, new: str) -> str:

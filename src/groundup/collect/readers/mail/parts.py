@@ -5,6 +5,8 @@ Python's `email` package parses; what it does without bounds is bounded here.
 
 from __future__ import annotations
 
+import binascii
+import quopri
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -75,6 +77,14 @@ _UNSEEN = re.compile(
     r"<(div|span|p|td)\b[^<>]{0,2000}display\s*:\s*none[^<>]{0,2000}>[^<]*+</\1\s*>", re.IGNORECASE
 )
 _FILLER = re.compile("[\u200b\u200c\u200d\u2060\u034f\u00ad\ufeff\u200e\u200f]")
+# Bodies that an archive stored as they were sent, without the headers that say how: parts, lines of
+# base64 of which the last is shorter, or an equals sign at the end of a full line.
+_BARE_PARTS = re.compile(
+    rb"\s*--([^\s\"][^\n\"]{2,198}?)[ \t]*\r?\n(?=content-[a-z-]+:)", re.IGNORECASE
+)
+_BARE_BASE64 = re.compile(r"\s*((?:[A-Za-z0-9+/]{60,76}\n){2,}[A-Za-z0-9+/]{0,76}={0,2})\s*")
+_BARE_QUOTED = re.compile(r"^[^\n]{72,75}=\n(?=\S)", re.MULTILINE)
+_NOT_QUOTED = re.compile(r"=(?![0-9A-F]{2}|[ \t]*\n|\Z)")
 # Stand for the start and the end of a quote while a page becomes text.
 _OPEN, _CLOSE = "\ue0f1", "\ue0f2"
 
@@ -210,6 +220,8 @@ def read_parts(message: Message) -> Parts:
             stack += reversed(
                 [(child, is_body and flag) for child, flag in zip(children, bodies, strict=True)]
             )
+        elif (inner := _bare_parts(part)) is not None:
+            stack.append((inner, is_body))
         else:
             _add_leaf(part, content_type, is_body, parts)
     return parts
@@ -264,8 +276,19 @@ def _with_true_boundary(part: Message) -> Message | None:
     line = re.search(rb"(?:\A|\n)--([^\s\"]{1,200})[ \t]*\r?\n[\w-]+:", content)
     if line is None or part.get("x-groundup-repaired"):
         return None
-    kind = part.get_content_type().encode("ascii", "replace")
-    head = b'X-Groundup-Repaired: 1\nContent-Type: %s; boundary="%s"\n\n' % (kind, line[1])
+    return _multipart(part.get_content_type(), line[1], content)
+
+
+def _bare_parts(part: Message) -> Message | None:
+    """Return a body without headers that has parts, as one of parts."""
+    content = b"" if "content-type" in part else payload(part)
+    line = _BARE_PARTS.match(content)
+    return _multipart("multipart/mixed", line[1], content) if line else None
+
+
+def _multipart(content_type: str, boundary: bytes, content: bytes) -> Message:
+    kind = content_type.encode("ascii", "replace")
+    head = b'X-Groundup-Repaired: 1\nContent-Type: %s; boundary="%s"\n\n' % (kind, boundary)
     return parse_mail(head + content)
 
 
@@ -302,6 +325,8 @@ def header_text(value: str) -> str:
 def _add_text(part: Message, content_type: str, parts: Parts) -> None:
     try:
         text = _without_boundaries(_decoded(part, parts), parts.boundaries)
+        if "content-transfer-encoding" not in part:
+            text = _decoded_again(text)
         if content_type != "text/plain" or _LOOKS_LIKE_HTML.match(text):
             text = html_text(text)
         elif _safely(partial(part.get_param, "format")).lower() == "flowed":
@@ -357,6 +382,16 @@ def _decoded(part: Message, parts: Parts | None = None) -> str:
     if charset.lower() in _SEVEN_BIT and data.isascii():
         return data.decode(charset, "replace").replace("\r\n", "\n")
     return decode(data, charset)
+
+
+def _decoded_again(text: str) -> str:
+    """Return the text of a body that is still encoded though no header says so, else the same."""
+    if (match := _BARE_BASE64.fullmatch(text)) is not None:
+        data = binascii.a2b_base64(match[1])
+        return "" if is_binary(data) else decode(data, "")
+    if _BARE_QUOTED.search(text) and not _NOT_QUOTED.search(text):
+        return decode(quopri.decodestring(text.encode("utf-8", "replace")), "")
+    return text
 
 
 def html_text(page: str) -> str:

@@ -67,7 +67,7 @@ _VERBS = (
 # Possessive and bounded: a line is tried once.
 _ATTRIBUTION = re.compile(
     rf"(?:.{{0,250}}?(?:\b(?:{_VERBS})(?!\w)|写道|寫道|のメール|書きました|작성|<[^<>\s]+@[^<>\s]+>)"
-    r".{0,100}|\s*quoting .{1,100})[:：](?:\s*\])?\s*",
+    r".{0,100}|\s*quoting .{1,100})[:：](?:\s*\])?\s*|\s*excerpts from [^:]{1,80}: .{1,200}",
     re.IGNORECASE,
 )
 # Above a quote, a line with a year and a time needs no verb: "Ann [Thu, 20 Nov 2003, 11:04]:".
@@ -81,6 +81,8 @@ _ATTRIBUTION_START = re.compile(
 _TIME = re.compile(r"\d[:.h]\d\d|@|\b\d{4}\b")
 _QUOTE = re.compile(r"\s{0,2}(?:>|[A-Z]{2,4}>)")
 _QUOTE_MARKS = re.compile(r"\s{0,2}(?:[A-Z]{2,4}>|>)(?:[ \t]?>)*[ \t]?")
+# Characters of a quoted line that was broken, and of what it ends with on the next line.
+_BROKEN_LINE, _BROKEN_END = 55, 24
 _LINE_END = re.compile(r"[.?!…:;,。！？][\"'”»)]*$", re.MULTILINE)
 # A quote that stays as what an answer is about.
 _CONTEXT_LINES, _CONTEXT_WORDS, _CONTEXT_LENGTH = 5, 4, 400
@@ -167,7 +169,8 @@ _SCRUBBED = re.compile(
     r"|An embedded [^\n]{1,80}\n)?"
     r"(?:(?:Name|Type|Size|Desc|U(?:RL|rl)|From|Subject|Date)\s?: [^\n]*"
     r"(?:\n[ \t]?<?https?:[^\n]*)?(?:\n|\Z))*"
-    r"|^(?:A|An) [^\n]{1,80} attachment was scrubbed\.{3}\n(?:\w+\s?: [^\n]*\n)*",
+    r"|^(?:A|An) [^\n]{1,80} attachment was scrubbed\.{3}\n(?:\w+\s?: [^\n]*\n)*"
+    r"|^Skipped content of type \S{1,80}[ \t]*$",
     re.MULTILINE,
 )
 
@@ -200,13 +203,23 @@ def own_text(text: str, is_forward: bool = False) -> str:
     text = re.sub(r"(?<!>)&nbsp;(?!<)", " ", text)
     text = _DISGUISED.sub(r"\1\2@\3", _KEPT_FOR_MAILBOX.sub("", text))
     lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
-    lines = _cut_footers(lines)
+    lines = _cut_footers(_mark_broken_quotes(lines))
     own: list[str] = []
     for mail in _split_originals(lines, is_forward):
         own += ["", *_cut_signature(_cut_quotes(_cut_opening(_cut_footers(mail))))]
     if not any(map(str.strip, own)) and is_forward:
         own = [_QUOTE_MARKS.sub("", line) for line in lines]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(own)).strip("\n")
+
+
+def _mark_broken_quotes(lines: list[str]) -> list[str]:
+    """Mark the ends of quoted lines that a program broke as too long: words between two quotes."""
+    for index in range(1, len(lines) - 1):
+        above, line, below = lines[index - 1 : index + 2]
+        is_end = 0 < len(line) <= _BROKEN_END and len(above) >= _BROKEN_LINE
+        if is_end and not _QUOTE.match(line) and _QUOTE.match(above) and _QUOTE.match(below):
+            lines[index] = f"> {line}"
+    return lines
 
 
 def _cut_footers(lines: list[str]) -> list[str]:
