@@ -433,7 +433,8 @@ def test_bodies_that_an_archive_stored_as_sent(read: Read) -> None:
     """Without the headers that say how a body is encoded, its form does."""
     encoded = base64.encodebytes(b"It rained all day, and the river rose over the meadow.\n" * 3)
     assert _texts(read("mail", "x.eml", _mail(encoded.decode())))[0].count("It rained") == 3
-    full = "It rained all day, and the river rose over the meadow and the old stone b=\nridge =3D gone."
+    full = "It rained all day, and the river rose over the meadow and the old stone b="
+    full += "\nridge =3D gone."
     assert "stone bridge = gone." in _texts(read("mail", "x.eml", _mail(full)))[0]
     inner = "--=_x\nContent-Type: text/plain\n\nIt rained.\n\n--=_x--\n"
     assert _texts(read("mail", "x.eml", _mail(inner))) == ["Plans\n\nIt rained."]
