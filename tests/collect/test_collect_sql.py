@@ -59,6 +59,12 @@ def test_values_of_postgres() -> None:
     assert rows(dump) == [*values, ["6", "It's"], ["7", "a"]]
 
 
+def test_copy_with_a_delimiter() -> None:
+    """People write dumps whose fields stand between bars."""
+    dump = "BEGIN;\nCOPY a (b, c) FROM stdin WITH DELIMITER AS '|';\n1|It's\tlate\n2|\\N\n\\.\n"
+    assert rows(dump) == [["1", "It's\tlate"], ["2", None]]
+
+
 def test_values_of_sqlite_and_sql_server() -> None:
     """sqlite3 writes texts with line ends as calls; SQL Server ends no statement."""
     dump = (
@@ -240,6 +246,7 @@ def test_formats() -> None:
         "INSERT INTO a VALUES (1);",
         "DELIMITER ;;\nINSERT INTO `a` VALUES (1);;",
         "# c\n/*!40101 SET a */;\nREPLACE INTO `a` (b) VALUES (1)",
+        "BEGIN;\nCOPY a (b) FROM stdin;\n1\n\\.\n",
     )
     assert {detect_format("a.sql", head.encode()) for head in heads} == {"sql"}
     prose = b"Use the statement below:\n\nINSERTION is hard."

@@ -190,7 +190,7 @@ _SQL_DUMP = re.compile(
 _SQL_START = re.compile(
     r"(?:\s++|--[^\n]*+\n|#[^\n]*+\n|/\*(?:(?!\*/).)*+\*/;?)*+"
     r"(?:SET|CREATE|DROP|INSERT|BEGIN|START|USE|COPY|REPLACE|PRAGMA|LOCK|DELIMITER"
-    r"|\\(?:restrict|connect))\s",
+    r"|\\(?:restrict|connect))[\s;]",
     re.IGNORECASE | re.DOTALL,
 )
 _SQL_ROWS = re.compile(

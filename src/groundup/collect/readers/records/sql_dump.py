@@ -63,7 +63,8 @@ _INSERT = re.compile(
     re.IGNORECASE,
 )
 _COPY = re.compile(
-    rb"COPY\s++(" + NAME + rb")\s*+(" + _LIST + rb")?+\s*+FROM\s++stdin\b[^\n;]*+;[ \t\r]*+\n",
+    rb"COPY\s++(" + NAME + rb")\s*+(" + _LIST + rb")?+\s*+FROM\s++stdin\b"
+    rb"(?:[^\n;]*?\bDELIMITER\s++(?:AS\s++)?+'([^'\\\n])')?+[^\n;]*+;[ \t\r]*+\n",
     re.IGNORECASE,
 )
 _CREATE = re.compile(
@@ -139,7 +140,7 @@ class SqlDump:
                 yield from self._insert(*self._table(insert))
             elif copy := _COPY.match(data, at):
                 window.at = copy.end()
-                yield from self._copy(*self._table(copy))
+                yield from self._copy(*self._table(copy), copy[3] or b"\t")
             elif create := _CREATE.match(data, at):
                 window.at = create.end()
                 self._define(identifiers(create[1], self._encoding)[-1])
@@ -267,7 +268,7 @@ class SqlDump:
             window.retry(end - window.at)
         return False
 
-    def _copy(self, table: str, columns: list[str]) -> Iterator[RowOrReject]:
+    def _copy(self, table: str, columns: list[str], delimiter: bytes) -> Iterator[RowOrReject]:
         """Yield the lines after COPY, up to `\\.`."""
         while (line := self._window.line()) != b"":
             if line is None:
@@ -279,7 +280,7 @@ class SqlDump:
                 self._window.at -= len(line)
                 return
             else:
-                values = copy_values(line.rstrip(b"\r\n"), self._encoding)
+                values = copy_values(line.rstrip(b"\r\n"), self._encoding, delimiter)
                 columns = columns or [str(number) for number in range(1, len(values) + 1)]
                 record = dict(zip(columns, values, strict=False))
                 if len(values) != len(columns):

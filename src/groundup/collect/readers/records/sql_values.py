@@ -190,9 +190,9 @@ def _bare_name(name: bytes) -> bytes:
     return name[1:-1] if name.startswith(b"[") else name
 
 
-def copy_values(line: bytes, encoding: str) -> list[str | None]:
-    """Return the values of a line of COPY: fields between tabs, `\\N` for null."""
+def copy_values(line: bytes, encoding: str, delimiter: bytes) -> list[str | None]:
+    """Return the values of a line of COPY: fields between delimiters, `\\N` for null."""
     return [
         None if field == b"\\N" else to_text(_unescape_c(field), encoding)
-        for field in line.split(b"\t")
+        for field in line.split(delimiter)
     ]
