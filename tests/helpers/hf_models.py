@@ -42,7 +42,7 @@ def engine_of(family: str, vocab_size: int = 600) -> tokenizers.Tokenizer:
     """
     engine = tokenizers.Tokenizer(models.BPE(ignore_merges=family == "llama-bpe"))
     engine.normalizer = normalizers.NFC() if family == "qwen2" else None
-    engine.pre_tokenizer = _splitter(family)
+    engine.pre_tokenizer = splitter_of(family)
     engine.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -67,7 +67,8 @@ def engine_of(family: str, vocab_size: int = 600) -> tokenizers.Tokenizer:
     return engine
 
 
-def _splitter(family: str) -> pre_tokenizers.PreTokenizer:
+def splitter_of(family: str) -> pre_tokenizers.PreTokenizer:
+    """Return what cuts words in a family of tokenizers."""
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
     return {
