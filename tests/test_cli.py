@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from groundup.cli import cli
 from groundup.flow import STAGES
+from tests.helpers.raw import write_books
 
 # Names may be added, never changed or taken away.
 OPTIONS = {
@@ -91,6 +92,22 @@ def test_the_flow_imports_the_stages_and_nothing_heavy() -> None:
     """`flow` names every stage, so a stage imports these only when it runs."""
     heavy = ("torch", "numba", "pyarrow", "tokenizers", "transformers")
     assert imported("groundup.flow", heavy) == "[]"
+
+
+def test_a_run_that_stops_at_tokens_never_imports_torch(tmp_path: Path) -> None:
+    """It would take as long as the data stages themselves on a small folder."""
+    write_books(tmp_path / "books", 2)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[[source]]\nkind = "books"\npath = "books"\n')
+    code = (
+        "import sys\nfrom groundup.cli import cli\ncli(sys.argv[1:], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'trafilatura') if name in sys.modules])\n"
+    )
+    options = ["--until", "tokenize", "--workers", "1", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-c", code, "run", str(recipe), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert (tmp_path / "run" / "tokenize" / "tokenizer.json").exists()
 
 
 @pytest.mark.parametrize("own", [None, "ACTIVE"])

@@ -27,7 +27,7 @@ from groundup.artifacts.kinds import KINDS
 from groundup.errors import GroundupError
 from groundup.export.formats import check_formats, find_format
 from groundup.model.config import ModelConfig, resolve
-from groundup.recipe import Export, Recipe, Source, all_sources
+from groundup.recipe import Export, Recipe, Source, Train, all_sources
 from groundup.runtime.resources import choose_device, device_memory
 from groundup.runtime.run import Run
 from groundup.runtime.sealed import read_sealed, write_sealed
@@ -120,10 +120,13 @@ class Plan:
             raise GroundupError("; ".join(problems))
 
 
-def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe, price: float = 0.0, root: Path | None = None, trains: bool = True
+) -> Plan:
     """Estimate tokens, parameters, memory, disk, hours and money (`price` an hour) of a run.
 
-    What cannot fit is found before anything is probed, so a refused plan has no times.
+    What cannot fit is found before anything is probed, so a refused plan has no times. If the run
+    only makes data (`trains` is False), so does the plan, and it does not wait for PyTorch.
 
     `root` is the run directory. Raises GroundupError if a source is missing, a filter, an export
     format or the optimizer is unknown, the model's sizes do not fit together, or the base model
@@ -131,7 +134,7 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     """
     check_names(recipe)
     root = root or Path.cwd() / "runs" / recipe.name
-    device, base = choose_device(), checked_base(recipe, root)
+    device, base = choose_device() if trains else "cpu", checked_base(recipe, root)
     figures = _data(recipe, base)
     tokens = figures["tokens"].value
     if base is not None:
@@ -139,16 +142,18 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
     else:
         vocabulary = int(figures["vocabulary"].value)
         config = resolve(recipe.model, vocabulary, int(tokens), device == "cuda")
-    figures |= _space(recipe, config, figures)
+    figures |= _space(recipe, config, figures, trains)
     # Found after the training, these would cost it.
-    formats = map(find_format, dict.fromkeys(recipe.export.formats))
+    formats = map(find_format, dict.fromkeys(recipe.export.formats if trains else ()))
     lacking = [problem for form in formats if (problem := form.obstacle(base))]
     problems = (*_too_large(figures, device, root), *lacking)
     too_little: tuple[str, ...] = ()
     if config.context >= TOKENS_MARGIN * tokens:
         needs = f"a context of {config.context:,} tokens needs more text than about {tokens:,.0f}"
         too_little = (f"{needs} tokens; add text, or set a smaller [model] context",)
-    if not problems:
+    if not trains:
+        figures |= _data_hours(figures)
+    elif not problems:
         figures |= _costs(recipe, config, figures, device, price)
     return Plan(figures, problems, too_little)
 
@@ -156,14 +161,17 @@ def make_plan(recipe: Recipe, price: float = 0.0, root: Path | None = None) -> P
 def check_names(recipe: Recipe) -> None:
     """Refuse a filter, reader, export format or optimizer that does not exist (GroundupError)."""
     from groundup.refine.filter.apply import check_filters
-    from groundup.train.optimizer import check_optimizer
 
     check_filters(recipe.refine.filters, recipe.refine.thresholds)
     for source in recipe.source:
         if source.reader:
             load_function(source.reader, recipe.root, "reader")
     check_formats(recipe.export.formats)
-    check_optimizer(recipe.train.optimizer)
+    if recipe.train.optimizer != Train().optimizer:
+        # Late: it imports PyTorch, for which a run that only makes data need not wait.
+        from groundup.train.optimizer import check_optimizer
+
+        check_optimizer(recipe.train.optimizer)
 
 
 def check_plan(run: Run, trains: bool) -> None:
@@ -175,11 +183,14 @@ def check_plan(run: Run, trains: bool) -> None:
     # The base model may have changed since the plan was written.
     checked_base(run.recipe, run.root)
     path, recipe = run.root / "plan.json", settings(run.recipe)
-    if (read_sealed(path) or {}).get("recipe") == recipe:
+    earlier = read_sealed(path) or {}
+    # A run that only made data has not planned its training.
+    if earlier.get("recipe") == recipe and (not trains or earlier.get("trains", True)):
         return
-    plan = make_plan(run.recipe, root=run.root)
+    plan = make_plan(run.recipe, root=run.root, trains=trains)
     plan.refuse(trains)
-    write_sealed(path, {"recipe": recipe, "figures": json.loads(plan.json())})
+    planned = {"recipe": recipe, "trains": trains, "figures": json.loads(plan.json())}
+    write_sealed(path, planned)
 
 
 def checked_base(recipe: Recipe, root: Path) -> PretrainedModel | None:
@@ -247,25 +258,28 @@ def _sizes(source: Source, root: Path) -> tuple[int, float, float]:
     return total, plain, plain * KINDS[source.kind].clean_share
 
 
-def _space(recipe: Recipe, config: ModelConfig, figures: Estimates) -> Estimates:
-    """Count the parameters, and estimate memory and disk."""
+def _space(recipe: Recipe, config: ModelConfig, figures: Estimates, trains: bool) -> Estimates:
+    """Count the parameters, and estimate disk and, of a run that trains, memory."""
     parameters, clean = config.parameter_count(), figures["clean text"].value
-    activations = ACTIVATION_BYTES * config.context * config.layers * config.width
     count = len(recipe.train.checkpoint_steps) + recipe.train.keep + 1
     checkpoints = count * CHECKPOINT_BYTES_PER_PARAMETER * parameters
-    token_bytes = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
     # zstd Parquet of text, collected and refined, at about 0.4 each, and the index: 700 bytes for
     # documents of some 5,000. While the split is made it needs 8 bytes per word; those are deleted
     # before there are tokens.
-    later = token_bytes + checkpoints + exported_bytes(recipe.export) * parameters
+    later = figures["tokens"].value * (2 if config.vocab_size <= 65_536 else 4)
+    if trains:
+        later += checkpoints + exported_bytes(recipe.export) * parameters
     disk = 0.95 * clean + max(1.5 * clean, later)
-    memory = BYTES_PER_PARAMETER * parameters + activations
-    return {
+    space = {
         "parameters": Estimate(parameters, "", "counted"),
-        "training memory": Estimate(memory, "B", "assumed"),
         "disk": Estimate(disk, "B", "assumed"),
-        "checkpoints": Estimate(checkpoints, "B", "counted"),
     }
+    if trains:
+        activations = ACTIVATION_BYTES * config.context * config.layers * config.width
+        memory = BYTES_PER_PARAMETER * parameters + activations
+        space["training memory"] = Estimate(memory, "B", "assumed")
+        space["checkpoints"] = Estimate(checkpoints, "B", "counted")
+    return space
 
 
 def exported_bytes(export: Export) -> float:
@@ -352,9 +366,9 @@ def probe(config: ModelConfig, device: str) -> float:
 def _too_large(figures: Estimates, device: str, root: Path) -> list[str]:
     """Return what does not fit into the memory or onto the disk of this machine."""
     problems = []
-    needed, memory = figures["training memory"].value, device_memory(device)
-    if needed > memory:
-        needs = f"training needs about {needed / GB:.1f} GB of memory"
+    memory = device_memory(device)
+    if "training memory" in figures and figures["training memory"].value > memory:
+        needs = f"training needs about {figures['training memory'].value / GB:.1f} GB of memory"
         smaller = "choose a smaller [model] preset"
         problems.append(f"{needs} and this machine has {memory / GB:.1f}; {smaller}")
     # A run that goes on has part of its files already; hard links count once.

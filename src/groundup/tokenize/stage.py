@@ -61,14 +61,17 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     Ids in token shards and weights mean nothing under another tokenizer. The content of an adopted
     tokenizer is part of the key.
     """
-    from groundup.artifacts.pretrained import find_pretrained
-    from groundup.tokenize.adopt import adopt_tokenizer
     from groundup.tokenize.train_bpe import train_tokenizer
 
     if "tokenize" in run.redo:
         # Its key does not know the data that it was made from.
         run.discard_planned("tokenize", "tokenize/tokenizer")
-    base, texts = find_pretrained(run.recipe), Unkeyed(shards)
+    base, texts = None, Unkeyed(shards)
+    if run.recipe.model.base:
+        # Late: it imports PyTorch.
+        from groundup.artifacts.pretrained import find_pretrained
+
+        base = find_pretrained(run.recipe)
     if base is None:
         settings = run.recipe.tokenize
         job = train_tokenizer.job(
@@ -79,6 +82,8 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
             sample_megabytes=settings.sample_megabytes,
         )
     else:
+        from groundup.tokenize.adopt import adopt_tokenizer
+
         digest = hashlib.sha256(base.carried.data).hexdigest()
         key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
         job = adopt_tokenizer.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
