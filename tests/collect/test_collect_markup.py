@@ -250,6 +250,7 @@ LATEX = [
     (r"\sphinxmultirow{3}{1}{\begin{varwidth}[t]{\sphinxcolwidth{1}{5}}A\end{varwidth}}", "A"),
     ("$body_pre$title$abstract\n\n$body", ""),
     ("The $n$th", "The $n$th"),
+    ("Say -{}-help -- now.", "Say --help – now."),
     (r"\newtheorem{thm}{Theorem}\begin{thm}[Me] Holds.\end{thm}", "Theorem (Me). Holds."),
     (
         r"A (see Section~\ref{a}), as in \cite{b}, \cite{c}, \ref{d} and (Chapter~\ref{e}, too).",

@@ -100,6 +100,17 @@ def test_a_cell_of_two_lines_stays_one_cell(texts: Texts) -> None:
     assert " | " not in _text(texts, [*lines([LONG, "harvest."]), *items])
 
 
+def test_cells_that_are_drawn_one_by_one_are_rows(texts: Texts) -> None:
+    """TeX draws all lines of a cell before the next cell; two blocks of prose are no row."""
+    rows = [
+        (50, 600, "Early"), (50, 588, "May"), (200, 600, "A draft of"), (200, 588, "all Parts"),
+        (50, 570, "June"), (200, 570, "The letter"),
+    ]  # fmt: skip
+    text = _text(texts, [*lines([LONG, "harvest."]), *rows])
+    assert text.endswith("Early May | A draft of all Parts\nJune | The letter")
+    assert " | " not in _text(texts, [*lines([LONG, "harvest."]), *rows[:4]])
+
+
 def test_text_is_read_in_its_own_direction(texts: Texts) -> None:
     """A drawing may be turned: its words stand below each other on the page."""
     page = pdf([[(300.0, 700.0, "Turn the"), (300.0, 640.0, "ring")]])
@@ -129,6 +140,9 @@ def test_what_is_printed_at_the_margins_goes(texts: Texts) -> None:
     heads = ["6 Of Kings", "Of Queens 7", "8 Of a Year"]
     pages = [[(50.0, 790.0, head), *lines([LONG, "harvest."])] for head in heads]
     assert "Of" not in _text(texts, *pages)
+    head = [(50.0, 740.0, "7"), (250.0, 740.0, "Of Kings")]
+    assert _text(texts, [*head, *lines([LONG] * 8)]) == " ".join([LONG] * 8)
+    assert _text(texts, [(50.0, 790.0, "7")]) == "7"
 
 
 def test_running_lines_go(texts: Texts) -> None:

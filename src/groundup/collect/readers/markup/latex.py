@@ -68,6 +68,7 @@ _GAP = re.compile(
     re.IGNORECASE,
 )
 _BOX_SIZE = re.compile(r"[ \t]*(?:to|spread)\b" + _DIMENSION.pattern)
+_APART = "\ufdd5"  # between two signs that are no ligature, as in `-{}-`
 _LINE, _NOTE, _NOTE_END = "\ufdd4", "\ufdd2", "\ufdd3"
 _NOTES = re.compile(f"{_NOTE}(\\d+){_NOTE_END}")
 _MAX_EXPANSION = 4  # a text whose macros make it longer than this many times itself stays as it is
@@ -444,7 +445,7 @@ def _paragraphs(
         inner = " ".join(_LABEL.sub("", inner).split())
         return stash.put(f"{mark}{inner}{mark}")
 
-    text = _MATH.sub(formula, text)
+    text = _MATH.sub(formula, re.sub(r"(?<=[-`'])\{\}(?=[-`'])", _APART, text))
     if macros:
         text = _expand(text, macros)
         text = _MATH.sub(formula, text)
@@ -467,7 +468,7 @@ def _join(paragraph: str) -> str:
     for sign, character in commands.TYPOGRAPHY:
         if sign in text:
             text = text.replace(sign, character)
-    return text.strip("\n")
+    return text.replace(_APART, "").strip("\n")
 
 
 read_latex = read_markup(latex_text)

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import cast
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
@@ -67,6 +68,10 @@ _PAGE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _MAX_NUMBER = 100  # characters of a line that is one
+# A head of a page with at least these lines has this room below, in heights of its letters. With a
+# number, or with words far apart (in widths of the page), it is near to the edge (in heights).
+_FULL_PAGE, _HEAD_STEP = 8, 1.8
+_NUMBER_DEPTH, _HEAD_GAP, _HEAD_DEPTH = 0.15, 0.4, 0.06
 # On this many pages, or on this share of them; a head that changes with the chapter is on few.
 _REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
 _DIGITS = re.compile(r"\d+")
@@ -290,12 +295,8 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
                 continue
             # Nobody sees a shift of less than a few points.
             edges.append(((text, round(line.y / 6)), line))
-        for line in lines[:1] + lines[-1:]:
-            is_short = len(lines) > 1 and len(line.text) < _MAX_NUMBER
-            is_printed = len(line.cells) > 1 and any(
-                _PRINTED.fullmatch(c) for c, _, _ in line.cells
-            )
-            if (is_short and _PAGE_NUMBER.fullmatch(line.text)) or (len(lines) > 2 and is_printed):
+        for line, next_line in zip(lines[:1] + lines[-1:], lines[1:2] + lines[-2:-1], strict=False):
+            if _is_margin(page, line, next_line):
                 running.add(id(line))
     counts = Counter(key for key, _ in edges)
     for (text, row), line in edges:
@@ -303,6 +304,29 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
         if count >= _REPEATED and (count >= _REPEATED_SHARE * len(pages) or count > _FAR_REPEATED):
             running.add(id(line))
     return running | _numbered_heads(pages)
+
+
+def _is_margin(page: Page, line: Line, next_line: Line) -> bool:
+    """Return whether the outermost line of a page is no text by itself: a number, what a browser
+    prints, or a head with the number of the page, or of two words far apart.
+    """
+    cells = [text for text, _, _ in line.cells]
+    if len(line.text) < _MAX_NUMBER and _PAGE_NUMBER.fullmatch(line.text):
+        return len(page.lines) > 1
+    if len(cells) < 2 or len(page.lines) < 3:
+        return False
+    if any(map(_PRINTED.fullmatch, cells)):
+        return True
+    if len(page.lines) < _FULL_PAGE or abs(line.y - next_line.y) < _HEAD_STEP * line.size:
+        return False
+    depth = min(line.y, page.height - line.y) / max(page.height, 1.0)
+    is_small = line.size < 1.05 * median(other.size for other in page.lines)
+    has_number = is_small and any(
+        cell.isdecimal() and len(cell) < 5 for cell in cells[:: len(cells) - 1]
+    )
+    gap = (line.cells[1][1] - line.cells[0][2]) / max(page.width, 1.0)
+    is_apart = len(cells) == 2 and gap > _HEAD_GAP and depth < _HEAD_DEPTH
+    return (has_number and depth < _NUMBER_DEPTH) or is_apart
 
 
 def _numbered_heads(pages: Sequence[Page]) -> set[int]:

@@ -254,7 +254,9 @@ def _table(lines: Sequence[Line], start: int) -> tuple[list[list[str]], int]:
         if rows and (columns := _continued_columns(lines, end, head)):
             for column, (text, _, _) in zip(columns, line.cells, strict=True):
                 rows[-1][column] += f" {text}"
-        elif _is_row(line) and (not rows or _is_below(head, line, lines[end - 1])):
+        elif _is_row(line, lines[end + 1 : end + 2]) and (
+            not rows or _is_below(head, line, lines[end - 1])
+        ):
             rows.append([text for text, _, _ in line.cells])
             head = line
         else:
@@ -263,10 +265,20 @@ def _table(lines: Sequence[Line], start: int) -> tuple[list[list[str]], int]:
     return (rows, end) if len(rows) > 1 else ([], start)
 
 
-def _is_row(line: Line) -> bool:
-    """Return whether a line may be a row of a table: an item of a list, with its mark, is none."""
+def _is_row(line: Line, following: Sequence[Line]) -> bool:
+    """Return whether a line may be a row of a table: an item of a list, with its mark, is none,
+    nor is a line of prose whose words are spread, if no row stands below them.
+    """
     cells = line.cells[1:] if _ROW_MARK.fullmatch(line.cells[0][0]) else line.cells
-    return len(cells) > 1 and not _is_spread(cells)
+    return len(cells) > 1 and (
+        not _is_spread(cells)
+        or any(
+            len(below.cells) == len(line.cells)
+            and not _is_spread(below.cells)
+            and _is_below(line, below, line)
+            for below in following
+        )
+    )
 
 
 def _is_below(head: Line, line: Line, before: Line) -> bool:

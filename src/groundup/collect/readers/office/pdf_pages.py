@@ -25,13 +25,15 @@ from statistics import median
 from typing import Any
 
 from groundup.collect.readers.office.pdf_forms import Value, form_values
-from groundup.collect.readers.office.pdf_words import SCRIPT_SIZE, Word, page_words, script
+from groundup.collect.readers.office.pdf_words import HYPHEN, SCRIPT_SIZE, Word, page_words, script
 
 # Parts of a line this far apart, in heights of its letters, are cells or columns; after a sentence
 # there may be more space than between words.
 _CELL_GAP, _PLAIN_GAP = 1.0, 0.8
 _PAUSE = (".", "!", "?", ":", ";", ",")
 _SAME_LINE, _LETTER_GAP = 0.4, 0.06
+# Lines of a cell are this close, in heights of letters; a row has at most so many.
+_CELL_STEP, _ROW_LINES = 1.6, 24
 # Keywords of code may be in another font.
 _CODE_SHARE = 0.6
 _PROSE_WORDS, _BULLETS = 2, "•▪●◦‣∙■□➢"
@@ -287,7 +289,7 @@ def _cell_gap(words: Sequence[Word]) -> float:
 
 def _in_order(lines: list[Line]) -> list[Line]:
     """Return the lines of a page in the order of reading."""
-    lines = _without_raised_marks(lines)
+    lines = _with_whole_cells(_without_raised_marks(lines))
     if len(lines) < 4:
         return sorted(lines, key=lambda line: -line.y)
     rises = sum(
@@ -298,6 +300,75 @@ def _in_order(lines: list[Line]) -> list[Line]:
         return lines
     spans = [Line([cell], line.y, line.size, line.pitch) for line in lines for cell in line.cells]
     return [line for block in _cut(spans, 0) for line in _joined(block)]
+
+
+def _with_whole_cells(lines: list[Line]) -> list[Line]:
+    """Join the lines of cells in rows that are drawn cell by cell, as TeX does.
+
+    Two blocks of a few lines beside each other are no row, unless one above or below is alike.
+    """
+    whole: list[Line] = []
+    number = 0
+    while number < len(lines):
+        row, end = _drawn_row(lines, number)
+        if row is not None:
+            below = _drawn_row(lines, end)[0] or lines[end] if end < len(lines) else None
+            around = [other for other in (whole[-1] if whole else None, below) if other is not None]
+            if any(_is_like(row, other) for other in around):
+                whole.append(row)
+                number = end
+                continue
+        whole.append(lines[number])
+        number += 1
+    return whole
+
+
+def _drawn_row(lines: Sequence[Line], start: int) -> tuple[Line | None, int]:
+    """Return the row that begins with a line, and where it ends; None where no cell has two lines
+    that are drawn before the next cell.
+    """
+    first = lines[start]
+    columns = [[cell] for cell in first.cells]
+    lowest, end, rises = first.y, start + 1, False
+    for line in lines[start + 1 : start + _ROW_LINES]:
+        right = max(cell[2] for column in columns for cell in column)
+        edge = max((cell[2] for column in columns[:-1] for cell in column), default=-1e9)
+        text, left, line_right = line.cells[0]
+        if abs(line.y - first.y) < _SAME_LINE * first.size and left > right:
+            columns += [[cell] for cell in line.cells]
+            lowest, rises = line.y, True
+        elif (
+            len(line.cells) == 1
+            and 0 < lowest - line.y < _CELL_STEP * first.size
+            and left > edge
+            and any(left < cell[2] and cell[1] < line_right for cell in columns[-1])
+        ):
+            columns[-1].append((text, left, line_right))
+            lowest = line.y
+        else:
+            break
+        end += 1
+    if not rises:
+        return None, start
+    cells = [
+        (
+            " ".join(text for text, _, _ in column).replace(f"{HYPHEN} ", HYPHEN),
+            min(left for _, left, _ in column),
+            max(right for _, _, right in column),
+        )
+        for column in columns
+    ]
+    return Line(cells, first.y, first.size, first.pitch), end
+
+
+def _is_like(row: Line, other: Line) -> bool:
+    """Return whether another line has the columns of a row."""
+    if len(row.cells) != len(other.cells):
+        return False
+    return all(
+        abs(left - x0) < row.size or (left < x1 and x0 < right)
+        for (_, left, right), (_, x0, x1) in zip(row.cells, other.cells, strict=True)
+    )
 
 
 def _without_raised_marks(lines: list[Line]) -> list[Line]:
