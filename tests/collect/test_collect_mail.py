@@ -454,3 +454,23 @@ def test_a_quoted_line_that_was_broken_stays_a_quote() -> None:
     """Programs break lines that became too long with their mark."""
     lines = ["> It rained all day, and the river rose over the meadow and", "the", "> bridge."]
     assert own_text("\n".join([*lines, "", "Did it?"])).startswith("> It rained")
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("Fine.\n\n----\nThe Tao is like a glob.\n[ann@x.org]", "Fine."),
+        ("Fine.\n\n---\n$ ls\n---\n\nOne's enough.", "Fine.\n\n---\n$ ls\n---\n\nOne's enough."),
+        ("Fine.\n\n   ____  ____  __\n  |____ |____ |  |", "Fine."),
+        ("Fine.\n\nAnn Example <ann@x.org> wrote ..\n> Is it?", "Fine."),
+        ("Fine.\n\n2005/8/15, Ann Example :\n> Is it?", "Fine."),
+        (
+            "--- Forwarded mail from Ann <ann@x.org>\n\n>From a.b Sun Jul 19 22:58:11 1992\n"
+            "Date: Fri, 17 Jul 92 11:34:00\nFrom: Ann <ann@x.org>\nSubject: Fonts\n\nThey are new.",
+            "They are new.",
+        ),
+    ],
+)
+def test_what_programs_of_old_lists_write(text: str, own: str) -> None:
+    """Short rules and drawn letters set off signatures; attributions have no verb, or no colon."""
+    assert own_text(text) == own

@@ -34,7 +34,7 @@ _FORWARDED = re.compile(
     r" reenviado\s*:|início da mensagem (?:reencaminhada|encaminhada)\s*:|begin doorgestuurd"
     r" bericht\s*:|anfang der weitergeleiteten nachricht\s*:"
     r"|début du message (?:réexpédié|transféré)\s*:"
-    r"|[-_]{2,}\s*(?:forwarded (?:message|by)|weitergeleitete nachricht|message transféré"
+    r"|[-_]{2,}\s*(?:forwarded (?:message|mail|by)|weitergeleitete nachricht|message transféré"
     r"|mensaje reenviado|messaggio inoltrato|mensagem encaminhada|doorgestuurd bericht"
     r"|vidarebefordrat meddelande|videresendt (?:meddelelse|melding)|пересланное сообщение"
     r"|przekazana wiadomość|přeposlaná zpráva|转发的?邮件|轉寄的?郵件).{0,120})\s*",
@@ -67,11 +67,16 @@ _VERBS = (
 # Possessive and bounded: a line is tried once.
 _ATTRIBUTION = re.compile(
     rf"(?:.{{0,250}}?(?:\b(?:{_VERBS})(?!\w)|写道|寫道|のメール|書きました|작성|<[^<>\s]+@[^<>\s]+>)"
-    r".{0,100}|\s*quoting .{1,100})[:：](?:\s*\])?\s*|\s*excerpts from [^:]{1,80}: .{1,200}",
+    r".{0,100}|\s*quoting .{1,100})(?:[:：]|\s\.{2,3}$)(?:\s*\])?\s*"
+    r"|\s*excerpts from [^:]{1,80}: .{1,200}",
     re.IGNORECASE,
 )
-# Above a quote, a line with a year and a time needs no verb: "Ann [Thu, 20 Nov 2003, 11:04]:".
-_DATED = re.compile(r"(?=.{0,300}?\b(?:19|20)\d\d\b)(?=.{0,300}?\d:\d\d).{1,300}[:：]")
+# Above a quote, a line with a year and a time needs no verb: "Ann [Thu, 20 Nov 2003, 11:04]:", nor
+# does one that begins with a day: "2005/8/15, Ann:".
+_DATED = re.compile(
+    r"(?=.{0,300}?\b(?:19|20)\d\d\b)(?=.{0,300}?\d:\d\d).{1,300}[:：]"
+    r"|\s*(?:19|20)\d\d[-/.]\d{1,2}[-/.]\d{1,2},\s.{1,100}[:：]"
+)
 # Such a line is often wrapped; this is how its first line begins.
 _ATTRIBUTION_START = re.compile(
     r"\s*(?:-{2,}\s*)?(?:(?:on|am|le|el|il|em|op|den|dne|w dniu|in article|in (?:a )?message"
@@ -90,6 +95,9 @@ _CONTEXT_LINES, _CONTEXT_WORDS, _CONTEXT_LENGTH = 5, 4, 400
 _SIGNATURE = re.compile(r"\s*(?:--|—|–)\s*")
 _SEPARATOR = re.compile(r"\s*(?:[-_=*~#+]{5,}|--|—)\s*")
 _SIGNATURE_LINES, _SET_OFF_LINES = 15, 6
+# Shorter rules set off a signature, too; letters that are drawn below a mail are none of it.
+_SHORT_RULE = re.compile(r"\s*[-_=*~]{3,4}\s*")
+_DRAWN = re.compile(r"\s*(?=.{12})[^\w\n]*_[\W_]*")
 CONTACT = re.compile(
     # A number that begins like a date is none of a telephone.
     r"\S@\S|\bwww\.|https?://"
@@ -148,6 +156,13 @@ _KEPT_FOR_MAILBOX = re.compile(
     r"|Content-Length: \d+|Lines: \d+)[ \t]*\n)+(?=\s*\n)"
 )
 
+# How a mailbox begins a mail, in one that was forwarded with its headers.
+_MAILBOX_LINE = re.compile(
+    r"^>?From \S{1,200} +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b[^\n]{0,40}\b(?:19|20)\d\d[ \t]*\n"
+    r"(?=[A-Z][\w-]{1,40}: )",
+    re.MULTILINE,
+)
+
 _PGP = re.compile(
     r"-----BEGIN PGP SIGNED MESSAGE-----\n(?:[^\n]+\n){0,5}\n?(.*?)"
     r"(?:-----BEGIN PGP SIGNATURE-----.*?(?:-----END PGP SIGNATURE-----|\Z)|\Z)",
@@ -201,7 +216,8 @@ def own_text(text: str, is_forward: bool = False) -> str:
     text = _SCRUBBED.sub("", _INLINE_FILE.sub("", _PGP_BLOCK.sub("", text)))
     # Between tags it is quoted code.
     text = re.sub(r"(?<!>)&nbsp;(?!<)", " ", text)
-    text = _DISGUISED.sub(r"\1\2@\3", _KEPT_FOR_MAILBOX.sub("", text))
+    text = _MAILBOX_LINE.sub("", _KEPT_FOR_MAILBOX.sub("", text))
+    text = _DISGUISED.sub(r"\1\2@\3", text)
     lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
     lines = _cut_footers(_mark_broken_quotes(lines))
     own: list[str] = []
@@ -416,7 +432,10 @@ def _cut_signature(lines: list[str]) -> list[str]:
     lines = _without_ending(lines)
     for index in range(max(0, len(lines) - _SIGNATURE_LINES), len(lines)):
         below = [line for line in lines[index + 1 :] if line.strip()]
-        is_set_off = _SEPARATOR.fullmatch(lines[index]) and len(below) <= _SET_OFF_LINES
+        is_rule = _SEPARATOR.fullmatch(lines[index]) is not None
+        if not is_rule and _SHORT_RULE.fullmatch(lines[index]):
+            is_rule = not any(map(_SHORT_RULE.fullmatch, below))
+        is_set_off = is_rule and len(below) <= _SET_OFF_LINES
         has_address = is_set_off and CONTACT.search("\n".join(below))
         if _SIGNATURE.fullmatch(lines[index]) or has_address:
             lines = lines[:index]
@@ -432,6 +451,7 @@ def _without_ending(lines: list[str]) -> list[str]:
         not (last := lines[end - 1]).strip()
         or _SENT_FROM.fullmatch(last)
         or _SEPARATOR.fullmatch(last)
+        or _DRAWN.fullmatch(last)
     ):
         end -= 1
     return lines[:end]
