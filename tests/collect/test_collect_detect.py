@@ -335,3 +335,13 @@ def test_what_cannot_be_told_apart_is_small() -> None:
     kept = patterns.cover(others, {"notes/a.txt"}, 1, by_size=True)
     assert kept.left == {"x/1.json", "x/2.json"}
     assert patterns.named(kept.patterns) == {"dump/all.xml"}
+
+
+def test_patterns_that_add_the_same_are_taken_by_length_and_alphabet() -> None:
+    """So a recipe does not depend on the order of a listing; each adds most to the former ones."""
+    names = [*(f"b/{n}.txt" for n in range(3)), *(f"a/{n}.md" for n in range(3)), "c/x/0.md"]
+    for order in (names, names[::-1]):
+        patterns = Patterns("", dict.fromkeys([*order, "a/0.json"], 1))
+        cover = patterns.cover(names, {"a/0.json"}, 2)
+        assert cover == (["*.md", "b"], set(), [])
+        assert patterns.cover(names[:6], {"c/x/0.md"}, 1).patterns == ["a"]

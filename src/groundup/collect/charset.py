@@ -6,6 +6,7 @@ import codecs
 import io
 import re
 from contextlib import suppress
+from functools import lru_cache
 
 from groundup.collect.files.streams import DamagedError, Item
 
@@ -87,19 +88,25 @@ def detect_encoding(data: bytes, declared: str = "") -> str:
         with suppress(UnicodeError, ValueError):
             data.decode(declared)
             return declared
-    import chardet
-
     # A sample around the first high byte.
     first = _HIGH.search(data)
     start = max(0, first.start() - SAMPLE_BYTES // 4) if first else 0
-    # chardet's own `prefer_superset` reads ISO 8859-2 as Windows-1250, which is no superset: 171
-    # instead of 195 of 199 files.
-    name = chardet.detect(data[start : start + SAMPLE_BYTES])["encoding"] or "ascii"
+    name = _guess_encoding(data[start : start + SAMPLE_BYTES])
     # Real UTF-16 and UTF-32 were recognized before; damage by zero bytes looks like them, too.
     is_wide = name.lower().startswith(("utf-16", "utf-32"))
     if is_wide or not _is_text_encoding(name) or _is_false_ebcdic(name, data):
         return "cp1252"
     return _SUPERSETS.get(name.lower(), name)
+
+
+# Format, kind and reader each ask for the encoding of a file; the answer takes milliseconds.
+@lru_cache(16)
+def _guess_encoding(sample: bytes) -> str:
+    import chardet
+
+    # chardet's own `prefer_superset` reads ISO 8859-2 as Windows-1250, which is no superset: 171
+    # instead of 195 of 199 files.
+    return chardet.detect(sample)["encoding"] or "ascii"
 
 
 def decode_errors(encoding: str) -> str:
