@@ -463,6 +463,14 @@ def test_a_quoted_line_that_was_broken_stays_a_quote() -> None:
         ("Fine.\n\n---\n$ ls\n---\n\nOne's enough.", "Fine.\n\n---\n$ ls\n---\n\nOne's enough."),
         ("Fine.\n\n   ____  ____  __\n  |____ |____ |  |", "Fine."),
         ("Fine.\n\nAnn Example <ann@x.org> wrote ..\n> Is it?", "Fine."),
+        ("Fine.\n\n-----\nSent via Bell Mobility's Text Messaging service.\n", "Fine."),
+        (
+            "To view this email as a web page, go here: https://a.org/x\n\nNews.\n\n"
+            "If you'd rather not receive future emails, unsubscribe here: https://a.org/"
+            + "x"
+            * 2000,
+            "News.",
+        ),
         ("Fine.\n\n2005/8/15, Ann Example :\n> Is it?", "Fine."),
         (
             "--- Forwarded mail from Ann <ann@x.org>\n\n>From a.b Sun Jul 19 22:58:11 1992\n"

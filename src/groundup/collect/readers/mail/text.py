@@ -108,7 +108,8 @@ CONTACT = re.compile(
 _SENT_FROM = re.compile(
     r"[-–—_*\s]*(?:sent (?:from|via|with|using) (?:my|the|a|your|yahoo|gmail|outlook|mail for"
     r"|samsung|iphone|ipad|android|blackberry|proton|\w{1,30} (?:on|for) \w).{0,80}"
-    r"|get outlook for .{0,60}|(?:von meinem"
+    r"|get outlook for .{0,60}|sent (?:via|by) .{1,60}\b(?:service|mobil\w*|wireless)\b.{0,20}"
+    r"|envoyé par .{1,40} service .{1,40}|envoyé par le service .{1,60}|(?:von meinem"
     r"|gesendet von|diese nachricht wurde von mein).{0,80}|envoyé (?:de mon|depuis|à partir d)"
     r".{0,60}|enviado (?:desde|do meu|a partir d).{0,60}|inviato da.{0,60}"
     r"|verzonden (?:vanaf|met|van).{0,60}|skickat från.{0,60}|sendt fra.{0,60}|wysłane z.{0,60}"
@@ -121,7 +122,9 @@ _SENT_FROM = re.compile(
 _FOOTER = re.compile(
     r"\s*(?:you(?:'re| are)? receiv(?:ed|ing) this (?:message|e?-?mail|notification) because"
     r"|to (?:unsubscribe|subscribe|post (?:a message|to this)|view this discussion)\b"
-    r"|unsubscribe\s*:|for (?:more options|additional commands), (?:visit|e-?mail)"
+    r"|(?:to (?:stop receiving|opt out)|(?:if you )?(?:no longer|do not|don['’]t) (?:want|wish) to"
+    r" receive|if you(?:['’]d| would) (?:rather|prefer) not (?:to )?receive)\b"
+    r"|to change your (?:e?-?mail|subscription)\b|unsubscribe\s*:|for (?:more options|additional commands), (?:visit|e-?mail)"
     r"|\S+ (?:e?mail(?:ing)?[ -]?list|mailinglist|maillist)\b\W{0,3}(?:- |$|\S+@\S+|https?:)"
     r"|https?://\S{0,200}/(?:listinfo|mailman)/|[\w.-]+@[\w.-]+ mailing list"
     r"|do you yahoo!\?|yahoo! \w|this sf\.net e?-?mail|get your (?:private, )?free e?-?mail"
@@ -137,6 +140,14 @@ _FOOTER = re.compile(
     re.IGNORECASE,
 )
 _FOOTER_LINES, _FOOTER_LENGTH = 40, 1500
+_ADDRESS = re.compile(r"https?://\S+")
+# What a newsletter says above its text.
+_OPENING = re.compile(
+    r"\A\s*(?:to view this e?-?mail (?:as a web ?page|in (?:a|your) (?:web ?)?browser)|(?:click here"
+    r" to )?view (?:this e?-?mail |it )?(?:online|in (?:a|your) (?:web ?)?browser)|(?:having )?trouble"
+    r" (?:viewing|reading) this)\b[^\n]*\n(?=\s*\n)",
+    re.IGNORECASE,
+)
 
 # Addresses behind words that were links, and places of images.
 _LINK = re.compile(
@@ -217,7 +228,7 @@ def own_text(text: str, is_forward: bool = False) -> str:
     # Between tags it is quoted code.
     text = re.sub(r"(?<!>)&nbsp;(?!<)", " ", text)
     text = _MAILBOX_LINE.sub("", _KEPT_FOR_MAILBOX.sub("", text))
-    text = _DISGUISED.sub(r"\1\2@\3", text)
+    text = _OPENING.sub("", _DISGUISED.sub(r"\1\2@\3", text))
     lines = [line.rstrip() for line in _LINK.sub("", text).split("\n")]
     lines = _cut_footers(_mark_broken_quotes(lines))
     own: list[str] = []
@@ -244,7 +255,7 @@ def _cut_footers(lines: list[str]) -> list[str]:
         above = lines[index - 1] if index else ""
         if _FOOTER.match(lines[index]) and (not above or _SEPARATOR.fullmatch(above)):
             # What goes on for long is the text of a newsletter.
-            if sum(map(len, lines[index:])) > _FOOTER_LENGTH:
+            if len(_ADDRESS.sub("", "\n".join(lines[index:]))) > _FOOTER_LENGTH:
                 return lines
             kept = lines[:index]
             while kept and (not kept[-1] or _SEPARATOR.fullmatch(kept[-1])):
