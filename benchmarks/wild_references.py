@@ -68,7 +68,10 @@ CHAT_HEAD = re.compile(
 ATTRIBUTION = re.compile(
     r"^(?:-{3} )?(?:On|Le|Am|El) .{5,200}(?:wrote|writes|a écrit|schrieb|escribió):\s*$"
 )
-MAIL_PREFIX = re.compile(r"^(?:(?:re|fwd?|aw)(?:\[\d+\])?:\s*)+", re.IGNORECASE)
+# With the name of a list.
+MAIL_PREFIX = re.compile(
+    r"^(?:(?:re|fwd?|aw)(?:\[\d+\])?:\s*|\[[^\[\]]{1,40}\]\s*(?=\S))+", re.IGNORECASE
+)
 EMOJI = re.compile(r"(?<!\w):[\w+-]+:")
 # Where Outlook and others begin what a mail answers.
 QUOTED = re.compile(
@@ -76,10 +79,13 @@ QUOTED = re.compile(
     r"|From: .*\n(?:Subject: .*\n)?(?:(?:Sent|Date|To): .*\n){2})",
     re.MULTILINE,
 )
-# What programs and companies add: the header lines of a forwarded mail, notices, and what PGP puts
-# around a text.
+# What programs and companies add: the header lines of a forwarded mail, notices, advertisements,
+# what newsletters say above and below their text, and what PGP puts around one.
 ADDED = re.compile(
     r"^Da: .*\n(?:(?:Inviato|Data|A|Cc|Oggetto): .*\n)+|^Inizio messaggio inoltrato:$"
+    r"|^(?:Begin forwarded message:|-+ ?Forwarded message ?-+)\s*\n(?:(?:From|Date|To|Subject): .*\n)+"
+    r"|^(?:Sent|Envoyé) (?:via|par) .* service\b.*$|^To view this email as a web page.*$"
+    r"|^If you'd rather not receive future emails(?:.*\n)*"
     r"|^Nota di riservatezza\b.*$|^-----BEGIN PGP SIGNED MESSAGE-----\n(?:.+\n)*"
     r"|^-----BEGIN PGP SIGNATURE-----\n(?:.*\n)*?-----END PGP SIGNATURE-----$",
     re.MULTILINE,
@@ -283,7 +289,11 @@ def mails(messages: Any) -> Reference:
             subject = " ".join(str(part.get("subject") or "").split())
             lines.setdefault(MAIL_PREFIX.sub("", subject))
             names.add(re.sub(r"<[^>]*>", "", str(part.get("from") or "")))
-        lines.update(dict.fromkeys(map(written, bodies(message))))
+        texts = list(map(written, bodies(message)))
+        # A subject that a text begins with is there once.
+        for subject in [line for line in lines if any(text.startswith(line) for text in texts)]:
+            del lines[subject]
+        lines.update(dict.fromkeys(texts))
     return Reference("\n\n".join(lines), frozenset(names))
 
 
@@ -295,6 +305,9 @@ def bodies(message: MIMEPart) -> Iterator[str]:
     elif message.is_multipart():
         for part in message.iter_parts():
             yield from bodies(part)
+    elif (message.get_filename() or "").lower().endswith(".rb"):
+        # Source code is read by other sources.
+        return
     elif message.get_content_maintype() == "text":
         data = message.get_payload(decode=True)
         data = data if isinstance(data, bytes) else b""

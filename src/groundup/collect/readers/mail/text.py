@@ -124,7 +124,8 @@ _FOOTER = re.compile(
     r"|to (?:unsubscribe|subscribe|post (?:a message|to this)|view this discussion)\b"
     r"|(?:to (?:stop receiving|opt out)|(?:if you )?(?:no longer|do not|don['’]t) (?:want|wish) to"
     r" receive|if you(?:['’]d| would) (?:rather|prefer) not (?:to )?receive)\b"
-    r"|to change your (?:e?-?mail|subscription)\b|unsubscribe\s*:|for (?:more options|additional commands), (?:visit|e-?mail)"
+    r"|to change your (?:e?-?mail|subscription)\b|unsubscribe\s*:"
+    r"|for (?:more options|additional commands), (?:visit|e-?mail)"
     r"|\S+ (?:e?mail(?:ing)?[ -]?list|mailinglist|maillist)\b\W{0,3}(?:- |$|\S+@\S+|https?:)"
     r"|https?://\S{0,200}/(?:listinfo|mailman)/|[\w.-]+@[\w.-]+ mailing list"
     r"|do you yahoo!\?|yahoo! \w|this sf\.net e?-?mail|get your (?:private, )?free e?-?mail"
@@ -143,9 +144,9 @@ _FOOTER_LINES, _FOOTER_LENGTH = 40, 1500
 _ADDRESS = re.compile(r"https?://\S+")
 # What a newsletter says above its text.
 _OPENING = re.compile(
-    r"\A\s*(?:to view this e?-?mail (?:as a web ?page|in (?:a|your) (?:web ?)?browser)|(?:click here"
-    r" to )?view (?:this e?-?mail |it )?(?:online|in (?:a|your) (?:web ?)?browser)|(?:having )?trouble"
-    r" (?:viewing|reading) this)\b[^\n]*\n(?=\s*\n)",
+    r"\A\s*(?:to view this e?-?mail (?:as a web ?page|in (?:a|your) (?:web ?)?browser)"
+    r"|(?:click here to )?view (?:this e?-?mail |it )?(?:online|in (?:a|your) (?:web ?)?browser)"
+    r"|(?:having )?trouble (?:viewing|reading) this)\b[^\n]*\n(?=\s*\n)",
     re.IGNORECASE,
 )
 
