@@ -83,7 +83,8 @@ QUOTED = re.compile(
 # what newsletters say above and below their text, and what PGP puts around one.
 ADDED = re.compile(
     r"^Da: .*\n(?:(?:Inviato|Data|A|Cc|Oggetto): .*\n)+|^Inizio messaggio inoltrato:$"
-    r"|^(?:Begin forwarded message:|-+ ?Forwarded message ?-+)\s*\n(?:(?:From|Date|To|Subject): .*\n)+"
+    r"|^(?:Begin forwarded message:|-+ ?Forwarded message ?-+)\s*\n"
+    r"(?:(?:From|Date|To|Subject): .*\n)+"
     r"|^(?:Sent|Envoyé) (?:via|par) .* service\b.*$|^To view this email as a web page.*$"
     r"|^If you'd rather not receive future emails(?:.*\n)*"
     r"|^Nota di riservatezza\b.*$|^-----BEGIN PGP SIGNED MESSAGE-----\n(?:.+\n)*"
