@@ -171,6 +171,42 @@ def test_rows_of_posts_are_joined_by_topic(read: Read) -> None:
     assert told == [f"Wet\n\n{A}: Is it wet?\n\n{B}: It is.", "Dry\n\nIs it dry?", "no-text"]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"tid": 5, "uid": 1, "username": "1", "subject": "", "message": "@2 Is it wet?"},
+        {"threadid": "5", "username": "1", "pagetext": "@2 Is it wet?"},
+        {"id_topic": 5, "poster_name": "1", "id_member": 9, "body": "@2 Is it wet?"},
+        {"discussion_id": 5, "user_id": 1, "content": "<p>@2 Is it wet?</p>"},
+        {"link_id": "t3_5", "author": "1", "body": "@2 Is it wet?"},
+        {"topic_id": 5, "author": {"id": 7, "name": "1"}, "text": "@2 Is it wet?"},
+    ],
+)
+def test_rows_of_other_boards_hide_their_authors(row: dict[str, object], read: Read) -> None:
+    """Where they speak, and where others mention them."""
+    last = list(row)[-1]
+    author = next(key for key in ("username", "poster_name", "author", "user_id") if key in row)
+    rows = [row, row | {author: "2", last: "It is."}]
+    (document,) = read("forum", "posts.jsonl", "\n".join(map(json.dumps, rows)))
+    assert isinstance(document, Document)
+    assert document.text == f"{A}: @{B} Is it wet?\n\n{B}: It is."
+    named = read("forum", "posts.jsonl", "\n".join(map(json.dumps, rows)), speakers="names")
+    assert [it.text for it in named if isinstance(it, Document)] == [
+        "1: @2 Is it wet?\n\n2: It is."
+    ]
+
+
+def test_rows_of_no_topic_hide_their_authors(read: Read) -> None:
+    """They are read as conversations, a row each or by thread."""
+    rows = [
+        {"thread": 5, "author": "1", "text": "Wet?"},
+        {"thread": 5, "author": "2", "text": "Yes."},
+    ]
+    (document,) = read("forum", "posts.jsonl", "\n".join(map(json.dumps, rows)))
+    assert isinstance(document, Document)
+    assert document.text == f"{A}: Wet?\n{B}: Yes."
+
+
 def test_formats_of_forums() -> None:
     assert detect_format("a.xml", dump(QUESTION).encode()) == "stackexchange"
     damaged = dump(QUESTION, "<mediawiki>")

@@ -32,6 +32,7 @@ from groundup.collect.files.streams import (
     TooLongError,
     deadline,
 )
+from groundup.collect.readers.chat.chats import hide_speakers
 from groundup.collect.readers.chat.conversations import conversation_documents
 from groundup.collect.readers.forum.threads import Post, join_threads
 from groundup.collect.readers.records.records import (
@@ -55,8 +56,15 @@ _QUOTED = re.compile(
     r'|<span class="(?:filename|informations|mention-count)".*?</span>',
     re.DOTALL,
 )
-_TOPIC_KEYS, _BODY_KEYS = ("topic_id", "thread_id"), ("cooked", "raw", "post_text", "message")
-_AUTHOR_KEYS = ("username", "user_id", "author", "poster_id")
+# Columns of posts: of Discourse and phpBB; MyBB, vBulletin, SMF, NodeBB; Flarum, Lemmy; Reddit.
+_TOPIC_KEYS = tuple("topic_id thread_id id_topic threadid tid discussion_id link_id".split())
+_BODY_KEYS = tuple("cooked raw post_text message pagetext body content text".split())
+_AUTHOR_KEYS = tuple(
+    "username author user poster_name author_name user_name poster postusername"
+    " user_id poster_id author_id id_member userid uid creator_id".split()
+)
+# Of an author who is a record, too.
+_NAME_KEYS = ("username", "name", "display_name", "login", "id")
 
 
 def read_stackexchange(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -306,13 +314,16 @@ def read_forum_records(item: Item, source: Source) -> Iterator[Document | Reject
         if damage:
             raise damage[0]
     else:
-        yield from conversation_documents(rows, item)
+        yield from hide_speakers(lambda item, _: conversation_documents(rows, item))(item, source)
 
 
 def is_post_row(record: Any) -> bool:
-    """Return whether a record is one post of a topic: it has the topic's id and a body."""
+    """Return whether a record is one post of a topic: it has the topic's id and a body.
+
+    A message of a data set of dialogues has a role, and is none.
+    """
     keys = lower_keys(record).keys() if isinstance(record, Mapping) else set()
-    return bool(keys & set(_TOPIC_KEYS)) and bool(keys & set(_BODY_KEYS))
+    return bool(keys & set(_TOPIC_KEYS)) and bool(keys & set(_BODY_KEYS)) and "role" not in keys
 
 
 def _row_posts(rows: Iterator[NumberedRecord], damage: list[DamagedError]) -> Iterator[Post]:
@@ -329,10 +340,18 @@ def _row_posts(rows: Iterator[NumberedRecord], damage: list[DamagedError]) -> It
                 detail = "a row without the id of a topic, or without a body"
                 yield Post(f"#{index}", index, reason="no-text", detail=detail)
                 continue
-            author = next(filter(None, map(values.get, _AUTHOR_KEYS)), "someone")
+            author = _author(values)
             title = values.get("topic_title") or values.get("title") or ""
             number = str(values.get("post_number") or "0")
             place = int(number) if re.fullmatch(r"\d{1,9}", number) else 0
-            yield Post(f"topic {topic}", index, body, str(author), str(title), place)
+            yield Post(f"topic {topic}", index, body, author, str(title), place)
     except DamagedError as error:
         damage.append(error)
+
+
+def _author(row: Mapping[str, Any]) -> str:
+    """Return who wrote a post, by name or by number."""
+    author = next(filter(None, map(row.get, _AUTHOR_KEYS)), "someone")
+    if isinstance(author, Mapping):
+        author = next(filter(None, map(lower_keys(author).get, _NAME_KEYS)), "someone")
+    return str(author)
