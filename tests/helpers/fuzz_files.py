@@ -472,6 +472,13 @@ SMALL: dict[str, tuple[str, str, bytes]] = {
         b"<![CDATA[b]] ></ac:plain-text-body></ac:structured-macro>]]></property><property"
         b" name='content'><id name='id'>1</id></property></object></hibernate-generic>",
     ),
+    "notion": (
+        "documents",
+        "x.html",
+        b'<html><body><article id="1d2c0f0e-0000-4000-8000-000000000001" class="page sans"><header>'
+        b'<h1 class="page-title">T</h1></header><div class="page-body"><p>a</p><ul class="toggle">'
+        b"<li><details><summary>b</summary><p>c</p></details></li></ul></div></article></body>",
+    ),
     "gz": ("text", "x.jsonl.gz", gzip.compress(LINES)),
     "bz2": ("wikipedia", "x.xml.bz2", bz2.compress(DUMP)),
     "xz": ("text", "x.jsonl.xz", lzma.compress(LINES)),

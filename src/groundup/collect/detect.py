@@ -145,6 +145,7 @@ _KIND_OF_FORMAT = {
     "tei": ("documents", "TEI texts"),
     "fictionbook": ("books", "FictionBook books"),
     "confluence": ("documents", "exports of Confluence"),
+    "notion": ("documents", "pages of Notion"),
 }
 # Notes beside other files may be in these formats, which every kind of source reads.
 _NOTES_FORMATS = frozenset("text markdown rst asciidoc org".split())

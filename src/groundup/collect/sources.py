@@ -34,6 +34,8 @@ from groundup.runtime.sealed import read_sealed, write_sealed
 
 # A folder with this file is a run directory.
 RUN_MARK = "recipe.lock.toml"
+# Notion exports a database twice: as it is shown, and with all rows as `Tasks 0123…cdef_all.csv`.
+_NOTION_VIEW = re.compile(r"(.+ [0-9a-f]{32})\.csv", re.DOTALL)
 # File system clocks tick as slowly as once in two seconds: a younger file may change unnoticed.
 SETTLED_SECONDS = 2.0
 
@@ -205,9 +207,24 @@ def _list_local(source: Source, root: Path) -> Listing:
         if listing.skipped:
             why = f"include and exclude leave nothing of {listing.skipped} files"
         raise SourceError(f"{where}: {why}; {correct}")
+    _refuse_twins(listing)
     listing.files.sort()
     listing.refused.sort(key=lambda refused: refused.origin)
     return listing
+
+
+def _refuse_twins(listing: Listing) -> None:
+    """Leave out the view of a database of Notion where a file of all its rows lies beside it."""
+    names, kept = {file.origin for file in listing.files}, []
+    for file in listing.files:
+        view = _NOTION_VIEW.fullmatch(file.origin)
+        if view and f"{view[1]}_all.csv" in names:
+            listing.refused.append(
+                Refused(file.origin, "twin", f"its rows are in {view[1]}_all.csv")
+            )
+        else:
+            kept.append(file)
+    listing.files = kept
 
 
 def split_pattern(path: str, root: Path) -> tuple[Path, str]:

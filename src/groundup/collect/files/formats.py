@@ -109,8 +109,9 @@ _JATS = re.compile(
     r"<!DOCTYPE\s+article\s[^>]*(?:JATS|NLM|nlm\.nih\.gov|TaxonX)|<article\s[^>]*"
     r"(?:article-type|dtd-version)=|<(?:journal-meta|article-meta|front)[\s/>]"
 )
-# A page of an export in HTML.
+# Pages of exports in HTML.
 _CONFLUENCE = re.compile(r"<div\s[^<>]*\bid=\"main-content\"[^<>]*\bclass=\"wiki-content")
+_NOTION = re.compile(r'<article id="[0-9a-f-]{36}" class="page (?:sans|serif|mono)')
 # Starts each message of an Arrow stream; the suffix must agree.
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _OLE = b"\xd0\xcf\x11\xe0"
@@ -283,6 +284,8 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "json"
     if named in (None, "html") and 'id="main-content"' in head and _CONFLUENCE.search(head):
         return "confluence"
+    if named in (None, "html") and 'class="page-body"' in head and _NOTION.search(head):
+        return "notion"
     if named is not None and (
         named not in ("json", "jsonl", "notebook") or start.startswith(("{", "["))
     ):

@@ -8,7 +8,7 @@
     wiki/       MediaWiki dumps and wikitext
     markup/     Markdown, reStructuredText, AsciiDoc, LaTeX, Org, man pages, notebooks
     office/     office files, PDF, scans
-    xml/        DocBook, JATS, TEI, FictionBook, Confluence
+    xml/        DocBook, JATS, TEI, FictionBook, Confluence, Notion
 
 Plain text, books, EPUB and source code are a module each; `blocks` puts paragraphs, lists and
 tables together for all who read documents.

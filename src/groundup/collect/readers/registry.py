@@ -80,6 +80,7 @@ from groundup.collect.readers.xml.documents import (
     read_jats,
     read_tei,
 )
+from groundup.collect.readers.xml.notion import read_notion
 from groundup.errors import GroundupError, is_full_disk
 from groundup.recipe import Source
 from groundup.runtime.user_code import load_function
@@ -151,6 +152,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("tei", ANY): read_tei,
     ("fictionbook", ANY): read_fiction_book,
     ("confluence", ANY): read_confluence,
+    ("notion", ANY): read_notion,
     ("xml", "text"): chats_or(read_xml),
     ("xml", "chat"): chats_or(_reject_format),
     ("xml", "conversations"): chats_or(_reject_format),

@@ -1,1 +1,1 @@
-"""Documents in XML: DocBook, JATS, TEI, FictionBook, Confluence."""
+"""Documents in XML: DocBook, JATS, TEI, FictionBook, Confluence, Notion."""
