@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = {
+    "trafilatura": "trafilatura==2.3.1",
     "readability": "readability-lxml==0.9",
     "newspaper": "newspaper4k==0.9.6",
     "boilerpy3": "boilerpy3==1.0.7",
@@ -113,9 +114,12 @@ def justext() -> Extract:
 # Those whose package is none of ours have its name here, and run in the environment of the peers.
 TOOLS: dict[str, tuple[str, Callable[[], Extract]]] = {
     "ours": ("", ours),
-    "trafilatura": ("", trafilatura()),
-    "trafilatura, fast": ("", trafilatura(fast=True)),
-    "trafilatura, fast, precision": ("", trafilatura(fast=True, favor_precision=True)),
+    "trafilatura": ("trafilatura", trafilatura()),
+    "trafilatura, fast": ("trafilatura", trafilatura(fast=True)),
+    "trafilatura, fast, precision": (
+        "trafilatura",
+        trafilatura(fast=True, favor_precision=True),
+    ),
     "resiliparse": ("", resiliparse()),
     "resiliparse, no comments, meta, alt texts": (
         "",

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import resiliparse.extract.html2text
-import trafilatura
 from benchmarks import maintext as measured
 
 from groundup.artifacts.document import Document, Reject
@@ -45,15 +44,13 @@ PAGE = f"""<!DOCTYPE html><html><head><title>T</title><script>var x = "<div>";</
 <footer><p>We use cookies.</p></footer></body></html>"""
 
 
-def forbid_trafilatura(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        trafilatura, "extract", lambda *_, **__: pytest.fail("trafilatura was called")
-    )
+def forbid_weighing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "content_text", lambda _: pytest.fail("the page is plain prose"))
 
 
 def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything from the first line of prose to the last; trafilatura is not called."""
-    forbid_trafilatura(monkeypatch)
+    """Everything from the first line of prose to the last."""
+    forbid_weighing(monkeypatch)
     assert main_text(PAGE) == "\n\n".join(
         [
             FIRST,
@@ -70,7 +67,7 @@ def test_an_article(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_colon_announces_list_or_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list or code at the end of a page stays where a colon announces it; other scraps go."""
-    forbid_trafilatura(monkeypatch)
+    forbid_weighing(monkeypatch)
     lead = LAST.removesuffix(".") + ". What was left:"
     items, code = (
         "<ul><li>A sack of rye</li><li>Two of oats</li></ul>",
@@ -108,13 +105,13 @@ PRICES = f"{SHORT} Those who stayed wrote down what they had to pay for seed in 
 )
 def test_text_below_the_last_prose(monkeypatch: pytest.MonkeyPatch, end: str, kept: str) -> None:
     """Short sentences at the end of a page, dates and numbered items that a line announces stay."""
-    forbid_trafilatura(monkeypatch)
+    forbid_weighing(monkeypatch)
     page = PAGE.replace('<div class="related">', f'{end}<div class="related">')
     assert main_text(page).rpartition(LAST)[2] == kept
 
 
 def test_pages_without_prose() -> None:
-    """A page of a list, of a few words, or written by hand goes to trafilatura, which keeps it."""
+    """A page of a list, of a few words, or written by hand is kept."""
     names = [f"Barn number {number} of the lower valley" for number in range(40)]
     listed = PAGE.replace(
         f"<p>{LAST}</p>",
@@ -130,7 +127,7 @@ def test_pages_without_prose() -> None:
         f"<html><body><p>{FIRST}</p><ul><li>A sack of rye</li><li>Two of"
         f" oats</li></ul>{table}<p>{LAST}</p></body></html>"
     )
-    assert main_text(plain) == f"{FIRST}\n- A sack of rye\n- Two of oats\nRye | 1\n\n{LAST}"
+    assert main_text(plain) == f"{FIRST}\n\n- A sack of rye\n- Two of oats\n\nRye | 1\n\n{LAST}"
 
 
 def test_code_of_a_manual_keeps_its_lines() -> None:
@@ -146,8 +143,8 @@ def test_code_of_a_manual_keeps_its_lines() -> None:
     )
 
 
-def test_paragraphs_of_trafilatura() -> None:
-    """Blank lines between paragraphs of trafilatura, none inside lists, in any script."""
+def test_paragraphs_of_weighed_pages() -> None:
+    """Blank lines stand between paragraphs, and none inside lists, in any script."""
     parts = [
         "<p>雨が降った。</p>",
         f"<p>{FIRST}</p>",
@@ -156,7 +153,7 @@ def test_paragraphs_of_trafilatura() -> None:
         "<p>End.</p>",
     ]
     page = f"<html><body>{''.join(parts)}</body></html>"
-    text = f"雨が降った。\n\n{FIRST}\n\nTwo sacks:\n- Rye.\n- Oats.\n\n{'ก' * 130}\n\nEnd."
+    text = f"雨が降った。\n\n{FIRST}\n\nTwo sacks:\n\n- Rye.\n- Oats.\n\n{'ก' * 130}\n\nEnd."
     assert main_text(page) == text == main_text(page)
 
 
@@ -196,7 +193,7 @@ def test_long_attribute_values_are_kept() -> None:
 
 
 def test_panic_of_resiliparse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A panic in Rust, which is no Exception, makes trafilatura extract the page."""
+    """A page is weighed where the fast extractor panics, which is no Exception in Python."""
     panic = type("PanicException", (BaseException,), {})
 
     def extract(*_: Any, **__: Any) -> str:
@@ -218,6 +215,47 @@ def test_text_outside_paragraphs() -> None:
     places = [text.find(f"{number}. ") for number in range(1, 8)]
     assert places == sorted(places) and places[0] == 0
     assert "A short one." in text and "And on." in text
+
+
+def test_what_stands_around_a_text() -> None:
+    """Blocks with names of menus are left out, unless they hold the page; names of others stay."""
+    items = "".join(f"<li>Barn number {number} of the lower valley</li>" for number in range(9))
+    around = '<div class="post-share"><p>Tell all of your friends about it.</p></div>'
+    shown = f'<div class="has-sidebar category-news"><p>{SECOND}</p>{around}<ul>{items}</ul></div>'
+    for page in (
+        f'{shown}<div id="comments"><p>{FIRST}</p></div><aside><p>{LAST}</p></aside>',
+        f'<div class="sidebar"><p>{LAST}</p></div><form>{shown * 2}</form><nav>{items}</nav>',
+    ):
+        text = main_text(f"<html><body>{page}</body></html>")
+        assert "number 8 of" in text and SECOND in text
+        assert not any(words in text for words in ("friends", FIRST, LAST))
+
+
+def test_blocks_of_links() -> None:
+    """Lists of links and the heading above them are left out; links in a sentence stay."""
+    links = "".join(f'<li><a href="/{n}">Barns of the valley, {n}</a> new</li>' for n in range(9))
+    linked = FIRST.replace("The harvest", '<a href="/h">The harvest</a>')
+    page = f"<h2>Now</h2><p>{linked}</p><p>{SECOND}</p><h3>Read more</h3><ul>{links}</ul>"
+    text = main_text(f"<html><body><div>{page}<p>{LAST}</p></div></body></html>")
+    assert text == "\n\n".join(["Now", FIRST, SECOND, LAST])
+
+
+def test_broken_markup_keeps_the_text() -> None:
+    """What is never closed may hold the page: an element for browsers without scripts, a form."""
+    for opened in ("<noscript><div>", "<form><table><tr><td>", "<div style='display:none'>"):
+        assert FIRST in main_text(f"<html><body>{opened}<p>{FIRST}</p><p>{SECOND}</p>")
+
+
+def test_two_line_breaks_end_a_paragraph() -> None:
+    """Pages without paragraphs have two line breaks between them; one stays a line."""
+    page = f"<html><body>{FIRST}<br>A line. <br>\n<br> {SECOND}<br><br><br>{LAST}</body></html>"
+    assert main_text(page) == f"{FIRST}\nA line.\n\n{SECOND}\n\n{LAST}"
+
+
+def test_repeated_paragraphs_stay() -> None:
+    """A page may say the same twice: it is the page's, not the extractor's, to say it once."""
+    page = "".join(f"<p>{FIRST}</p><p>{SECOND}</p>" for _ in range(3))
+    assert main_text(f"<html><body>{page}</body></html>").count(FIRST) == 3
 
 
 @pytest.mark.parametrize("menu", ["", MENU])
@@ -278,7 +316,7 @@ def test_tables_are_rows_without_markdown() -> None:
     )
     page = f"<html><body><p>{FIRST}</p>{table}<p>{LAST}</p></body></html>"
     rows = "Seed | Price\nRye | 1 | 2\nof May"
-    assert main_text(page) == f"{FIRST}\n{rows}\n\n{LAST}"
+    assert main_text(page) == f"{FIRST}\n\n{rows}\n\n{LAST}"
     cells = "<table><tr><td>Rye</td><td>1</td></tr><tr><td>Oats</td><td>2</td></tr></table>"
     assert "\nRye | 1\nOats | 2\n" in main_text(
         PAGE.replace("<pre>", f"{cells}<p>").replace("</pre>", "</p>")
@@ -291,7 +329,7 @@ def test_lines_of_the_file_are_no_lines_of_the_text() -> None:
         f"<html><body><div>\n   {FIRST.replace('. ', '.')}<br>\n      It was\n      late.\n\n</div>"
         f"<pre>a\n   b</pre><p>{LAST.replace(' sold', chr(10) + '  sold')}</p></body></html>"
     )
-    assert main_text(page) == f"{FIRST}\n\nIt was late.\n\na\n   b\n\n{LAST}"
+    assert main_text(page) == f"{FIRST}\nIt was late.\n\na\n   b\n\n{LAST}"
 
 
 @pytest.mark.parametrize(
@@ -326,7 +364,7 @@ def test_edit_links_of_mediawiki() -> None:
 
 def test_first_section_heading(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heading of the first section stays, as those of the others do."""
-    forbid_trafilatura(monkeypatch)
+    forbid_weighing(monkeypatch)
     page = PAGE.replace(f"<p>{FIRST}</p>\n<h2>Winter", f"<h2>Autumn</h2><p>{FIRST}</p>\n<h2>Winter")
     assert main_text(page).startswith(f"Autumn\n\n{FIRST}\n\nWinter\n\n{SECOND}")
 

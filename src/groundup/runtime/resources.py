@@ -17,8 +17,7 @@ from groundup.errors import GroundupError
 # Versions that explain a difference between two machines. All but torch decide documents and
 # tokens, so every node of a cluster must have the same.
 DATA_LIBRARIES = tuple(
-    "numpy pyarrow numba tokenizers trafilatura lxml ftfy py3langid chardet fastwarc"
-    " resiliparse".split()
+    "numpy pyarrow numba tokenizers lxml ftfy py3langid chardet fastwarc resiliparse".split()
 )
 
 

@@ -5,9 +5,8 @@ Other readers of HTML (WARC, feeds, EPUB) share the decoding, the bounds and the
 
 `main_text` takes the article and leaves menus, comments and adverts, by two extractors. Resiliparse
 (Bevendorff et al. 2018) is fast and finds nearly all of an article, with scraps of the page around
-it. Trafilatura (Barbaresi 2021) is exact and ten times slower. Resiliparse runs first and its
-scraps are trimmed; trafilatura runs where the rest does not read like prose (`python -m benchmarks
-maintext`).
+it. It runs first and its scraps are trimmed; where the rest does not read like prose, `content.py`
+weighs the blocks of the page (`python -m benchmarks maintext`).
 
 `page_text` takes everything, since the markup of books and feeds is text throughout.
 """
@@ -25,9 +24,9 @@ from lxml import etree
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.charset import bom_encoding, decode
 from groundup.collect.files.streams import DamagedError, Item, TooLongError, deadline, read_all
-from groundup.collect.readers.blocks import join_cells
 from groundup.collect.readers.office.office import math_text
-from groundup.collect.readers.web.markup import PROSE_BYTES, repair_tree, restore_code, write_marks
+from groundup.collect.readers.web.content import content_text
+from groundup.collect.readers.web.markup import write_marks
 from groundup.recipe import Source
 
 MAX_HTML_BYTES = 20 << 20
@@ -45,18 +44,19 @@ _CANONICAL = re.compile(
     re.IGNORECASE,
 )
 
+# A line of this many bytes is prose, and a text of which enough is. Bytes, because a sentence is
+# about as long in bytes in any script.
+PROSE_BYTES = 120
 MIN_PROSE = 500
 PROSE_SHARE = 0.85
 # Parsers compare each attribute of a tag with all before it: 130,000 take 33 s. The rest is cut. A
 # page shorter than _SHORT cannot have that many.
 MAX_ATTRIBUTES = 1_000
 _SHORT = 200_000
-# Memory and time grow with the tags: trafilatura needs 0.7 GB and up to 20 s for this many, a third
-# of the deadline.
+# Memory and time grow with the tags.
 MAX_TAGS = 300_000
 MAX_NESTING = 1000  # browsers stop nesting at 512: a page beyond this is an attack, or no HTML
-# Resiliparse takes time by the square of the depth, 10 s for this many tags; trafilatura's parser
-# stops at a depth.
+# Resiliparse takes time by the square of the depth, 10 s for this many tags.
 _FAST_TAGS = 20_000
 # Resiliparse takes a list less than three elements deep for a menu, as most lists of a page with
 # few <div> are.
@@ -69,11 +69,6 @@ _ATTRIBUTE = r"[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>
 _FLOOD = re.compile(
     rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})*+"
 )
-# A paragraph ends after a line too long to be wrapped, a sentence or a table, unless a list, a
-# table or indented code continues below.
-_PARAGRAPH_END = re.compile(
-    r"(?:(?<=[.!?…。！？।۔؟။”»」)])|(?<=\| )|(?<=[^\n]{120}))\n(?!\n|- |\||[ \t])"
-)
 # What a colon announces: lines up to a blank one, and beyond it indented lines (lists, code), items
 # and their addresses.
 _ANNOUNCED = re.compile(
@@ -85,11 +80,6 @@ _ANNOUNCED = re.compile(
 _SHORT_SENTENCE, _SHORT_LEAD = 60, 40
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟։][\"'”’»」)\]]*\Z")
 
-# Tables as trafilatura writes them: cells between bars, a rule below the head.
-_ROW = re.compile(r"^\| (.*?) ?\| *$", re.MULTILINE)
-_HEAD_RULE = re.compile(r"^\|(?:---\|)+\n?", re.MULTILINE)
-# Spaces at the ends of lines; those before an item say how deep it is.
-_LINE_SPACE = re.compile(r"^[ \t]++(?!- )|(?<![ \t|])[ \t]++$", re.MULTILINE)
 # Items and cells of a table as resiliparse writes them.
 _FAST_ITEM = re.compile(r"^[ \t]*+• ", re.MULTILINE)
 _CELL_TABS = re.compile(r"(?<=\S) ?\t[\t ]*(?=\S)")
@@ -112,15 +102,21 @@ _COOKIE_NOTICE = re.compile(
 )
 
 _TAG = re.compile(r"<[^<>]*>")
+_BETWEEN_TAGS = re.compile(r">\s*([^<\s][^<]*)")
+# What is not shown is read up to each "<", ten times faster than by every character.
 _NOT_SHOWN = re.compile(
-    r"<!--.*?(?:-->|\Z)"
-    r"|<(title|script|style|textarea|svg|noscript|template|select|iframe)\b.*?(?:</\1\s*>|\Z)",
+    r"<!--[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)"
+    r"|<(title|script|style|textarea|svg|noscript|template|select|iframe)\b"
+    r"[^<]*+(?:<(?!/\1\s*>)[^<]*+)*+(?:</\1\s*>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,500}?)</h\1\s*>", re.IGNORECASE | re.DOTALL)
-_CELL_BORDER = re.compile(r"(?<=[^\t\n]{60})\t+(?=[^\t\n]{60})")
+# The look back follows a tab: it would be tried at every place otherwise.
+_CELL_BORDER = re.compile(r"\t(?<=[^\t\n]{60}\t)\t*(?=[^\t\n]{60})")
 _NOT_MARKUP = re.compile(
-    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|svg)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL
+    r"<!--[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)"
+    r"|<(script|style|textarea|svg)\b[^<]*+(?:<(?!/\1\s*>)[^<]*+)*+(?:</\1\s*>|\Z)",
+    re.IGNORECASE | re.DOTALL,
 )
 # Elements that always have an end tag. Paragraphs, list items and table cells often have none, and
 # do not nest.
@@ -188,16 +184,18 @@ def host(url: str) -> str:
 
 def page_document(page: str, index: int, group: str) -> Document | Reject:
     """Return the main text of a page as the document of record `index`."""
-    if page.count("<") > MAX_TAGS:
+    tags = page.count("<")
+    if tags > MAX_TAGS:
         return Reject("too-large", index, f"it has more than {MAX_TAGS:,} tags")
     # Fewer tags parse in half a second however they nest. Counting is fast, and most pages have no
     # more.
-    if page.count("<") > 4 * MAX_NESTING and nesting_depth(page) > MAX_NESTING:
+    if tags > 4 * MAX_NESTING and nesting_depth(page) > MAX_NESTING:
         return Reject("nesting", index, f"elements nest more than {MAX_NESTING} deep")
     try:
         with deadline():
             text = main_text(page)
-            shown = html.unescape(_TAG.sub(" ", _NOT_SHOWN.sub(" ", page)))
+            markup = _NOT_SHOWN.sub(" ", page)
+            shown = html.unescape(" ".join(_BETWEEN_TAGS.findall(f">{markup}")))
             # Without white space.
             visible = max(len("".join(part.split())) for part in (shown, text))
     except TooLongError as error:
@@ -220,7 +218,7 @@ def main_text(page: str) -> str:
     # In a script this may cut what only looks like a tag; scripts are not extracted.
     page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
     page = write_marks(_EDIT_LINK.sub("", page))
-    return _fast_text(page) or _exact_text(page)
+    return _fast_text(page) or _careful_text(page)
 
 
 def _fast_text(page: str) -> str:
@@ -244,38 +242,14 @@ def _fast_text(page: str) -> str:
         kept = _trim_to_prose(_without(notices, text), page)
     text = _FAST_ITEM.sub("- ", kept)
     # Cells of a row have tabs between them, and so may code.
-    return text if "<pre" in page else _CELL_TABS.sub(" | ", text)
+    return text if "<pre" in page or "\t" not in text else _CELL_TABS.sub(" | ", text)
 
 
-def _exact_text(page: str) -> str:
-    """Return what trafilatura takes for the main text; "" where there is none."""
-    import trafilatura
-    from trafilatura.utils import load_html
-
-    # Trafilatura refuses a saved fragment as no HTML, unless it has a body around it.
-    if "<body" not in page and "<BODY" not in page:
-        page = f"<html><body><div>{page}</div></body></html>"
-    # fast: no comparison with other extractors; favor_recall: keep lists that stand alone.
-    tree: Any = load_html(page)
-    if tree is None:
-        return ""
-    repair_tree(tree)
-    extracted: Any = trafilatura.extract(tree, fast=True, favor_recall=True, include_comments=False)
-    text = _PARAGRAPH_END.sub("\n\n", _LINE_SPACE.sub("", str(extracted or "").strip()))
-    if notices := _notices(text):
-        text = _without(notices, text)
-    return restore_code(_plain_rows(text))
-
-
-def _plain_rows(text: str) -> str:
-    """Return the rows of Markdown that trafilatura writes as `a | b`."""
-
-    def row(line: re.Match[str]) -> str:
-        split = re.split(r"(?<!\\)\|", line[1])
-        cells = [cell.strip().replace("\\|", "|") for cell in split]
-        return "".join(cells) if sum(map(bool, cells)) == 1 else join_cells(cells)
-
-    return _ROW.sub(row, _HEAD_RULE.sub("", text))
+def _careful_text(page: str) -> str:
+    """Return the text of the content of a page; "" where there is none."""
+    text = content_text(page)
+    notices = _notices(text)
+    return _without(notices, text) if notices else text
 
 
 def _notices(text: str) -> frozenset[str]:
@@ -307,8 +281,7 @@ def _trim_to_prose(text: str, page: str) -> str:
     # Cells of a row that are prose lay out the page.
     kept = _CELL_BORDER.sub("\n\n", "\n".join(lines[first:end]).strip())
     size = sum(len(lines[index].encode()) for index in prose)
-    # Manuals of code hold more code than prose, and trafilatura joins the lines of code inside
-    # definitions.
+    # Manuals of code hold more code than prose.
     share = 0 if "<pre" in page and "<dd" in page else PROSE_SHARE
     if size < max(MIN_PROSE, share * len(kept.encode())):
         return ""
