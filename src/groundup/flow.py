@@ -50,6 +50,13 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
     "report": report,
 }
 
+# What the workers of the data stages import, once for all of them.
+WORKER_MODULES: Mapping[str, str] = {
+    "collect": "groundup.collect.shard",
+    "refine": "groundup.refine.shard",
+    "tokenize": "groundup.tokenize.shards",
+}
+
 
 def run_flow(
     recipe: Recipe,
@@ -73,7 +80,8 @@ def run_flow(
         raise GroundupError(f"--redo {late[0]} comes after --until {until}, so it would not run")
     check_directory(root)
     shared = shared_paths(recipe) if ray else {}
-    with Run.open(recipe, root, redo, workers, ray, shared) as run:
+    modules = [module for name, module in WORKER_MODULES.items() if name in names]
+    with Run.open(recipe, root, redo, workers, ray, shared, modules) as run:
         check_plan(run, trains="train" in names)
         say(f"run       {run.root.absolute()}")
         finish_forget(run, STAGES)

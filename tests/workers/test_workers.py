@@ -12,8 +12,10 @@ import pytest
 from tests.helpers.raw import write_books, write_web
 
 from groundup.errors import GroundupError, SourceError
+from groundup.flow import WORKER_MODULES
+from groundup.runtime.workers.fork_server import AVAILABLE, ForkedProcess
 from groundup.runtime.workers.map import Workers
-from groundup.runtime.workers.processes import Outcome, attempt
+from groundup.runtime.workers.processes import Outcome, ProcessPool, attempt
 
 
 @pytest.fixture
@@ -26,6 +28,10 @@ def two() -> Iterator[Workers]:
 def slow_square(n: int) -> int:
     time.sleep(0.05 if n == 0 else 0)
     return n * n
+
+
+def imported(name: str) -> bool:
+    return name in sys.modules
 
 
 def die_until(n: int, log: Path, times: int) -> int:
@@ -79,6 +85,44 @@ def test_a_worker_that_dies_costs_its_own_item_only(
         )
         == times
     )
+
+
+def test_workers_are_forked_from_one_process_that_has_imported_the_stages() -> None:
+    # Protects: a module that starts a thread when it is imported would end forking, unnoticed.
+    if not AVAILABLE:
+        pytest.skip("nothing is forked here")
+    workers = Workers(2, modules=list(WORKER_MODULES.values()))
+    try:
+        assert list(workers.map(imported, [(name,) for name in WORKER_MODULES.values()])) == [
+            True
+        ] * len(WORKER_MODULES)
+        pool = workers.pool
+        assert isinstance(pool, ProcessPool)
+        # Those that were forked before all was loaded end with their map.
+        deadline = time.monotonic() + 60
+        while not pool.workers:
+            assert time.monotonic() < deadline
+            list(workers.map(abs, [(1,), (2,), (3,)]))
+        assert {type(worker.process) for worker in pool.workers} == {ForkedProcess}
+    finally:
+        workers.close()
+
+
+def test_a_server_that_has_threads_or_is_killed_costs_time_only(two: Workers) -> None:
+    threaded = Workers(2, modules=[__name__ + "_threads"])
+    pool = two.pool
+    assert isinstance(pool, ProcessPool)
+    assert list(two.map(slow_square, [(1,), (2,)])) == [1, 4]
+    assert pool.server is not None or not AVAILABLE
+    if pool.server is not None:
+        pool.server.process.kill()
+    assert list(two.map(slow_square, [(n,) for n in range(5)])) == [0, 1, 4, 9, 16]
+    try:
+        assert list(threaded.map(slow_square, [(1,), (2,)])) == [1, 4]
+        assert isinstance(threaded.pool, ProcessPool)
+        assert not any(isinstance(w.process, ForkedProcess) for w in threaded.pool.workers)
+    finally:
+        threaded.close()
 
 
 def test_an_item_that_kills_three_workers_is_named(two: Workers, tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ from groundup.refine.filter.apply import (
     score_bounds,
 )
 from groundup.refine.filter.rules import RULE_SETS
-from groundup.refine.kernels import Number
+from groundup.refine.kernels import Number, is_cache_cold
 from groundup.refine.lines import LINE_KINDS, LineIndex
 from groundup.refine.out_of_core import RowFile, parse_ids
-from groundup.refine.stats import TEXT_STATS, ShardStats
+from groundup.refine.stats import TEXT_STATS, ShardStats, text_stats
 from groundup.runtime.run import build_step
 
 
@@ -206,3 +206,15 @@ def _replace(batch: pa.RecordBatch, **columns: pa.Array) -> pa.RecordBatch:
         index, column_field = batch.schema.get_field_index(name), DOCUMENT.field(name)
         batch = batch.set_column(index, column_field, column.cast(column_field.type))
     return batch
+
+
+def preload() -> None:
+    """Load the language model and the compiled kernels, for workers that are forked later."""
+    if is_cache_cold():
+        # Compiling takes too long to wait for: workers do it.
+        return
+    texts = pa.array(["The cat sat on the mat.\nIt slept: 1 + 1 = 2 e-mails to cat@example.org."])
+    cleaned = clean_texts(texts, np.zeros(1, np.bool_), DEFAULT_PERSONAL).texts
+    language.detect(cleaned)
+    document_keys(text_buffers(cleaned))
+    text_stats(text_buffers(cleaned))

@@ -165,11 +165,13 @@ class Run:
         workers: int | None = None,
         ray: str = "",
         shared: Mapping[str, Path] | None = None,
+        modules: Sequence[str] = (),
     ) -> Iterator[Run]:
         """Open a run directory for writing: lock it, empty its staging area, start its workers.
 
-        Data stages use local `workers`, by default one a core, or those of the Ray cluster at the
-        address `ray`, whose nodes must see the run directory and what is `shared`, by title.
+        Data stages use local `workers`, by default one a core, which share `modules`; or those of
+        the Ray cluster at the address `ray`, whose nodes must see the run directory and what is
+        `shared`, by title.
         """
         # Workers on other machines do not start in this folder.
         root = root.resolve() if ray else root
@@ -185,7 +187,7 @@ class Run:
                 pool = RayPool(ray, run.store.staging, shared or {}, libraries)
                 run.workers = Workers(pool=pool)
             else:
-                run.workers = Workers(workers or default_workers())
+                run.workers = Workers(workers or default_workers(), modules=modules)
             # What a killed run left behind.
             run.store.clean()
             run.ledger.write("run", command=sys.argv[1:], versions=versions())

@@ -35,7 +35,7 @@ class Child:
         """Return `function(*arguments)`; DamagedError if it crashes, or takes too long."""
         from groundup.collect.files.streams import RECORD_SECONDS, DamagedError
 
-        if cls._worker is None or cls._worker.process.poll() is not None:
+        if cls._worker is None or not cls._worker.alive:
             cls.stop()
             cls._worker = Worker()
         worker = cls._worker

@@ -50,10 +50,15 @@ class Pool(Protocol):
 
 
 class Workers:
-    """Maps functions over shards, by `count` local processes (1: this process) or by `pool`."""
+    """Maps functions over shards, by `count` local processes (1: this process) or by `pool`.
 
-    def __init__(self, count: int = 1, pool: Pool | None = None) -> None:
-        self.pool = pool if pool is not None or count == 1 else ProcessPool(count)
+    Local processes share `modules`, which are imported once.
+    """
+
+    def __init__(
+        self, count: int = 1, pool: Pool | None = None, modules: Sequence[str] = ()
+    ) -> None:
+        self.pool = pool if pool is not None or count == 1 else ProcessPool(count, modules)
         # 0 for a pool that was given: what it has may change.
         self.count = count if pool is None else 0
 

@@ -1,8 +1,7 @@
-"""A pool of local worker processes, each with a pipe.
+"""A pool of local worker processes, each with a pipe, which it keeps from one stage to the next.
 
-They are started by `python -c` instead of forked, because a forked child would inherit the run's
-lock and the threads of torch and Arrow. multiprocessing's spawn runs the main script again, so a
-script without `if __name__ == "__main__"` would start itself.
+They are forked by a server where that is safe, else started by Python. This process forks none: a
+child would inherit the run's lock and the threads of torch and Arrow.
 """
 
 from __future__ import annotations
@@ -12,19 +11,15 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 
-# The child finds modules where this process finds them; before that it imports only `sys`.
-_MAIN = (
-    "import sys; sys.path[:] = sys.argv[3:]; from groundup.runtime.workers.processes import work;"
-    " work(int(sys.argv[1]), int(sys.argv[2]))"
-)
+from groundup.runtime.workers.fork_server import AVAILABLE, ForkServer, start_process
 
 
 @dataclass(frozen=True)
@@ -73,19 +68,19 @@ def work(descriptor: int, parent: int) -> None:
 class Worker:
     """One process, and the index of the call that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: ForkServer | None = None) -> None:
         self.call: int | None = None
         self.pipe, child = Pipe()
-        command = [sys.executable, "-c", _MAIN, str(child.fileno()), str(os.getpid()), *sys.path]
-        # The child inherits this mask from its first instruction on: Ctrl-C is for this process.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with child:
-                self.process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, pass_fds=[child.fileno()]
-                )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with child:
+            forked = server.fork(child) if server is not None else None
+            self.process = forked or start_process(work, child)
+        # Whether a later one would begin with more that is loaded.
+        self.early = forked is not None and not forked.complete
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, if it has no call: its pipe then has only its end to read."""
+        return not self.pipe.poll()
 
     def submit(self, index: int, call: bytes) -> None:
         """Send a call. If the process has died meanwhile, `outcome` notices."""
@@ -116,14 +111,20 @@ class Worker:
 
 
 class ProcessPool:
-    """Up to `count` processes, each started when there is a call for it."""
+    """Up to `count` processes, each started when there is a call for it.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    A server imports `modules` for all of them.
+    """
+
+    def __init__(self, count: int, modules: Sequence[str] = ()) -> None:
+        self.count, self.modules = count, modules
         self.workers: list[Worker] = []
+        self.server: ForkServer | None = None
 
     def start(self) -> None:
-        """Do nothing: processes start with their first call."""
+        """Start the server, which imports meanwhile; processes start with their first call."""
+        if AVAILABLE and (self.server is None or not self.server.alive):
+            self.server = ForkServer(work, self.modules)
 
     def has_room(self) -> bool:
         """Whether a process is idle, or not yet started."""
@@ -132,9 +133,13 @@ class ProcessPool:
     def submit(self, index: int, call: bytes) -> None:
         """Give a call to an idle process."""
         worker = next((worker for worker in self.workers if worker.call is None), None)
-        if worker is None or worker.process.poll() is not None:
-            self.workers = [other for other in self.workers if other is not worker]
-            self.workers.append(worker := Worker())
+        if worker is not None and not worker.alive:
+            worker.kill()
+            self.workers.remove(worker)
+            worker = None
+        if worker is None:
+            self.start()
+            self.workers.append(worker := Worker(self.server))
         worker.submit(index, call)
 
     def wait(self) -> list[tuple[int, Outcome]]:
@@ -147,9 +152,9 @@ class ProcessPool:
         return outcomes
 
     def cancel(self) -> None:
-        """Kill the processes that have a call."""
+        """Kill the processes that have a call, and those that began before all was loaded."""
         for worker in self.workers:
-            if worker.call is not None:
+            if worker.call is not None or worker.early:
                 worker.kill()
         self.workers = [worker for worker in self.workers if not worker.pipe.closed]
 
@@ -158,3 +163,6 @@ class ProcessPool:
         for worker in self.workers:
             worker.kill()
         self.workers = []
+        if self.server is not None:
+            self.server.close()
+            self.server = None
