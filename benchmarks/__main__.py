@@ -31,6 +31,7 @@ from benchmarks import (
     repair,
     serve,
     starter,
+    startup,
     wikitext,
     wild,
     wild_packages,
@@ -40,6 +41,7 @@ from benchmarks.tables import document
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "starter": starter.measure,
+    "startup": startup.measure,
     "raw_to_tokens": raw_to_tokens.measure,
     "refine": refine.measure,
     "quality": quality.measure,

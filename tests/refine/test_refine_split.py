@@ -204,6 +204,25 @@ def test_small_source(split: Callable[..., Any]) -> None:
     assert "no validation" in facts["pair"]["note"]
 
 
+def test_threads_change_no_shingle(
+    tmp_path: Path, row: Callable[..., Row], collected: Callable[..., Path]
+) -> None:
+    shards: Shards = []
+    for name in "abcd":
+        rows = [row(text(n), n, "code", name, "") for n in range(20)]
+        (out := tmp_path / name).mkdir()
+        refine_shard(out, collected(tmp_path / f"in-{name}", rows), "code", [], [], tmp_path)
+        shards.append((f"{name}.x", out))
+    found = []
+    for threads in (1, 3):
+        with Scratch(tmp_path / "scratch") as scratch, scratch.rows("sets", np.uint64) as file:
+            table = DocumentTable(shards, threads=threads)
+            offsets, every = np.zeros(table.rows + 1, np.int64), np.arange(table.rows) % 7 > 0
+            sets = table.shingles(every, file, offsets)
+            found.append((sets.tobytes(), offsets.tobytes()))
+    assert found[0] == found[1] and found[0][0]
+
+
 def test_seed_decides(split: Callable[..., Any]) -> None:
     """The seed decides; with more documents, most held-out ones stay."""
     texts = [(text(n), f"g{n}") for n in range(400)]

@@ -14,7 +14,7 @@ from tests.helpers.raw import write_books, write_web
 from groundup.errors import GroundupError, SourceError
 from groundup.flow import WORKER_MODULES
 from groundup.runtime.workers.fork_server import AVAILABLE, ForkedProcess
-from groundup.runtime.workers.map import Workers
+from groundup.runtime.workers.map import Workers, map_ahead
 from groundup.runtime.workers.processes import Outcome, ProcessPool, attempt
 
 
@@ -266,3 +266,27 @@ def test_a_script_without_a_main_guard_runs_a_recipe(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
     assert len(list((tmp_path / "run" / "collect" / "documents").glob("*.parquet"))) >= 2
+
+
+def test_threads_work_ahead_in_order_and_take_few_items_at_once() -> None:
+    # Protects: memory does not grow with the items, and bytes do not depend on the threads.
+    taken = []
+
+    def items() -> Iterator[int]:
+        for n in range(20):
+            taken.append(n)
+            yield n
+
+    results = map_ahead(slow_square, items(), 3)
+    assert next(results) == 0
+    assert len(taken) == 4
+    assert list(results) == [n * n for n in range(1, 20)]
+    assert list(map_ahead(slow_square, range(4), 1)) == [0, 1, 4, 9]
+
+
+def test_an_error_of_a_thread_comes_in_its_turn(tmp_path: Path) -> None:
+    results = map_ahead(lambda n: fail_at(n, 2, tmp_path), range(50), 2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(SourceError, match="item 2 is bad"):
+        next(results)
+    assert len(list(tmp_path.iterdir())) < 10

@@ -16,6 +16,7 @@ from groundup.artifacts.arrays import Array, lengths, text_buffers
 from groundup.artifacts.corpus import kept_documents
 from groundup.refine.dedup.minhash import mix_all, shingle_sets
 from groundup.refine.out_of_core import parse_ids
+from groundup.runtime.workers.map import default_workers, map_ahead
 
 GRAM_WORDS = 13
 # A validation document leaks if more than this share of its 13-grams occurs in train.
@@ -48,11 +49,15 @@ def measure_leakage(run_root: Path, worst: int = 10) -> Leakage:
     ids, sets, offsets, sampled = _validation(run_root)
     grams = np.unique(sets)
     seen = np.zeros(len(grams), np.bool_)
-    for batch in kept_documents(run_root, ["text"], "train"):
+
+    def hits(batch: pa.RecordBatch) -> Array:
         train = shingle_sets(text_buffers(batch.column("text")), GRAM_WORDS)[0]
-        if len(grams):
-            places = np.minimum(np.searchsorted(grams, train), len(grams) - 1)
-            seen[places[grams[places] == train]] = True
+        places = np.minimum(np.searchsorted(grams, train), len(grams) - 1)
+        return places[grams[places] == train]
+
+    batches = kept_documents(run_root, ["text"], "train") if len(grams) else ()
+    for places in map_ahead(hits, batches, default_workers()):
+        seen[places] = True
     held = np.concatenate([[0], np.cumsum(seen[np.searchsorted(grams, sets)])])[offsets]
     shares = np.diff(held) / np.maximum(np.diff(offsets), 1)
     largest = [row for row in np.argsort(-shares, kind="stable")[:worst] if shares[row] > 0]

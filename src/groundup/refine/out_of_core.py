@@ -22,6 +22,7 @@ from groundup.artifacts.corpus import Cuts, read_rows
 from groundup.artifacts.document import read_batches
 from groundup.refine.dedup.minhash import shingle_sets
 from groundup.refine.kernels import kernel
+from groundup.runtime.workers.map import map_ahead
 
 # Rows or hashes processed at a time: 2 MB of 64-bit values.
 BLOCK_ROWS = 1 << 18
@@ -132,6 +133,7 @@ class DocumentTable:
     shards: Sequence[tuple[str, Path]]  # name (`SOURCE.SHARD`) and folder of each shard, in order
     # File of the cuts of a shard, by name; texts and lengths are those after the cuts.
     cuts: Mapping[str, Path] = field(default_factory=dict)
+    threads: int = 1  # that make shingles
 
     @cached_property
     def starts(self) -> Array:
@@ -205,8 +207,11 @@ class DocumentTable:
         Fills `offsets`, int64 [rows + 1], all 0 before: the set of row r begins at offsets[r], and
         ends at the next offset. Rows outside of the mask have empty sets.
         """
-        for rows, batch in self.batches(["text"], mask):
-            sets, ends = shingle_sets(text_buffers(batch.column("text")))
+
+        def sets_of(batch: Batch) -> tuple[Array, Array, Array]:
+            return batch[0], *shingle_sets(text_buffers(batch[1].column("text")))
+
+        for rows, sets, ends in map_ahead(sets_of, self.batches(["text"], mask), self.threads):
             offsets[rows + 1] = np.diff(ends)
             file.append(sets)
         np.cumsum(offsets, out=offsets)

@@ -57,14 +57,15 @@ def split_documents(
     seed: int,
     validation: float,
     memory: int = 1 << 30,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Write split/SHARD.npy: assign every document on no list of `dropped` to a side.
 
     Validation is the share `validation` of the bytes of every source, in clusters that `seed`
     chooses; similarity and bytes are those after the cuts. A part of the index may take `memory`
-    bytes.
+    bytes; `threads` make the shingles.
     """
-    table, all_kinds = DocumentTable(shards, cuts), sorted(set(kinds.values()))
+    table, all_kinds = DocumentTable(shards, cuts, threads), sorted(set(kinds.values()))
     kind_of_source = np.array([all_kinds.index(kinds[name]) for name in table.sources], np.int64)
     with Scratch(folder / ".scratch") as scratch, scratch.rows("entries", np.int64, 3) as file:
         kept, lengths = scratch.kept(table, dropped), scratch.lengths(table)

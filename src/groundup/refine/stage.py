@@ -199,6 +199,7 @@ def _find_duplicates(stage: Refinement) -> None:
         priorities=Keyed(priorities, priorities or ABSENT),
         shards=Unkeyed(stage.folders),
         memory=Unkeyed(stage.memory),
+        threads=Unkeyed(run.workers.threads),
         # It saves comparisons, and does not change the list.
         earlier=Unkeyed(None),
     )
@@ -290,6 +291,7 @@ def _split(stage: Refinement) -> Artifact:
         dropped=Unkeyed(list(stage.dropped.values())),
         cuts=Unkeyed(stage.cuts),
         memory=Unkeyed(stage.memory),
+        threads=Unkeyed(stage.run.workers.threads),
     )
     (split,) = stage.build([job], "split", "list")
     return split

@@ -195,7 +195,7 @@ class ShardStats:
     def filtering(self, languages: pa.StringArray) -> None:
         """Count the rows that the filters are about to see, and their languages."""
         self.before_filters.add(self._codes[:, : len(TEXT_STATS)].T, self._sizes)
-        self.languages.update(pc.fill_null(languages, "").to_pylist())
+        self.languages.update(_counts(pc.fill_null(languages, "")))
 
     def cut(self, rows: Array, texts: pa.StringArray) -> None:
         """Measure the rows of a mask again whose text changed; their sizes stay as cleaned."""
@@ -366,8 +366,14 @@ def _add_shard(stats: SourceStats, table: DocumentTable, kept: Array, lengths: A
     stats.steps["kept"].add(bins[:, kept], lengths[kept])
     for rows, batch in table.batches(["language"]):
         languages = pc.fill_null(batch.column("language"), "")
-        stats.languages["filtered"].update(languages.to_pylist())
-        stats.languages["kept"].update(languages.filter(pa.array(kept[rows])).to_pylist())
+        stats.languages["filtered"].update(_counts(languages))
+        stats.languages["kept"].update(_counts(languages.filter(pa.array(kept[rows]))))
+
+
+def _counts(values: pa.StringArray) -> dict[str, int]:
+    """Return how often each value occurs."""
+    values, counts = pc.value_counts(values).flatten()
+    return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))
 
 
 def lost_share(facts: Mapping[str, Any]) -> float:

@@ -81,15 +81,17 @@ def find_duplicates(
     memory: int = 1 << 30,
     earlier: EarlierResult | None = None,
     priorities: Mapping[str, int] | None = None,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """List the documents that duplicate another one, by a Jaccard similarity of `near_threshold`.
 
     duplicates.parquet has the DROPPED schema and the order of rows; listed.npy (int64 [n, 2]) holds
     the row of each dropped document, and of the one kept instead: of the source with the highest
     priority (default 0). A part of the index may take `memory` bytes. From an `earlier` result,
-    only pairs with a new document are compared; the output is the same without it.
+    only pairs with a new document are compared; the output is the same without it. `threads` make
+    the shingles.
     """
-    table = DocumentTable(shards)
+    table = DocumentTable(shards, threads=threads)
     with Scratch(folder / ".scratch") as scratch:
         # In a crowded bucket, the compared pairs would depend on the earlier result.
         for start in (earlier, None):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import heapq
 import os
 import pickle
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -61,6 +61,11 @@ class Workers:
         self.pool = pool if pool is not None or count == 1 else ProcessPool(count, modules)
         # 0 for a pool that was given: what it has may change.
         self.count = count if pool is None else 0
+
+    @property
+    def threads(self) -> int:
+        """Threads of a step that this process performs alone, while its workers are idle."""
+        return self.count or default_workers()
 
     def start(self) -> None:
         """Start the pool; GroundupError if its workers would give other results than here."""
@@ -158,6 +163,30 @@ def map_threads(
             stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, while threads work on the next ones.
+
+    At most `threads` results wait, so memory does not grow with the items. The items are taken in
+    the thread of the caller.
+    """
+    if threads < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque[Future[Result]]()
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def default_workers() -> int:
