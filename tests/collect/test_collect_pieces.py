@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -47,7 +52,7 @@ def _pieces(known: HashedFile, source: Source, piece_bytes: int) -> list[Piece]:
     cut = cut_file(Path(), known, source, piece_bytes)
     counts = [
         count_records(Path(), known, start, stop, cut["format"], cut["codec"])
-        for start, stop, _ in cut["ranges"][:-1]
+        for start, stop, _ in cut["ranges"]
     ]
     return join_ranges(known.file.size, cut, counts)
 
@@ -117,6 +122,82 @@ def test_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_cut(name: str, kind: str, data: bytes) -> None:
     """What needs the records before it, or the end of the file, stays whole."""
     assert len(check(name, data, kind, 200)) == 1
+
+
+def _page(number: int) -> str:
+    texts = ["'''A''' is ''one''. " * 3, "#REDIRECT [[A]]", "a < b", "B &lt;page&gt; " * 9]
+    space = 1 if number % 7 == 3 else 0
+    return (
+        f"  <page>\n<title>T{number}</title><ns>{space}</ns>"
+        f"<revision><text>{texts[number % 4]}</text></revision></page>\n"
+    )
+
+
+HEADER = (
+    '<mediawiki xml:lang="de">\n<siteinfo><namespaces><namespace key="14">Kategorie</namespace>'
+    "</namespaces></siteinfo>\n"
+)
+
+
+def _members(codec: str, kind: str, count: int, each: int) -> bytes:
+    """Return a file of `count` records, `each` of them in a member."""
+    if kind == "wikipedia":
+        parts = [HEADER, *map(_page, range(count)), "</mediawiki>\n"]
+    elif kind == "web":
+        parts = [_record(number).decode() for number in range(count)]
+    else:
+        parts = [json.dumps({"text": f"Text {n} " * (n % 9)}) + "\n" for n in range(count)]
+    packed: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        "bz2": bz2.compress,
+        "gz": gzip.compress,
+        "zst": lambda data: bytes(pa.compress(data, "zstd", asbytes=True)),
+    }
+    # A dump begins with its header alone.
+    starts = [0, *range(int(kind == "wikipedia"), len(parts), each), len(parts)]
+    groups = (parts[start:stop] for start, stop in pairwise(dict.fromkeys(starts)))
+    return b"".join(packed[codec]("".join(group).encode()) for group in groups)
+
+
+def _record(number: int) -> bytes:
+    page = f"<html><body><p>{f'Page number {number} has a text. ' * (number % 9)}</p></body></html>"
+    kind = "response" if number % 3 else "metadata"
+    body = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}".encode()
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: https://a.org/{number}\r\n"
+    head += "Content-Type: application/http; msgtype=response\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body + b"\r\n\r\n"
+
+
+FORMS = [("wikipedia", "a.xml"), ("web", "a.warc"), ("text", "a.jsonl")]
+
+
+@pytest.mark.parametrize(("kind", "name"), FORMS)
+@pytest.mark.parametrize("codec", ["", "bz2", "gz", "zst"])
+def test_members(kind: str, name: str, codec: str) -> None:
+    """Files that consist of members are cut between them, and read as one stream."""
+    data = _members(codec, kind, 200, 3)
+    name = f"{name}.{codec}".rstrip(".")
+    found = [check(name, data, kind, piece_bytes) for piece_bytes in (700, 1500, 3000)]
+    assert len(found[0]) > len(found[1]) > len(found[2]) > 1
+
+
+@pytest.mark.parametrize(("kind", "name"), FORMS)
+@pytest.mark.parametrize("codec", ["", "bz2", "gz", "zst"])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_damage(kind: str, name: str, codec: str, data: st.DataObject) -> None:
+    """Whatever is wrong with a file, and wherever, is listed as one pass lists it."""
+    whole = _members(codec, kind, 60, data.draw(st.integers(1, 5)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        place = data.draw(st.integers(min(300, len(whole) - 1), len(whole) - 1))
+        length = data.draw(st.sampled_from([1, 1, 30, 700]))
+        how = data.draw(st.sampled_from(["zeros", "flip", "cut out", "truncate", "insert"]))
+        part = whole[place : place + length]
+        new = {"zeros": b"\0" * len(part), "flip": bytes(b ^ 0x15 for b in part)}
+        new |= {"cut out": b"", "truncate": b"", "insert": part + whole[:length]}
+        rest = b"" if how == "truncate" else whole[place + length :]
+        whole = whole[:place] + new[how] + rest
+    check(f"{name}.{codec}".rstrip("."), whole, kind, data.draw(st.integers(300, 3000)))
 
 
 @given(st.lists(st.integers(0, 200), min_size=20, max_size=80), st.integers(0, 10**6))

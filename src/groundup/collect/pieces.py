@@ -29,7 +29,6 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +48,8 @@ from groundup.collect.files.streams import (
 )
 from groundup.collect.readers.records.records import count_lines
 from groundup.collect.readers.registry import piecewise_format, read_item
+from groundup.collect.readers.web.warc import count_warc_records
+from groundup.collect.readers.wiki.dump import count_pages
 from groundup.collect.sources import HashedFile, RawFile, origin_hash
 from groundup.recipe import Source
 from groundup.runtime.run import Job, Unkeyed, build_step
@@ -60,10 +61,12 @@ PIECE_BYTES = 64 << 20
 _WINDOW_SHARE = 16
 # By these bytes of a record, cuts are told from each other.
 _SAMPLE = 512
-# Members of a window that are tried, and windows of a compressed file, until a member begins with
-# a record; and the bytes that are unpacked for it: a block of bzip2 is 900 KB at most.
-_TRIES, _MAX_MISSES = 8, 8
+# Members of a window that are tried, and windows of a compressed file that are searched, until one
+# begins with a record; and the bytes that are unpacked for it: a block of bzip2 is 900 KB at most.
+_TRIES, _MAX_WINDOWS = 8, 16
 _MEMBER_BYTES = 1 << 20
+# How much of a damaged member can be read depends on where reading began, but for these codecs.
+_RESUMABLE = ("", "bzip2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,14 @@ class Cuttable:
 
     # What a record begins with, at the start of a line.
     begins: bytes
-    # Records of a stream; None if something is wrong with it, or it does not end with a record.
+    # Records of a stream; None, or DamagedError, unless they are whole and nothing is wrong.
     count: Callable[[io.BufferedReader], int | None]
 
 
 CUTTABLE = {
     "jsonl": Cuttable(rb"", count_lines),
+    "mediawiki": Cuttable(rb"[ \t]*<page>", count_pages),
+    "warc": Cuttable(rb"WARC/[01]\.\d", count_warc_records),
 }
 
 
@@ -165,14 +170,16 @@ def _find_cuts(
     Where no record begins in a window of bytes, the next one is searched.
     """
     window = max(1, piece_bytes // _WINDOW_SHARE)
-    start = misses = 0
+    start = 0
     while size - start > piece_bytes:
-        low = start + piece_bytes - window
-        while not (cut := _choose_cut(file, low, min(low + window, size), size, form, codec)):
-            low += window
-            misses += 1
-            if low >= size or (codec and misses > _MAX_MISSES):
-                return
+        first = start + piece_bytes - window
+        last = first + _MAX_WINDOWS * window if codec else size
+        for low in range(first, min(last, size), window):
+            cut = _choose_cut(file, low, min(low + window, size), size, form, codec)
+            if cut is not None:
+                break
+        else:
+            return
         yield cut
         start = cut
 
@@ -215,9 +222,9 @@ def _digest(file: IO[bytes], start: int, stop: int) -> str:
 
 
 def count_jobs(source: Source, hashed: HashedFile, cut: Facts) -> Iterator[Job]:
-    """Yield the jobs that count the records of the ranges of a file, but of the last one."""
+    """Yield the jobs that count the records of the ranges of a file."""
     name = f"{source.name}.{origin_hash(hashed.file.origin)}"
-    for number, (start, stop, digest) in enumerate(cut["ranges"][:-1]):
+    for number, (start, stop, digest) in enumerate(cut["ranges"]):
         yield count_records.job(
             f"{name}-{number:05d}",
             inputs={hashed.file.origin: digest},
@@ -234,34 +241,39 @@ def count_jobs(source: Source, hashed: HashedFile, cut: Facts) -> Iterator[Job]:
 def count_records(
     folder: Path, hashed: HashedFile, start: int, stop: int, format: str, codec: str
 ) -> Facts:
-    """Count the records of a range of a raw file, None if they are not whole, and what it unpacks
-    to in bytes.
+    """Count the records of a range of a raw file, and the bytes that it unpacks to.
+
+    `records` is None where they are not whole, `damaged` says whether the range cannot be unpacked.
     """
     budget = Budget.of(stop - start)
-    left, records = budget.left, None
+    left, records, damaged = budget.left, None, False
     with hashed.open() as file:
         stream = unpack(BoundedStream(FileRange(file, start, stop)), codec, budget)
-        # The single pass over the rest of the file says what is wrong.
-        with suppress(DamagedError):
+        try:
             records = CUTTABLE[format].count(io.BufferedReader(stream, BUFFER))
-    return {"records": records, "unpacked": left - budget.left}
+        except DamagedError:
+            damaged = True
+    return {"records": records, "unpacked": left - budget.left, "damaged": damaged}
 
 
 def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
     """Return the pieces of a file of `size` bytes; a single one if it cannot be cut.
 
-    `counts` are those of its ranges in order; that of the last one is not needed.
+    `counts` are those of its ranges, in order.
     """
+    ranges = cut["ranges"]
+    if cut["codec"] not in _RESUMABLE and any(count["damaged"] for count in counts):
+        ranges = []
     pieces: list[Piece] = []
     record = unpacked = place = 0
     limit = Budget.of(size).left
-    for (start, stop, digest), count in zip(cut["ranges"][:-1], counts, strict=False):
+    for (start, stop, digest), count in zip(ranges[:-1], counts, strict=False):
         if count["records"] is None or unpacked + count["unpacked"] > limit:
             break
         until = record + count["records"]
         pieces.append(Piece(start, stop, digest, record, until, unpacked, cut["head"]))
         record, unpacked, place = until, unpacked + count["unpacked"], stop
-    rest = [digest for _, _, digest in cut["ranges"][len(pieces) :]]
+    rest = [digest for _, _, digest in ranges[len(pieces) :]]
     digest = rest[0] if len(rest) == 1 else hashlib.sha256("".join(rest).encode()).hexdigest()
     return [*pieces, Piece(place, size, digest, record, None, unpacked, cut["head"])]
 

@@ -226,8 +226,7 @@ def _cut_large_files(run: Run, listed: Sequence[_Listed]) -> tuple[Pieces, list[
     following = iter([count.facts for count in counts])
     cut_files: Pieces = {}
     for (source, hashed), cut in files:
-        # The last range is not counted.
-        of_file = list(islice(following, max(0, len(cut.facts["ranges"]) - 1)))
+        of_file = list(islice(following, len(cut.facts["ranges"])))
         parts = pieces.join_ranges(hashed.file.size, cut.facts, of_file)
         if len(parts) > 1:
             cut_files[source.name, hashed.file.origin] = parts

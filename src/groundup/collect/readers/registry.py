@@ -190,7 +190,11 @@ READERS: dict[tuple[str, str], Reader] = {
 # (format, kind) whose records are read each by itself, so that a piece of a file reads as it does
 # in the whole. Messages of chats, and rows that tuning learns from, need those before them.
 PIECEWISE = frozenset(
-    {("jsonl", kind) for kind in KINDS if kind not in ("chat", "forum", "tuning")}
+    {
+        ("mediawiki", "wikipedia"),
+        ("warc", "web"),
+        *(("jsonl", kind) for kind in KINDS if kind not in ("chat", "forum", "tuning")),
+    }
 )
 
 

@@ -37,6 +37,10 @@ _RECORD_START = re.compile(rb"\nWARC/[01]\.\d")
 _HISTORY_BYTES = 1 << 20
 _MAX_BREAKS = 1000
 
+# A longer header of a record is not looked at.
+_MAX_HEADER, _HEADER_STEP = 1 << 16, 1 << 11
+_CONTENT_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+
 _ARC_DATE = re.compile(rb"\d{8,18}")
 _ARC_URL = re.compile(rb"[a-z][\w+.-]*:", re.IGNORECASE)
 _ARC_MAX_LINE = 1 << 16
@@ -95,7 +99,7 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
     DamagedError if the file breaks off.
     """
     stream = _WarcStream(item.stream)
-    index = -1
+    index = item.first - 1
     for _ in range(_MAX_BREAKS):
         start = end = stream.position
         try:
@@ -105,7 +109,7 @@ def read_warc(item: Item, source: Source) -> Iterator[Document | Reject]:
                 # A lower bound: without line ends and the version line.
                 header_size = sum(len(name) + len(value) for name, value in record.headers.items())
                 end = start + int(record.content_length) + header_size
-                result = _record_document(record, index)
+                result = _checked_document(record, index)
                 if isinstance(result, Document) and end > stream.position:
                     raise DamagedError("truncated", f"it ends inside record {index}")
                 yield result
@@ -140,6 +144,74 @@ def _is_parser_crash(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException" or (
         isinstance(error, Exception) and not isinstance(error, ours)
     )
+
+
+def count_warc_records(stream: io.BufferedReader) -> int | None:
+    """Return how many records a stream holds; None unless all of it is records without a fault."""
+    framing, count = _Framing(stream), 0
+    try:
+        for _ in _warc_records(_WarcStream(cast("io.BufferedReader", framing))):
+            count += 1
+    except BaseException as error:
+        if not _is_parser_crash(error):
+            raise
+        return None
+    return count if framing.is_whole and framing.records == count else None
+
+
+class _Framing:
+    """A stream that checks, as it is read, that each record is as long as it says.
+
+    fastwarc accepts a record that ends a few bytes too early or too late, and fails at the next.
+    """
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self.records = 0
+        self._header = b""  # of the next record, as far as it was read
+        self._left = 0  # bytes of the last record that were not yet read
+        self._is_sound = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what was read are whole records."""
+        return self._is_sound and not self._header and not self._left
+
+    def read1(self, size: int) -> bytes:
+        """Return up to `size` bytes."""
+        data = self._stream.read1(size)
+        place = 0
+        while self._is_sound and place < len(data):
+            if self._left:
+                passed = min(self._left, len(data) - place)
+                self._left -= passed
+                place += passed
+                continue
+            known, part = len(self._header), data[place : place + _HEADER_STEP]
+            self._header += part
+            end = self._header.find(b"\r\n\r\n")
+            if end < 0:
+                place += len(part)
+                self._is_sound = len(self._header) <= _MAX_HEADER
+                continue
+            lengths = _CONTENT_LENGTH.findall(self._header, 0, end + 2)
+            self._is_sound = self._header.startswith(b"WARC/") and len(lengths) == 1
+            # Two line breaks follow a record.
+            self._left = int(lengths[0]) + 4 if self._is_sound else 0
+            place += end + 4 - known
+            self._header = b""
+            self.records += 1
+        return data
+
+
+def _checked_document(record: Any, index: int) -> Document | Reject:
+    """Return what a record holds; one that a parser crashes at is listed."""
+    try:
+        return _record_document(record, index)
+    except BaseException as error:
+        if not _is_parser_crash(error):
+            raise
+        return Reject("damaged", index, f"it cannot be read: {error}"[:300])
 
 
 def _record_document(record: Any, index: int) -> Document | Reject:  # noqa: PLR0911 - one a case

@@ -27,6 +27,7 @@ from groundup.recipe import Source
 
 MAX_PAGE_BYTES = 16 << 20  # MediaWiki stores at most 2 MB a page
 _CHUNK = 1 << 20
+_TAIL = 16  # bytes that may be the start of a tag
 # Old dumps have no <ns>. These English names work in every wiki.
 _OTHER_NAMESPACE = re.compile(
     r"^(?:(?:user|wikipedia|project|file|image|mediawiki|template|help|category|portal|module"
@@ -58,7 +59,7 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
     if encoding in ("utf-16", "utf-32"):
         text = io.TextIOWrapper(item.stream, encoding=encoding, errors="replace")
         chunks = (chunk.encode() for chunk in iter(lambda: text.read(_CHUNK), ""))
-    for index, page in enumerate(_pages(chunks)):
+    for index, page in enumerate(_pages(chunks), item.first):
         if page is None:
             yield Reject("too-large", index, f"a page longer than {MAX_PAGE_BYTES >> 20} MB")
             continue
@@ -82,6 +83,11 @@ def read_dump(item: Item, source: Source) -> Iterator[Document | Reject]:
             yield _wikitext_document(title, body, index, hidden, code)
 
 
+def count_pages(stream: io.BufferedReader) -> int:
+    """Return how many pages a part of a dump holds; DamagedError if it ends inside one."""
+    return sum(1 for _ in _pages(iter(lambda: stream.read1(_CHUNK), b"")))
+
+
 def _pages(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
     """Yield the `<page>` elements, None for a long one; DamagedError if the dump ends in one."""
     held, searched = bytearray(), 0
@@ -92,18 +98,22 @@ def _pages(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
         # The end tag may start in the last bytes that were searched.
         while (end := held.find(b"</page>", max(0, searched - 6))) >= 0:
             start = held.find(b"<page>", 0, end)
-            if is_skipping:
+            page = _last_revision(bytes(held[start : end + 7])) if start >= 0 else b""
+            if is_skipping or len(page) > MAX_PAGE_BYTES:
                 yield None
-            elif start >= 0:
-                yield _last_revision(bytes(held[start : end + 7]))
+            elif page:
+                yield page
             del held[: end + 7]
             is_skipping, searched = False, 0
-        if len(held) > MAX_PAGE_BYTES:
+        if len(held) > MAX_PAGE_BYTES and not is_skipping:
+            # What stands before a page is none of it.
+            start = held.find(b"<page>")
+            del held[: start if start >= 0 else len(held) - _TAIL]
             # A page with its history may drop all revisions but the last.
-            if held.count(b"<revision>") > 1:
-                held = bytearray(_last_revision(bytes(held)))
-            else:
-                held, is_skipping = held[-16:], True
+            held = bytearray(_last_revision(bytes(held)))
+            is_skipping = len(held) > MAX_PAGE_BYTES
+        if is_skipping:
+            del held[:-_TAIL]
         searched = len(held)
     if is_skipping or b"<page>" in held:
         raise DamagedError("truncated", "the dump ends inside a page")
