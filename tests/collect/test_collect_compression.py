@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, cast
 
 import pytest
@@ -92,3 +93,21 @@ def test_damage_of_the_source_comes_last() -> None:
     streams = [bz2.compress(text) for text in TEXTS[1:]]
     assert _read(_Breaking(b"".join(streams))) == (b"".join(TEXTS[1:]), "DamagedError")
     assert _read(_Breaking(streams[0])) == (TEXTS[1], "DamagedError")
+
+
+def test_a_stream_that_is_not_read_to_its_end_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Protects: the garbage collector, which may end it anywhere, must not wait for its threads."""
+    waits: list[bool] = []
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def noted(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        waits.append(wait)
+        shutdown(pool, wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", noted)
+    stream = Bzip2Stream(io.BytesIO(bz2.compress(TEXTS[2]) * 20))
+    assert stream.read(100)
+    del stream
+    assert waits == [False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -184,7 +185,7 @@ def test_members(kind: str, name: str, codec: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), FORMS)
 @pytest.mark.parametrize("codec", ["", "bz2", "gz", "zst"])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_damage(kind: str, name: str, codec: str, data: st.DataObject) -> None:
     """Whatever is wrong with a file, and wherever, is listed as one pass lists it."""
     whole = _members(codec, kind, 60, data.draw(st.integers(1, 5)))
@@ -315,3 +316,32 @@ def test_a_file_that_changes_between_cut_and_reading(project: Path) -> None:
         file.write('{"text": "more"}\n')
     with pytest.raises(SourceError, match="changed or vanished"):
         _collected(known, source, parts[0])
+
+
+REAL = [
+    ("wikipedia/aawiki*.bz2", "wikipedia"),
+    ("wikipedia/bgwiki*.bz2", "wikipedia"),
+    ("web/warc/*/*.warc", "web"),
+    ("web/warc/*/*.warc.gz", "web"),
+    ("web/jsonl/*", "text"),
+    ("conversations/**/*.jsonl", "conversations"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "kind"), REAL)
+def test_real_files(real_data: Path, pattern: str, kind: str) -> None:
+    """Files of real tools give the same in pieces."""
+    files = [path for path in sorted(real_data.glob(pattern)) if path.is_file()]
+    small = [path for path in files if path.stat().st_size < 500_000]
+    assert small
+    for path in small:
+        check(path.name, path.read_bytes(), kind, max(200, path.stat().st_size // 7))
+
+
+def test_a_real_dump_in_streams(real_data: Path) -> None:
+    """Pages of Wikipedia, packed as its dumps are, are cut between streams."""
+    dump = bz2.decompress(next(real_data.glob("wikipedia/enwiki-latest*.bz2")).read_bytes())
+    head, *pages = re.split(rb"(?=  <page>)", dump)[:40]
+    groups = [pages[start : start + 2] for start in range(0, len(pages), 2)]
+    packed = b"".join(map(bz2.compress, [head, *map(b"".join, groups)]))
+    assert len(check("enwiki.xml.bz2", packed, "wikipedia", len(packed) // 4)) > 2

@@ -56,9 +56,8 @@ class Bzip2Stream:
     """
 
     def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-        self._damage: Exception | None = None
-        self._plain = self._unpack()
+        # It does not know this object, so it ends as soon as nobody reads.
+        self._plain = _Bzip2Unpacker(source).unpack()
         self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
@@ -67,6 +66,14 @@ class Bzip2Stream:
             self._rest = memoryview(next(self._plain, b""))
         part, self._rest = self._rest[:size], self._rest[size:]
         return bytes(part)
+
+
+class _Bzip2Unpacker:
+    """Unpacks the streams of a bzip2 file, in order."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._damage: Exception | None = None
 
     def _pieces(self) -> Iterator[bytes]:
         """Yield packed bytes, cut where a stream seems to begin and where one is too long.
@@ -94,7 +101,7 @@ class Bzip2Stream:
         if held:
             yield held
 
-    def _unpack(self) -> Iterator[bytes]:
+    def unpack(self) -> Iterator[bytes]:
         """Yield what the pieces unpack to, in order."""
         pieces = self._pieces()
         first, second = next(pieces, b""), next(pieces, b"")
@@ -103,7 +110,8 @@ class Bzip2Stream:
             yield from self._unpack_in_steps(pieces)
             return
         ahead: deque[tuple[bytes, Future[bytes]]] = deque()
-        with ThreadPoolExecutor(_BZIP2_THREADS, thread_name_prefix="bzip2") as pool:
+        pool = ThreadPoolExecutor(_BZIP2_THREADS, thread_name_prefix="bzip2")
+        try:
             while True:
                 while len(ahead) <= _BZIP2_THREADS and (piece := next(pieces, b"")):
                     ahead.append((piece, pool.submit(_unpack_whole, piece)))
@@ -116,6 +124,10 @@ class Bzip2Stream:
                     yield from self._unpack_in_steps(rest)
                     return
                 yield plain
+        finally:
+            # Without waiting: the garbage collector may end a stream that nobody reads to its end,
+            # while a thread holds what another one needs to finish.
+            pool.shutdown(wait=False, cancel_futures=True)
         if self._damage is not None:
             raise self._damage
 
