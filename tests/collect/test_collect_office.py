@@ -27,6 +27,8 @@ from groundup.collect.files.formats import detect_format
 from groundup.collect.readers.blocks import Blocks, symbols
 
 Read = Callable[..., list[Document | Reject]]
+# What a workbook of Excel 97 begins with.
+BOOK = b"\x09\x08\x10\0\0\x06\x05\0".ljust(20, b"\0")
 Texts = Callable[..., list[str]]
 
 
@@ -315,6 +317,12 @@ def test_open_presentations(texts: Texts) -> None:
         ("x.doc", b"\xd0\xcf\x11\xe0" + b"\0" * 600, "doc"),
         ("x", b"\xd0\xcf\x11\xe0" + "WordDocument".encode("utf-16-le"), "doc"),
         ("x.docx", b"\xd0\xcf\x11\xe0" + "EncryptedPackage".encode("utf-16-le"), "encrypted"),
+        ("x.doc", ole("WordDocument", b"\xec\xa5".ljust(11, b"\0") + b"\x01"), "encrypted"),
+        ("x.doc", ole("WordDocument", b"\xec\xa5".ljust(11, b"\0") + b"\x02"), "doc"),
+        ("x.xls", ole("Workbook", BOOK + b"\x2f\0\x06\0".ljust(10, b"\0")), "encrypted"),
+        ("x.xls", ole("Workbook", BOOK + b"\x42\0\x02\0\x2f\0"), "xls"),
+        ("x.xls", ole("Workbook", BOOK), "xls"),
+        ("x.ppt", ole("PowerPoint Docu", b"\x14\0\0\0\xdf\xc4\xd1\xf3"), "encrypted"),
         ("x.docx", b"{\\rtf1 a}", "rtf"),
         ("x.rtf", b"{\\pard a\\par}", "rtf"),
         ("x.rtf", b"Text by another program.", "text"),
@@ -345,6 +353,8 @@ def test_what_cannot_be_read_is_listed(read: Read, monkeypatch: pytest.MonkeyPat
     """Encrypted, cut-off, empty and old files are one rejection each, with what to do."""
     for name in ("x.docx", "x.xlsx", "x.pptx"):
         assert _reason(read("documents", name, ole("EncryptedPackage", b""))) == "encrypted"
+    (locked,) = read("documents", "x.xls", ole("Workbook", BOOK + b"\x2f\0\x06\0"))
+    assert locked == Reject("encrypted", detail="it wants a password: save it without one first")
     assert _reason(read("documents", "x.docx", docx(p("a"))[:-40])) == "damaged"
     assert _reason(read("documents", "x.docx", docx(""))) == "no-text"
     assert _reason(read("documents", "x.docx", package({"[Content_Types].xml": ""}))) == "missing"

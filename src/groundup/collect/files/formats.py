@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from contextlib import suppress
 
 from groundup.collect.charset import detect_encoding, is_binary
@@ -119,6 +120,12 @@ _OLE = b"\xd0\xcf\x11\xe0"
 _OLE_STREAMS = {"__properties_version1.0": "msg", "WordDocument": "doc"}
 _OLE_STREAMS |= {"Workbook": "xls", "Book": "xls", "PowerPoint Docu": "ppt"}
 _OLE_SUFFIXES = {"doc": "doc", "dot": "doc", "xls": "xls", "xlt": "xls", "ppt": "ppt", "msg": "msg"}
+# What their streams begin with, and what says that they are encrypted.
+_OLE_SECTOR = 512
+_WORD_FACTS = b"\xec\xa5"
+_EXCEL_BOOK = (b"\x09\x08\x10\0\0\x06\x05\0", b"\x09\x08\x08\0\0\x05\x05\0")
+_FILE_PASS, _EXCEL_RECORDS = 0x2F, 5
+_LOCKED_PPT = b"\x14\0\0\0\xdf\xc4\xd1\xf3"
 # A PDF may come after this many bytes of something else, such as a warning of a server; but not
 # after the beginning of records.
 _PDF_START = 1024
@@ -213,7 +220,30 @@ def ole_format(name: str, head: bytes) -> str:
     streams = {stream.encode("utf-16-le"): form for stream, form in _OLE_STREAMS.items()}
     held = (form for stream, form in streams.items() if stream in head)
     suffix = name.lower().rpartition(".")[2]
-    return next(held, _OLE_SUFFIXES.get(suffix, "ole"))
+    format = next(held, _OLE_SUFFIXES.get(suffix, "ole"))
+    return "encrypted" if _wants_password(format, head) else format
+
+
+def _wants_password(format: str, head: bytes) -> bool:
+    """Return whether an old file of Office is encrypted, by the records it begins with.
+
+    A stream begins with a sector: of Word with its block of facts, one bit of which says so
+    ([MS-DOC] 2.5.2); of Excel with records, of which FilePass is one of the first ([MS-XLS] 2.4).
+    """
+    if format == "ppt":
+        return _LOCKED_PPT in head
+    for start in range(_OLE_SECTOR, len(head) - 12, _OLE_SECTOR):
+        if format == "doc" and head.startswith(_WORD_FACTS, start):
+            return bool(head[start + 11] & 1)
+        if format == "xls" and head.startswith(_EXCEL_BOOK, start):
+            place = start
+            for _ in range(_EXCEL_RECORDS):
+                record, length = struct.unpack("<HH", head[place : place + 4].ljust(4, b"\0"))
+                if record == _FILE_PASS:
+                    return True
+                place += 4 + length
+            return False
+    return False
 
 
 def detect_format(name: str, head: bytes) -> str:  # noqa: PLR0911 - a table of cases
