@@ -137,6 +137,8 @@ def test_what_is_printed_at_the_margins_goes(texts: Texts) -> None:
     margins = [(10.0, 790.0, "A page"), (300.0, 790.0, "https://a.org/b"), (10.0, 10.0, "1 of 1")]
     margins.append((300.0, 10.0, "3.5.2020 11:02"))
     assert _text(texts, [*lines([LONG, "harvest."]), *margins]) == f"{LONG} harvest."
+    feet = [(50.0, 22.0, "Form 293"), (300.0, 22.0, "Page 1 of 4"), (50.0, 10.0, "It ends")]
+    assert _text(texts, [*lines([LONG, "harvest."]), *feet]) == f"{LONG} harvest.\n\nIt ends"
     heads = ["6 Of Kings", "Of Queens 7", "8 Of a Year"]
     pages = [[(50.0, 790.0, head), *lines([LONG, "harvest."])] for head in heads]
     assert "Of" not in _text(texts, *pages)

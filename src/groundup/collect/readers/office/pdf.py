@@ -62,7 +62,7 @@ _VOWEL = re.compile("[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-ÝÞà-æè-ïò-öø-ýÿĀ
 # tenths of its height.
 _EDGE_LINES, _EDGE = 3, 0.1
 # Heads of more lines repeat the further ones letter by letter.
-_TALL_EDGE_LINES = 6
+_TALL_EDGE_LINES, _MIN_HEAD = 6, 5
 _PAGE_NUMBER = re.compile(
     r"\W*(?:page|seite|p\.)?\W*(?:\d{1,5}|[ivxlcdm]{1,7})(?:\W*(?:of|von|de|/)\W*\d{1,5})?\W*",
     re.IGNORECASE,
@@ -77,10 +77,16 @@ _REPEATED, _REPEATED_SHARE, _FAR_REPEATED = 3, 0.3, 5
 _DIGITS = re.compile(r"\d+")
 # The number of the page at either end of a head: left pages have it at the left.
 _PAGE_OF_HEAD = re.compile(r"\A\W*(\d{1,5})\s+|\s+(\d{1,5})\W*\Z")
+_PAGE_OF = re.compile(
+    r"(?:(?:page|seite|página|pagina|sida|side|strona|стр\.)\s)?\d{1,4}\s(?:of|von|de|sur|di|van|av|z|из)"
+    r"\s\d{1,4}",
+    re.IGNORECASE,
+)
 # What browsers print at the margins: an address, `1 of 3`, a date with its time.
 _PRINTED = re.compile(
-    r"(?:https?|file)://\S+|\d{1,4}\s?(?:of|/)\s?\d{1,4}"
-    r"|\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[AP]M)?"
+    r"(?:https?|file)://\S+|\d{1,4}\s?/\s?\d{1,4}|"
+    + _PAGE_OF.pattern
+    + r"|\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[AP]M)?"
 )
 # A page of this many marks or more is the noise of a scan, which a program took for letters, where
 # no word has four of them and a third of the marks have neither letter nor digit.
@@ -288,10 +294,12 @@ def _running_lines(pages: Sequence[Page]) -> set[int]:
             rank = min(place, len(lines) - 1 - place)
             if rank >= _TALL_EDGE_LINES or lowest + zone < line.y < highest - zone:
                 continue
+            if rank < _EDGE_LINES and any(_PAGE_OF.fullmatch(cell) for cell, _, _ in line.cells):
+                running.add(id(line))
             text = line.text.casefold()
             if rank < _EDGE_LINES:
                 text = _DIGITS.sub("0", _PAGE_OF_HEAD.sub("", text))
-            elif not _LETTER.search(text):
+            elif not _LETTER.search(text) and len(text) < _MIN_HEAD:
                 continue
             # Nobody sees a shift of less than a few points.
             edges.append(((text, round(line.y / 6)), line))

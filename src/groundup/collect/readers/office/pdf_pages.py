@@ -15,6 +15,7 @@ at its white columns:
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -150,7 +151,9 @@ def _document(path: str) -> Any:
     """Return the open document; the one before is closed as nothing refers to it any more."""
     document = _pdfium().PdfDocument(path)
     if document.get_formtype():
-        # No script of the form runs: this pdfium has no JavaScript.
+        # No script of the form runs: this pdfium has no JavaScript. It warns of XFA, whose values
+        # stand in the fields, too.
+        logging.getLogger("pypdfium2").setLevel(logging.ERROR)
         document.init_forms()
     return document
 
