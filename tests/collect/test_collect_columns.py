@@ -221,6 +221,11 @@ def test_the_column_of_most_prose_is_proposed() -> None:
     rows = [noise | {"name": f"The story of row {n}", "summary": PROSE} for n in range(9)]
     assert propose_columns(rows) == "summary"
     assert propose_columns([noise] * 9) is None
+    tags = {
+        "hidden": ["checked_out", "version", "modified_by", "time"],
+        "tags": "view a:b c:d.e up",
+    }
+    assert propose_columns([tags] * 9) is None
     nested = [noise | {"data": json.dumps({"body": PROSE}), "note": "a short note"}] * 3
     assert propose_columns(nested) == "data.body"
     assert texts(nested[:1], text="data.body") == [PROSE]

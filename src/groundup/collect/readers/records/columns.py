@@ -36,6 +36,8 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 # A run of this many characters without a space is base64 or an address, except in scripts that
 # write without spaces.
 _LONG_RUN = re.compile(r"[!-~]{60,}")
+# Names of columns, tags of caches: no prose has this share of its words written so.
+_IDENTIFIER, _IDENTIFIERS = re.compile(r"[^\W\d]\w*(?:[:._]\w+)+"), 0.3
 
 
 class MissingColumnError(LookupError):
@@ -192,5 +194,7 @@ def _prose_letters(text: str) -> int:
     is_spaced = min(len(words), len(parts)) >= _MIN_WORDS
     few = not is_spaced and not any(ord(word[0]) > 0x0E00 for word in words)
     runs = sum(map(len, _LONG_RUN.findall(text)))
+    identifiers = sum(_IDENTIFIER.fullmatch(part) is not None for part in parts)
+    few |= identifiers >= _IDENTIFIERS * len(parts)
     is_prose = not few and letters >= max(_MIN_LETTERS, _LETTERS * sum(map(len, parts)))
     return letters if is_prose and 4 * runs < len(text) else 0
