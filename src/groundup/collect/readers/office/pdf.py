@@ -78,8 +78,8 @@ _DIGITS = re.compile(r"\d+")
 # The number of the page at either end of a head: left pages have it at the left.
 _PAGE_OF_HEAD = re.compile(r"\A\W*(\d{1,5})\s+|\s+(\d{1,5})\W*\Z")
 _PAGE_OF = re.compile(
-    r"(?:(?:page|seite|página|pagina|sida|side|strona|стр\.)\s)?\d{1,4}\s(?:of|von|de|sur|di|van|av|z|из)"
-    r"\s\d{1,4}",
+    r"(?:(?:page|seite|página|pagina|sida|side|strona|стр\.)\s)?"
+    r"\d{1,4}\s(?:of|von|de|sur|di|van|av|z|из)\s\d{1,4}",
     re.IGNORECASE,
 )
 # What browsers print at the margins: an address, `1 of 3`, a date with its time.
