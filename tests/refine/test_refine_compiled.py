@@ -7,6 +7,8 @@ import importlib
 import inspect
 import pkgutil
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from typing import Any, cast
 
 import numba
 import pytest
+from tests.helpers.raw import write_books, write_web
 
 import groundup.refine
 from groundup.refine import kernels as compiling
@@ -82,3 +85,45 @@ def test_only_our_kernels_are_cached_in_the_folder_and_a_cold_cache_is_noticed(
     assert all(
         f"/{named}/" in one.stats.cache_path for module in modules() for one in kernels(module)
     )
+
+
+# Prints the kernels that refining a project compiles, or loads, after the rehearsal.
+REHEARSED = """
+import sys
+from tests.refine.test_refine_compiled import kernels, modules
+from groundup.cli import cli
+from groundup.refine.rehearsal import PARTS, rehearse
+
+def signatures():
+    found = {}
+    for one in (one for module in modules() for one in kernels(module)):
+        compiled = getattr(one, "compiled", one)
+        found[f"{one.py_func.__module__}.{one.py_func.__name__}"] = set(compiled.signatures)
+    return found
+
+for part in PARTS:
+    rehearse(part)
+before = signatures()
+cli(sys.argv[1:], standalone_mode=False)
+print(*sorted(name for name, found in signatures().items() if found - before[name]))
+"""
+
+
+def test_kernels_are_rehearsed_with_the_types_of_real_shards(tmp_path: Path) -> None:
+    # Protects: what the rehearsal leaves out, every worker compiles again on a fresh machine.
+    write_books(tmp_path / "books", 3)
+    write_web(tmp_path / "web")
+    (tmp_path / "recipe.toml").write_text(
+        "".join(f'[[source]]\nkind = "{kind}"\npath = "{kind}"\n' for kind in ("books", "web"))
+    )
+    options = ["--until", "refine", "--workers", "1", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", REHEARSED, "run", str(tmp_path / "recipe.toml"), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Lines are cut out of few documents, so these two wait.
+    late = {"groundup.refine.lines.find_lines", "groundup.refine.lines.line_spans"}
+    assert set(done.stdout.splitlines()[-1].split()) <= late

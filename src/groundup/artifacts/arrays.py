@@ -15,14 +15,19 @@ Texts: TypeAlias = tuple[Array, Array]
 
 
 def text_buffers(array: pa.StringArray) -> Texts:
-    """Return offsets (n + 1, int32) and bytes (uint8) without copying; a null is an empty text."""
+    """Return offsets (n + 1, int32) and bytes (uint8) without copying; a null is an empty text.
+
+    Both are read-only, even if Arrow could write to them: kernels are compiled once for each kind.
+    """
     if array.null_count:
         array = pc.fill_null(array, "")
     _, offsets, data = array.buffers()
     if offsets is None or len(array) == 0:
         return np.frombuffer(bytes(4), np.int32), np.frombuffer(b"", np.uint8)
     bounds = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
-    return bounds, np.frombuffer(data if data is not None else b"", np.uint8)
+    values = np.frombuffer(data if data is not None else b"", np.uint8)
+    bounds.flags.writeable = values.flags.writeable = False
+    return bounds, values
 
 
 def text_array(offsets: Array, data: Array) -> pa.StringArray:

@@ -59,6 +59,7 @@ def run(run: Run) -> None:
     """
     from groundup.refine.filter.apply import check_filters
     from groundup.refine.kernels import is_cache_cold
+    from groundup.refine.rehearsal import compile_kernels
 
     view = run.store.view("collect")
     if view is None:
@@ -78,6 +79,7 @@ def run(run: Run) -> None:
     jobs = [_shard_job(run, shard) for shard in collected if is_training(shard.facts["kind"])]
     if is_cache_cold() and any(run.store.find(job.step) is None for job in jobs):
         say("refine: compiling kernels (once per version)")
+        compile_kernels(run.workers)
     stage.shards = stage.build(jobs, "refine")
     _find_duplicates(stage)
     _find_repeated_lines(stage)
