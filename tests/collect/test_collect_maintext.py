@@ -240,6 +240,15 @@ def test_blocks_of_links() -> None:
     assert text == "\n\n".join(["Now", FIRST, SECOND, LAST])
 
 
+def test_headline_above_the_content() -> None:
+    """The last headline above what is weighed stays; that of the site, in its header, does not."""
+    rows = "".join(f"<p>Barn {number}</p>" for number in range(40))
+    site = '<div id="menu"><h1>The Valley</h1></div><h2><a href="/">News</a></h2>'
+    page = f"{site}<h1>All barns of the valley</h1><div>{rows}</div>"
+    text = main_text(f"<html><body>{page}</body></html>")
+    assert text.startswith("All barns of the valley\n\nBarn 0\n\nBarn 1")
+
+
 def test_broken_markup_keeps_the_text() -> None:
     """What is never closed may hold the page: an element for browsers without scripts, a form."""
     for opened in ("<noscript><div>", "<form><table><tr><td>", "<div style='display:none'>"):

@@ -242,7 +242,7 @@ def _fast_text(page: str) -> str:
         kept = _trim_to_prose(_without(notices, text), page)
     text = _FAST_ITEM.sub("- ", kept)
     # Cells of a row have tabs between them, and so may code.
-    return text if "<pre" in page or "\t" not in text else _CELL_TABS.sub(" | ", text)
+    return text if "\t" not in text or "<pre" in page else _CELL_TABS.sub(" | ", text)
 
 
 def _careful_text(page: str) -> str:
@@ -254,7 +254,7 @@ def _careful_text(page: str) -> str:
 
 def _notices(text: str) -> frozenset[str]:
     """Return the lines at either end of a text that are notices of cookies."""
-    if "ookie" not in text.lower():
+    if "ookie" not in text and "OOKIE" not in text:
         return frozenset()
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     edges = (*lines[:_NOTICE_LINES], *lines[-_NOTICE_LINES:])
@@ -282,8 +282,8 @@ def _trim_to_prose(text: str, page: str) -> str:
     kept = _CELL_BORDER.sub("\n\n", "\n".join(lines[first:end]).strip())
     size = sum(len(lines[index].encode()) for index in prose)
     # Manuals of code hold more code than prose.
-    share = 0 if "<pre" in page and "<dd" in page else PROSE_SHARE
-    if size < max(MIN_PROSE, share * len(kept.encode())):
+    is_prose = size >= PROSE_SHARE * len(kept.encode()) or ("<pre" in page and "<dd" in page)
+    if size < MIN_PROSE or not is_prose:
         return ""
     kept += _text_below(kept, lines[end:])
     # The line above stays if it is a heading, and another of its level is in the text; so titles of
