@@ -8,12 +8,11 @@ their borders.
     elements  0 body, 1 div.menu, 2 div#a, 3 h1, 4 p
     pieces    "Rye" of 3, "It grew well." of 4, with 4 of its 13 characters in links
 
-A piece weighs what it has outside of links, half of that where it is no prose. Then
-
-1. elements with a name of what stands around a text (`sidebar`, `related-posts`, `<nav>`) are left
-   out, unless they hold most of what the page weighs;
-2. the content is the innermost element that holds nearly all of the rest;
-3. in it, pieces and blocks that are mostly links are left out; the headline above it is kept.
+1. Elements with a name of what stands around a text (`sidebar`, `related-posts`, `<nav>`) are not
+   read, unless they hold most of the page's text.
+2. A piece weighs what it has outside of links, half of that where it is no prose. The content is
+   the innermost element that holds nearly all of the weight.
+3. In it, pieces and blocks that are mostly links are left out; the headline above it is kept.
 
 Text length and link density tell text from the page around it (Kohlschütter et al. 2010); names of
 elements do so as in Arc90's Readability. The figures were chosen on 980 pages that are in neither
@@ -22,7 +21,6 @@ set of `python -m benchmarks maintext` (docs/experiments.md).
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,8 +40,10 @@ _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟։:][\"'”’»」)\]]*\Z")
 _SCRAP = 0.5
 # A piece or block with a greater share of its text in links is a menu.
 _MOST_LINKED = 0.7
-# An element with a bad name that holds more of the page than this is its content.
-_MOST_OF_PAGE = 0.6
+# An element with a bad name that holds more of the page's text than this is read. Sizes of elements
+# inside each other take time by the square of their depth: a few are judged.
+_MOST_OF_PAGE = 0.55
+_MOST_JUDGED = 20
 # The content holds this share of what is left; an element with a good name, this one.
 _CONTENT_SHARE, _NAMED_SHARE = 0.9, 0.6
 
@@ -83,6 +83,8 @@ _AROUND_NAMES = frozenset(
 # `content-sidebar-wrap`.
 _BESIDE = frozenset("has no with is js".split())
 _WRAPPERS = frozenset("wrap wrapper contain container with content".split())
+# Attributes that name an element, and what stands for one that is not there.
+_NAMES, _NO_NAMES = ("class", "id", "itemprop"), ("", "", "")
 _CONTENT_NAME = re.compile(
     r"(?:^|\s)(?:entry|post|article|story|page|blog|news|main|art|single|text|content|node)[_-]?"
     r"(?:content|body|text|entry|inhalt|detail|main|copy)(?:\s|$)|articleBody",
@@ -132,12 +134,11 @@ class _Page:
     parents: list[int] = field(default_factory=lambda: [0])
     tags: list[str] = field(default_factory=lambda: ["html"])
     names: list[str] = field(default_factory=lambda: [""])
-    around: list[bool] = field(default_factory=lambda: [False])
     first: list[int] = field(default_factory=lambda: [0])
     last: list[int] = field(default_factory=lambda: [0])
     pieces: list[_Piece] = field(default_factory=list)
 
-    def sums(self, values: Sequence[float]) -> list[float]:
+    def sums(self, values: Iterable[float]) -> list[float]:
         """Return the sum over the pieces of each element."""
         total = [0.0, *accumulate(values)]
         return [
@@ -160,29 +161,26 @@ def content_text(page: str) -> str:
     root = etree.fromstring(page.replace("\0", "").encode("utf-8", "replace") or b" ", parser)
     if root is None:
         return ""
-    read = _PageReader().read(root)
+    etree.strip_elements(root, *_NO_TEXT, with_tail=False)
+    body = root.find("body")
+    root = root if body is None else body
+    pieces = _content_pieces(_PageReader(_size(root)).read(root))
     blocks = Blocks()
-    for piece in _content_pieces(read) or read.pieces:
+    for piece in pieces or _PageReader(0).read(root).pieces:
         blocks.add(piece.text, piece.sort)
     return blocks.text()
 
 
 def _content_pieces(page: _Page) -> list[_Piece]:
     """Return the pieces of the content."""
-    pieces, weights = page.pieces, [piece.weight for piece in page.pieces]
-    sums = page.sums(weights)
-    is_small = [weight <= _MOST_OF_PAGE * sums[0] for weight in sums]
-    left_out = page.inside(map(operator.and_, page.around, is_small))
-    shown = [not left_out[piece.element] for piece in pieces]
-    content = _content_element(page, left_out, page.sums(list(map(operator.mul, weights, shown))))
-    linked = page.sums([piece.linked * shown[i] for i, piece in enumerate(pieces)])
-    sizes = page.sums([len(piece.text) * shown[i] for i, piece in enumerate(pieces)])
-    is_menu = [
+    pieces, content = page.pieces, _content_element(page)
+    linked = page.sums(piece.linked for piece in pieces)
+    sizes = page.sums(len(piece.text) for piece in pieces)
+    is_menu = page.inside(
         element > content and linked[element] > _MOST_LINKED * sizes[element]
         for element in range(len(sizes))
-    ]
-    left_out = page.inside(map(operator.or_, left_out, is_menu))
-    kept = [not left_out[piece.element] and not piece.is_menu for piece in pieces]
+    )
+    kept = [not is_menu[piece.element] and not piece.is_menu for piece in pieces]
     inside = range(page.first[content], page.last[content])
     found = [index for index in inside if kept[index] and not _is_above_menu(pieces, kept, index)]
     return _headline(page, found) + [pieces[index] for index in found]
@@ -198,24 +196,22 @@ def _headline(page: _Page, found: Sequence[int]) -> list[_Piece]:
     """Return the headline above the first piece found, unless that is one itself."""
     if not found or page.pieces[found[0]].sort == "heading":
         return []
-    is_around = page.inside(page.around)
-    above = reversed(page.pieces[: found[0]])
-    headlines = (piece for piece in above if page.tags[piece.element] in _HEADLINES)
-    shown = (piece for piece in headlines if not piece.is_menu and not is_around[piece.element])
-    return list(shown)[:1]
+    above = (piece for piece in reversed(page.pieces[: found[0]]) if not piece.is_menu)
+    return [piece for piece in above if page.tags[piece.element] in _HEADLINES][:1]
 
 
-def _content_element(page: _Page, left_out: Sequence[bool], weights: Sequence[float]) -> int:
+def _content_element(page: _Page) -> int:
     """Return the innermost element with nearly all of the weight, or with most and a good name."""
     content, named = 0, 0
+    weights = page.sums(piece.weight for piece in page.pieces)
     for element in range(1, len(page.tags)):
         # Elements with this much of what their parent has follow each other inwards.
         is_in_content = page.parents[element] == content
         if is_in_content and weights[element] >= _CONTENT_SHARE * (weights[content] or 1):
             content = element
         most = weights[named] if named else _NAMED_SHARE * (weights[0] or 1)
-        is_candidate = page.tags[element] in _CONTAINERS and not left_out[element]
-        if weights[element] >= most and is_candidate and _CONTENT_NAME.search(page.names[element]):
+        is_container = page.tags[element] in _CONTAINERS
+        if weights[element] >= most and is_container and _CONTENT_NAME.search(page.names[element]):
             named = element
     if named and weights[named] >= _NAMED_SHARE * weights[content]:
         content = named
@@ -239,12 +235,24 @@ def _is_around(names: str) -> bool:
     return False
 
 
-class _PageReader:
-    """Fills a `_Page` in one walk over a tree, without recursion."""
+def _size(element: Any) -> int:
+    """Return how many characters the text of an element has, without white space."""
+    return len("".join("".join(element.itertext()).split()))
 
-    def __init__(self) -> None:
+
+class _PageReader:
+    """Fills a `_Page` in one walk over a tree, without recursion.
+
+    `size` is that of the page; with 0 all of it is read.
+    """
+
+    def __init__(self, size: int) -> None:
         self._page = _Page()
+        self._most_around = _MOST_OF_PAGE * size
+        self._to_judge = _MOST_JUDGED if size else 0
         self._open = [0]  # block elements that are open, innermost last
+        # Elements that are open: whether they are blocks, and keep lines.
+        self._entered: dict[Any, tuple[bool, bool]] = {}
         self._parts: list[str] = []
         self._linked = 0
         self._is_data = [False]  # of each table that is open, whether it holds data
@@ -255,51 +263,67 @@ class _PageReader:
 
     def read(self, root: Any) -> _Page:
         """Return the page below an element."""
-        body = root.find("body")
-        walk: Any = etree.iterwalk(root if body is None else body, events=("start", "end"))
-        blocks, passed, lined = set(), set(), set()
+        walk: Any = etree.iterwalk(root, events=("start", "end"))
         for event, element in walk:
-            tag = element.tag
-            if event == "start":
-                attributes = dict(element.items())
-                # The cells of a row are one block with it.
-                is_block = tag in _BLOCKS and self._row is None
-                is_hidden = tag != "body" and _is_hidden(attributes)
-                if tag in _NO_TEXT or (is_hidden and not is_block):
-                    passed.add(element)
-                    walk.skip_subtree()
-                    continue
-                if is_block:
-                    blocks.add(element)
-                    self._start(tag, attributes, is_hidden)
-                if "style" in attributes and _KEEPS_LINES.search(attributes["style"]):
-                    lined.add(element)
-                    self._lines += 1
-                if tag in _COUNTED:
-                    self._count(element, 1)
-                if text := element.text:
-                    self._add(text)
-            else:
-                if element in blocks:
-                    self._end()
-                if tag in _COUNTED and element not in passed:
-                    self._count(element, -1)
-                if element in lined:
-                    self._lines -= 1
-                if text := element.tail:
-                    self._add(text)
+            if event == "end":
+                self._leave(element)
+                if element.tail:
+                    self._add(element.tail)
+            elif not self._enter(element):
+                walk.skip_subtree()
+            elif element.text:
+                self._add(element.text)
         self._end()
         return self._page
 
-    def _start(self, tag: str, attributes: Mapping[str, str], is_hidden: bool) -> None:
-        self._flush()
-        page = self._page
+    def _enter(self, element: Any) -> bool:
+        """Return whether an element is read, and start it if it is."""
+        tag, attributes = element.tag, dict(element.items())
+        # The cells of a row are one block with it.
+        is_block = tag in _BLOCKS and self._row is None
+        if is_block:
+            self._flush()
+        if self._is_left_out(element, attributes, is_block):
+            return False
+        if is_block:
+            self._start(tag, attributes)
+        keeps_lines = "style" in attributes and bool(_KEEPS_LINES.search(attributes["style"]))
+        self._lines += keeps_lines
+        if tag in _COUNTED:
+            self._count(element, 1)
+        self._entered[element] = (is_block, keeps_lines)
+        return True
+
+    def _leave(self, element: Any) -> None:
+        is_block, keeps_lines = self._entered.pop(element, (None, None))
+        if is_block is None:
+            return
+        if is_block:
+            self._end()
+        if element.tag in _COUNTED:
+            self._count(element, -1)
+        self._lines -= bool(keeps_lines)
+
+    def _is_left_out(self, element: Any, attributes: Mapping[str, str], is_block: bool) -> bool:
+        """Return whether an element is hidden, or around the text and not most of the page."""
+        tag = element.tag
+        is_hidden = tag != "body" and _is_hidden(attributes)
+        if not is_block or not self._to_judge:
+            return is_hidden and not is_block
         names = f"{attributes.get('class', '')} {attributes.get('id', '')}"
-        is_named = tag not in _NEVER_AROUND and _is_around(names)
+        is_around = is_hidden or tag in _AROUND
+        if not is_around and (tag in _NEVER_AROUND or not _is_around(names)):
+            return False
+        if _size(element) <= self._most_around:
+            return True
+        self._to_judge -= 1
+        return False
+
+    def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        page = self._page
         page.parents.append(self._open[-1])
         page.tags.append(tag)
-        page.names.append(f"{names} {attributes.get('itemprop', '')}")
-        page.around.append(is_hidden or tag in _AROUND or is_named)
+        page.names.append(" ".join(map(attributes.get, _NAMES, _NO_NAMES)))
         page.first.append(len(page.pieces))
         page.last.append(0)
         self._open.append(len(page.tags) - 1)
