@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
-from groundup.collect import pieces, stage
+from groundup.collect import pieces, sources, stage
 from groundup.collect.files import streams
 from groundup.collect.pieces import Piece, count_records, cut_file, join_ranges
 from groundup.collect.readers.records import records
@@ -345,3 +346,19 @@ def test_a_real_dump_in_streams(real_data: Path) -> None:
     groups = [pages[start : start + 2] for start in range(0, len(pages), 2)]
     packed = b"".join(map(bz2.compress, [head, *map(b"".join, groups)]))
     assert len(check("enwiki.xml.bz2", packed, "wikipedia", len(packed) // 4)) > 2
+
+
+def test_a_large_file_that_was_just_written_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects: the whole file would be hashed again after every piece of it."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(_lines(1))
+    waits: list[float] = []
+    now = path.stat().st_ctime + 0.5
+    monkeypatch.setattr(time, "time", lambda: now + sum(waits))
+    monkeypatch.setattr(time, "sleep", waits.append)
+    assert not _known(path).settled
+    monkeypatch.setattr(sources, "_WAIT_BYTES", 10)
+    assert _known(path).settled
+    assert waits == [pytest.approx(1.6)]

@@ -38,6 +38,9 @@ RUN_MARK = "recipe.lock.toml"
 _NOTION_VIEW = re.compile(r"(.+ [0-9a-f]{32})\.csv", re.DOTALL)
 # File system clocks tick as slowly as once in two seconds: a younger file may change unnoticed.
 SETTLED_SECONDS = 2.0
+# A younger file is hashed again after each reading. One that is larger than this is read in pieces,
+# so it is first waited for.
+_WAIT_BYTES = 64 << 20
 
 # Size, modification time, inode change time, inode: if they are the same, so are the bytes.
 Fingerprint = tuple[int, int, int, int]
@@ -380,6 +383,9 @@ class Digests:
         if isinstance(entry, list) and len(entry) == 5 and tuple(entry[1:]) == before:
             digest, settled = str(entry[0]), True
         else:
+            age = time.time() - max(before[1], before[2]) / 1e9
+            if file.size > _WAIT_BYTES and 0 <= age <= SETTLED_SECONDS:
+                time.sleep(SETTLED_SECONDS - age + 0.1)
             digest = file_digest(file.path)
             if fingerprint(file.path.stat()) != before:
                 what = "it is being written; run again when it is complete"

@@ -110,10 +110,13 @@ class _Bzip2Unpacker:
             yield from self._unpack_in_steps(pieces)
             return
         ahead: deque[tuple[bytes, Future[bytes]]] = deque()
+        # One stream is unpacked first, since many files are opened for their first bytes only.
+        streams = 0
         pool = ThreadPoolExecutor(_BZIP2_THREADS, thread_name_prefix="bzip2")
         try:
             while True:
-                while len(ahead) <= _BZIP2_THREADS and (piece := next(pieces, b"")):
+                most = min(streams, _BZIP2_THREADS)
+                while len(ahead) <= most and (piece := next(pieces, b"")):
                     ahead.append((piece, pool.submit(_unpack_whole, piece)))
                 if not ahead:
                     break
@@ -123,6 +126,7 @@ class _Bzip2Unpacker:
                     rest = chain((piece,), (piece for piece, _ in ahead), pieces)
                     yield from self._unpack_in_steps(rest)
                     return
+                streams += 1
                 yield plain
         finally:
             # Without waiting: the garbage collector may end a stream that nobody reads to its end,

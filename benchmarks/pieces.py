@@ -1,0 +1,139 @@
+"""One large file, as a whole and cut into pieces, collected by one and by two workers.
+
+JSONL, a dump of Wikipedia in streams of 100 pages, and web pages in gzip by record: real text,
+repeated with other numbers. In MB of the raw file, unpacked, per second by the clock; starting the
+workers counts. The documents must be the same every time.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.machine import machine, test_data
+from groundup.collect import pieces, stage
+from groundup.recipe import Recipe, Source
+from groundup.runtime.run import Run
+from groundup.runtime.workers.map import Workers
+
+JSONL_BYTES, DUMP_BYTES, WARC_BYTES = 320 << 20, 60 << 20, 24 << 20
+PIECES = 8  # of each file
+SIDES = {
+    "whole, 1 worker": (1 << 60, 1),
+    "whole, 2 workers": (1 << 60, 2),
+    "pieces, 1 worker": (0, 1),
+    "pieces, 2 workers": (0, 2),
+}
+
+
+def measure() -> dict[str, object] | None:
+    data = test_data()
+    if data is None:
+        return None
+    dump = bz2.decompress(next(data.glob("wikipedia/enwiki-latest*.bz2")).read_bytes())
+    pages = re.findall(rb"  <page>.*?</page>\n", dump, re.DOTALL)
+    warc = gzip.decompress((data / "web/warc/aut/example.warc.gz").read_bytes())
+    records = re.split(rb"(?=WARC/[01]\.\d+\r\n)", warc)[1:]
+    figures: dict[str, object] = {}
+    files = {
+        "JSONL": ("a.jsonl", "text", lines(pages, JSONL_BYTES)),
+        "dump": ("a.xml.bz2", "wikipedia", streams(dump, pages, DUMP_BYTES)),
+        "WARC": ("a.warc.gz", "web", members(records, WARC_BYTES)),
+    }
+    for title, (name, kind, parts) in files.items():
+        with tempfile.TemporaryDirectory() as folder:
+            size = write(Path(folder, "raw", name), parts)
+            figures[f"{title}, MB"] = size / 1e6
+            documents = set()
+            for side in SIDES:
+                spent, digest = collected(Path(folder), kind, side)
+                documents.add(digest)
+                figures[f"{title}, {side}"] = size / 1e6 / spent
+            figures[f"{title}, the same documents"] = len(documents) == 1
+    what = " ".join((__doc__ or "").split())
+    return {"what": what, "figures": figures, "machine": machine()}
+
+
+def lines(pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+    """Yield lines of JSON, a page each, and their sizes."""
+    size = number = 0
+    while size < limit:
+        text = pages[number % len(pages)].decode("utf-8", "replace")
+        line = json.dumps({"id": number, "text": f"{number} {text}"}).encode() + b"\n"
+        size += len(line)
+        number += 1
+        yield line, len(line)
+
+
+def streams(dump: bytes, pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+    """Yield streams of bzip2, 100 pages each, and their unpacked sizes."""
+    yield packed(bz2.compress, dump[: dump.index(b"  <page>")])
+    size = number = 0
+    while size < limit:
+        titled = [
+            pages[n % len(pages)].replace(b"<title>", b"<title>%d " % n)
+            for n in range(number, number + 100)
+        ]
+        number += 100
+        size += sum(map(len, titled))
+        yield packed(bz2.compress, b"".join(titled))
+    yield packed(bz2.compress, b"</mediawiki>\n")
+
+
+def members(records: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+    """Yield records of WARC, a member of gzip each, and their unpacked sizes."""
+    size = number = 0
+    while size < limit:
+        record = records[number % len(records)]
+        size += len(record)
+        number += 1
+        yield packed(gzip.compress, record)
+
+
+def packed(compress: Callable[[bytes], bytes], data: bytes) -> tuple[bytes, int]:
+    return compress(data), len(data)
+
+
+def write(path: Path, parts: Iterator[tuple[bytes, int]]) -> int:
+    """Write a file; return its size, unpacked."""
+    path.parent.mkdir()
+    total = 0
+    with path.open("wb") as file:
+        for data, size in parts:
+            file.write(data)
+            total += size
+    return total
+
+
+def collected(folder: Path, kind: str, side: str) -> tuple[float, str]:
+    """Collect the file; return the seconds, and a digest of the documents in order."""
+    size, workers = SIDES[side]
+    raw = sum(path.stat().st_size for path in (folder / "raw").iterdir())
+    pieces.PIECE_BYTES = size or raw // PIECES
+    root = folder / "run"
+    recipe = Recipe(source=(Source(path="raw", kind=kind),), root=folder)
+    run = Run(root, recipe, Workers(workers))
+    root.mkdir()
+    run.workers.start()
+    start = time.perf_counter()
+    try:
+        stage.run(run)
+        spent = time.perf_counter() - start
+    finally:
+        run.workers.close()
+    digest = hashlib.sha256()
+    for path in sorted((root / "collect/documents").iterdir()):
+        for row in pq.read_table(path, columns=["id", "text"]).to_pylist():
+            digest.update(f"{row['id']} {row['text']}\n".encode())
+    shutil.rmtree(root)
+    return spent, digest.hexdigest()
