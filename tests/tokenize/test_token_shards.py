@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.hostile import HOSTILE
 from tests.helpers.refined import refined_run
 
+from groundup.artifacts import tokenizer as tokenizer_module
 from groundup.artifacts.corpus import refined_shards
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard, token_type
@@ -22,10 +23,14 @@ from groundup.tokenize.train_bpe import train_tokenizer
 TEXTS = [(text or "empty", number % 3) for number, text in enumerate(HOSTILE * 2)]
 
 
-def test_a_shard_holds_its_kept_documents(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fast_bytes", [0, 1 << 20])
+def test_a_shard_holds_its_kept_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_bytes: int
+) -> None:
     """Every kept document stands where the index says, ends with the end-of-text id, and decodes to
-    itself.
+    itself; with the library and with the fast encoder.
     """
+    monkeypatch.setattr(tokenizer_module, "FAST_BYTES", fast_bytes)
     run = refined_run(tmp_path / "run", {"a.1": TEXTS})
     (shard,) = refined_shards(run.root)
     train_tokenizer(tmp_path, [shard], 300, 512)

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, cast
 
 import numba
 import numpy as np
+import tokenizers
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -73,7 +74,24 @@ class Splitter:
         Words cover all of a text. The memory is up to 4 bytes for each byte of the texts.
         """
         offsets, data = texts
-        return cast(Words, _split_texts(self.classes, self.rule, offsets, data))
+        # Types of arguments that never differ: each one more is compiled anew.
+        bounds = offsets.astype(np.int64)
+        return cast(Words, _split_texts(self.classes, self.rule, bounds, data.ctypes.data))
+
+    def agrees(self, library: tokenizers.pre_tokenizers.PreTokenizer) -> bool:
+        """Tell whether the installed library has our classes of code points.
+
+        What another version of Unicode adds are neighbors of a class, or blocks of 16 and more.
+        """
+        last = np.flatnonzero(np.diff(self.classes))
+        points = np.unique(np.concatenate([last, last + 1, np.arange(0, 0x40000, 16)]))
+        points = points[(points < 0xD800) | (points > 0xDFFF)]
+        text = "".join(f"a{chr(point)}1 " for point in points)
+        data = np.frombuffer(text.encode(), np.uint8)
+        ends, _ = self.words((np.array([0, len(data)]), data))
+        characters = np.append(np.flatnonzero((data & 0xC0) != 0x80), len(data))
+        theirs = [end for _, (_, end) in library.pre_tokenize_str(text)]
+        return np.array_equal(ends, characters[theirs])
 
 
 @cast(Any, intrinsic)
@@ -99,15 +117,14 @@ inlined: Any = numba.njit(forceinline=True)
 
 
 @kernel
-def _split_texts(table: Array, rule: int, offsets: Array, buffer: Array) -> Words:
-    classes, data = table.ctypes.data, buffer.ctypes.data
-    count = len(offsets) - 1
+def _split_texts(table: Array, rule: int, bounds: Array, data: int) -> Words:
+    classes, count = table.ctypes.data, len(bounds) - 1
     # A word has one byte or more.
-    ends = np.empty(offsets[count] - offsets[0], np.int32)
+    ends = np.empty(bounds[count] - bounds[0], np.int32)
     first = np.zeros(count + 1, np.int64)
     word = 0
     for text in range(count):
-        i, stop = np.int64(offsets[text]), np.int64(offsets[text + 1])
+        i, stop = bounds[text], bounds[text + 1]
         while i < stop:
             if rule in (QWEN2, LLAMA3):
                 i = _qwen2_word(classes, rule, data, i, stop)

@@ -33,14 +33,21 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import tokenizers
 
+from groundup.artifacts.arrays import lengths as lengths_of
+from groundup.artifacts.arrays import mask, text_buffers
 from groundup.errors import GroundupError
+from groundup.runtime.progress import say
+
+if TYPE_CHECKING:
+    from groundup.artifacts.bpe_encoder import BpeEncoder
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -93,6 +100,24 @@ PROBES = (
     "def f(x):\n\tif x:\n\t\treturn {'a': [1, 2]}  # ...\n\n\n",
     "!" * 300 + "a" * 300 + " " * 300 + "\n" * 300 + "é" * 300,
 )
+
+# Text that NFC leaves as it is, by alphabets in use: none of it joins with what is around it. Texts
+# with other characters go through a normalizer.
+_STABLE = (
+    r"\x00-\x{2ff}\x{388}-\x{3ff}\x{400}-\x{482}\x{48a}-\x{52f}\x{5d0}-\x{5ea}\x{621}-\x{64a}"
+    r"\x{200b}-\x{2027}\x{2030}-\x{205e}\x{20a0}-\x{20bf}\x{2190}-\x{2328}\x{2400}-\x{2ad0}"
+    r"\x{3000}-\x{3029}\x{3041}-\x{3096}\x{30a1}-\x{30fa}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}"
+    r"\x{fe0f}\x{ff01}-\x{ff60}\x{1f300}-\x{1faff}"
+)
+
+# The names of tokens spell a byte as the character itself if that is printable, else as U+0100 and
+# on (GPT-2).
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTE_OF = {chr(byte): byte for byte in _PRINTABLE}
+_BYTE_OF |= {chr(0x100 + n): b for n, b in enumerate(sorted({*range(0x100)} - {*_PRINTABLE}))}
+
+# Shorter texts are not worth the import of numba.
+FAST_BYTES = 1 << 20
 
 Ids = npt.NDArray[np.uint32]
 
@@ -147,6 +172,9 @@ class Tokenizer:
         # Nearly all splitters cut before spaces, also unknown ones.
         cuts_lines = self.splitter in ("qwen2", "llama-bpe")
         self._cuts = AT_SPACES_AND_LINES if cuts_lines else AT_SPACES
+        # Built for the first large batch.
+        self._seen_bytes = 0
+        self._encoder: BpeEncoder | Literal[False] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -190,18 +218,91 @@ class Tokenizer:
     def encode_batch(
         self, texts: Sequence[str] | pa.StringArray
     ) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """Return the ids of all texts one after the other, and the number of ids of each text."""
-        plain: Sequence[str] = texts.to_pylist() if isinstance(texts, pa.Array) else texts
-        lengths, flat = np.zeros(len(plain), np.int64), [np.empty(0, np.uint32)]
-        rows = enumerate(plain)
+        """Return the ids of all texts one after the other, and the number of ids of each text.
+
+        Large arrays are encoded without an object for each text.
+        """
+        if not isinstance(texts, pa.Array):
+            return self._encode_texts(texts)
+        self._seen_bytes += int(lengths_of(texts).sum())
+        if self._encoder is None and self._seen_bytes >= FAST_BYTES:
+            self._encoder = self._fast_encoder()
+        if not self._encoder:
+            return self._encode_texts(texts.to_pylist())
+        changed = self._changed_rows(texts)
+        if not changed.any():
+            return self._encode_array(self._encoder, texts)
+        lengths = np.zeros(len(texts), np.int64)
+        slow, lengths[changed] = self._encode_texts(texts.filter(pa.array(changed)).to_pylist())
+        fast, lengths[~changed] = self._encode_array(
+            self._encoder, texts.filter(pa.array(~changed))
+        )
+        ids, of_changed = np.empty(len(slow) + len(fast), np.uint32), np.repeat(changed, lengths)
+        ids[of_changed], ids[~of_changed] = slow, fast
+        return ids, lengths
+
+    def _encode_texts(self, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Encode with `tokenizers`, the reference."""
+        lengths, flat = np.zeros(len(texts), np.int64), [np.empty(0, np.uint32)]
+        rows = enumerate(texts)
         cut = ((row, piece) for row, text in rows for piece in pieces(text, cuts=self._cuts))
         for batch in _batches(cut):
-            texts = [piece for _, piece in batch]
-            encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
+            parts = [piece for _, piece in batch]
+            encodings = self._engine.encode_batch_fast(parts, add_special_tokens=False)
             ids = [np.array(encoding.ids, np.uint32) for encoding in encodings]
             np.add.at(lengths, [row for row, _ in batch], [len(part) for part in ids])
             flat += ids
         return np.concatenate(flat), lengths
+
+    def _encode_array(
+        self, encoder: BpeEncoder, texts: pa.StringArray
+    ) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Encode an array with our encoder, long texts in pieces."""
+        offsets, data = text_buffers(texts)
+        cut = {
+            int(row): list(byte_pieces(data, offsets[row], offsets[row + 1], cuts=self._cuts))
+            for row in np.flatnonzero(np.diff(offsets) > PIECE_CHARACTERS)
+        }
+        first = np.arange(len(texts))
+        for row, ends in cut.items():
+            first[row + 1 :] += len(ends)
+        places = [place for ends in cut.values() for place in ends]
+        bounds = np.sort(np.concatenate([offsets, np.array(places, np.int32)]))
+        ids, lengths = encoder.encode(bounds, data)
+        # Each text has a piece or more.
+        return ids, np.add.reduceat(lengths, first) if len(first) else lengths
+
+    def _changed_rows(self, texts: pa.StringArray) -> npt.NDArray[np.bool_]:
+        """Tell which texts a normalizer or an added token may change before words are cut."""
+        patterns = [re.escape(word) for word in self.whole_words]
+        if not self.keeps_all:
+            patterns.append(f"[^{_STABLE}]")
+        if not patterns:
+            return np.zeros(len(texts), np.bool_)
+        return mask(pc.match_substring_regex(texts, "|".join(patterns)))
+
+    def _fast_encoder(self) -> BpeEncoder | Literal[False]:
+        """Return an encoder that gives the ids of `tokenizers`, False if there is none."""
+        # Late: it imports numba.
+        from groundup.artifacts.bpe_encoder import encoder_of
+
+        parts = splitter_parts(self._engine)
+        names = [name for name, (known, _) in _LLAMA_CPP.items() if known == parts]
+        encoder = encoder_of(self._engine, names[0], _BYTE_OF) if names else None
+        if encoder is None:
+            return False
+        texts = pa.array(PROBES)
+        texts = texts.filter(pa.array(~self._changed_rows(texts)))
+        fast, _ = self._encode_array(encoder, texts)
+        right, _ = self._encode_texts(texts.to_pylist())
+        agrees = encoder.splitter.agrees(self._engine.pre_tokenizer)
+        if not (agrees and np.array_equal(fast, right)):
+            say(
+                "tokenizer: the fast encoder does not give the ids of tokenizers "
+                f"{tokenizers.__version__}, which encodes instead, at a fiftieth of the speed"
+            )
+            return False
+        return encoder
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, special tokens by name; invalid UTF-8 becomes U+FFFD."""
@@ -225,17 +326,11 @@ class Tokenizer:
 
     def byte_strings(self) -> list[bytes]:
         """Return the UTF-8 bytes of each id, [vocab_size]; special tokens by name."""
-        # A name spells a byte as the character itself if that is printable, else as U+0100 and on
-        # (GPT-2).
-        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-        others = sorted(set(range(0x100)) - set(printable))
-        byte_of = {chr(byte): byte for byte in printable}
-        byte_of |= {chr(0x100 + n): byte for n, byte in enumerate(others)}
         strings = []
         for name in self.names():
             # As `decode` does: a name with any other character was added as plain text.
-            spelled = byte_of.keys() >= set(name)
-            strings.append(bytes(map(byte_of.__getitem__, name)) if spelled else name.encode())
+            spelled = _BYTE_OF.keys() >= set(name)
+            strings.append(bytes(map(_BYTE_OF.__getitem__, name)) if spelled else name.encode())
         return strings
 
     def first(self, vocab_size: int) -> Tokenizer:
@@ -306,6 +401,24 @@ def pieces(
         start = end
     if start < len(text):
         yield text[start:]
+
+
+def byte_pieces(
+    data: npt.NDArray[np.uint8],
+    begin: int,
+    end: int,
+    limit: int = PIECE_CHARACTERS,
+    cuts: re.Pattern[str] = AT_SPACES_AND_LINES,
+) -> Iterator[int]:
+    """Yield where the pieces of the text data[begin:end] end, without the end of the last one."""
+    while end - begin > limit:
+        window = data[begin : min(begin + 4 * (limit + 1), end)]
+        text = codecs.utf_8_decode(window.tobytes(), "strict", False)[0]
+        if len(text) <= limit:
+            return
+        # The first piece does not depend on what follows it.
+        begin += len(next(pieces(text[: limit + 1], limit, cuts)).encode())
+        yield begin
 
 
 def _batches(items: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:

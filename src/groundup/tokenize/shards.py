@@ -15,6 +15,7 @@ The view's index.parquet holds the rows of all shards, with a first column `shar
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +28,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.corpus import VERDICTS, RefinedShard
 from groundup.artifacts.document import TableWriter, read_batches
-from groundup.artifacts.tokenizer import Tokenizer
+from groundup.artifacts.tokenizer import FILE, Tokenizer
 from groundup.artifacts.tokens import token_type
 from groundup.errors import GroundupError
 from groundup.runtime.run import build_step
@@ -83,7 +84,7 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
 
     The facts are documents, tokens (end-of-text ids included) and UTF-8 bytes by split.
     """
-    tokenizer = Tokenizer.load(tokenizer_folder)
+    tokenizer = _load_once(tokenizer_folder, (tokenizer_folder / FILE).stat().st_mtime_ns)
     facts = {split: {"documents": 0, "tokens": 0, "bytes": 0} for split in VERDICTS}
     with ExitStack() as stack:
         writers = {
@@ -110,6 +111,12 @@ def tokenize_shard(folder: Path, shard: RefinedShard, tokenizer_folder: Path) ->
                 facts[split]["bytes"] += pc.sum(sizes).as_py()
     size = sum(counts["bytes"] for counts in facts.values())
     return {"source": shard.source, "bytes_in": size} | facts
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(folder: Path, _changed: int) -> Tokenizer:
+    """Load the tokenizer for all shards of a worker: its encoder remembers words."""
+    return Tokenizer.load(folder)
 
 
 @build_step("tokenize/index", version=1)
