@@ -124,6 +124,6 @@ def test_kernels_are_rehearsed_with_the_types_of_real_shards(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # Lines are cut out of few documents, so these two wait.
-    late = {"groundup.refine.lines.find_lines", "groundup.refine.lines.line_spans"}
+    # Lines are cut out of few documents, so these wait.
+    late = {f"groundup.refine.lines.{name}" for name in ("find_lines", "line_cuts", "_is_white")}
     assert set(done.stdout.splitlines()[-1].split()) <= late

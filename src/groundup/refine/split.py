@@ -219,7 +219,6 @@ def cluster_sizes(
 # The choice
 
 
-@kernel
 def choose_validation(
     entries: Array, kind_of_source: Array, validation: float, held_out: Array
 ) -> None:
@@ -235,15 +234,8 @@ def choose_validation(
     """
     sources = np.arange(len(kind_of_source))
     totals = _totals(entries, len(sources))[1].astype(np.float64)
-    target, held, begin = validation * totals, np.zeros(len(sources)), 0
-    while begin < len(entries):
-        end, fits = _end(entries, begin), True
-        for k in range(begin, end):
-            source = entries[k, SOURCE]
-            fits = fits and held[source] + entries[k, BYTES] <= target[source]
-        if fits:
-            _hold_out(entries, begin, held, held_out)
-        begin = end
+    target, held = validation * totals, np.zeros(len(sources))
+    _hold_out_fitting(entries, target, held, held_out)
     for source in sources:
         entry = _next_cluster(entries, source, held_out, (sources, totals, target, held))
         _hold_out(entries, entry, held, held_out)
@@ -253,6 +245,20 @@ def choose_validation(
     empty = np.flatnonzero(of_kind == 0)
     for entry in [_next_cluster(entries, kind, held_out, shares) for kind in empty]:
         _hold_out(entries, entry, held, held_out)
+
+
+@kernel
+def _hold_out_fitting(entries: Array, target: Array, held: Array, held_out: Array) -> None:
+    """Hold out the clusters, in order, that fit into every source that they touch."""
+    begin = np.int64(0)
+    while begin < len(entries):
+        end, fits = _end(entries, begin), True
+        for k in range(begin, end):
+            source = entries[k, SOURCE]
+            fits = fits and held[source] + entries[k, BYTES] <= target[source]
+        if fits:
+            _hold_out(entries, begin, held, held_out)
+        begin = end
 
 
 @kernel
