@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from groundup.errors import StoreError
-from groundup.runtime.files import content_digest
+from groundup.runtime.files import content_digest, read_json_object
 from groundup.runtime.store import (
     COMMITTING,
     MANIFEST,
@@ -203,3 +203,13 @@ def test_an_artifact_of_another_machine_is_waited_for(store: Store, tmp_path: Pa
     later.start()
     assert store.wait_until_visible(artifact) is artifact
     later.join()
+
+
+@pytest.mark.parametrize("data, value", [('{"a": 1}', {"a": 1}), ("[1]", None), ('{"a"', None)])
+def test_only_an_object_is_read_as_one(
+    data: str, value: dict[str, int] | None, tmp_path: Path
+) -> None:
+    """A file that somebody wrote over, or that is torn, is as good as none."""
+    (tmp_path / "a.json").write_text(data)
+    assert read_json_object(tmp_path / "a.json") == value
+    assert read_json_object(tmp_path / "b.json") is None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import GroundupError
-from groundup.runtime.files import read_json
+from groundup.runtime.files import read_json_object
 from groundup.runtime.sealed import read_sealed
 from groundup.runtime.store import Artifact, Store, load_artifact
 
@@ -40,8 +40,8 @@ def best_step(root: Path) -> int | None:
 def newest_state(root: Path) -> dict[str, Any] | None:
     """Return the state.json of the newest checkpoint that has a readable one."""
     folders = reversed(list_checkpoints(root).values())
-    states = (read_json(folder / STATE) for folder in folders)
-    return next((state for state in states if isinstance(state, dict)), None)
+    states = (read_json_object(folder / STATE) for folder in folders)
+    return next((state for state in states if state is not None), None)
 
 
 def find_checkpoint(root: Path, which: str = "best") -> Artifact:

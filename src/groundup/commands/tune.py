@@ -10,7 +10,7 @@ from groundup.collect.stage import collect_tuning
 from groundup.errors import GroundupError
 from groundup.flow import run_stage
 from groundup.recipe import Recipe, overridden, recipe_from
-from groundup.runtime.files import read_json
+from groundup.runtime.files import read_json_object
 from groundup.runtime.lock import load_lock
 from groundup.runtime.run import Run
 from groundup.runtime.store import Store
@@ -73,8 +73,8 @@ def describe_tuning(root: Path) -> str:
 
     Raises GroundupError if the run has no tuned model.
     """
-    figures = read_json(root / "tune" / "tuning.json")
-    if not isinstance(figures, dict):
+    figures = read_json_object(root / "tune" / "tuning.json")
+    if figures is None:
         command = f"`groundup tune {root} --data FILE`"
         raise GroundupError(f"{root / 'tune'}: there is no tuned model; {command} makes one")
     before, after, rows = figures["before"], figures["after"], figures["rows"]

@@ -36,7 +36,7 @@ from groundup.artifacts.forgotten import FILE, Forgotten
 from groundup.artifacts.kinds import is_training
 from groundup.errors import StoreError, one_line
 from groundup.recipe import TUNING, all_sources
-from groundup.runtime.files import file_digest, read_json
+from groundup.runtime.files import file_digest, read_json_object
 from groundup.runtime.lock import LOCK, load_lock, pinned_places, require_run
 from groundup.runtime.progress import echo
 from groundup.runtime.sealed import Ledger, is_intact
@@ -149,8 +149,7 @@ def check_bytes(root: Path) -> Iterator[str]:
     files, recorded = list(_walk(root)), dict[Path, str]()
     for path in (file for file in files if file.name == MANIFEST and is_intact(file) is not False):
         # A damaged manifest vouches for no file.
-        table = read_json(path)
-        entries = table.get("files") if isinstance(table, dict) else None
+        entries = (read_json_object(path) or {}).get("files")
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             recorded[path.parent / name] = entry["sha256"]
     folders = [file.parent for file in files if file.name == "train.json"]

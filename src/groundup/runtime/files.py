@@ -77,6 +77,12 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Return the object of a JSON file, or None when it is missing, torn or another value."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else None
+
+
 def link(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where the file system has no hard links."""
     try:

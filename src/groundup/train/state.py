@@ -24,7 +24,7 @@ from groundup.artifacts.checkpoints import CHECKPOINTS, STATE, checkpoint_name, 
 from groundup.model.hf_io import WEIGHTS, save_model
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
-from groundup.runtime.files import read_json, write_json
+from groundup.runtime.files import read_json_object, write_json
 from groundup.runtime.progress import say
 from groundup.runtime.store import Artifact, Facts, Store, changed_files, commit, load_artifact
 from groundup.train.data import Span
@@ -125,8 +125,8 @@ class Checkpoints:
 
     def _open(self, step: int) -> tuple[Artifact, TrainState] | None:
         artifact = load_artifact(self.path(step))
-        table = read_json(self.path(step) / STATE)
-        if artifact is None or not isinstance(table, dict) or artifact.key != self.key:
+        table = read_json_object(self.path(step) / STATE)
+        if artifact is None or table is None or artifact.key != self.key:
             return None
         try:
             guard = Guard(**table.pop("guard", {}))

@@ -28,7 +28,7 @@ from groundup.collect.readers.web.html import host
 from groundup.collect.scrape.crawler import ANY_TYPE, PARALLEL_HOSTS, Crawler, NoPageError, host_of
 from groundup.errors import SourceError
 from groundup.runtime.fetch.https import redact_url
-from groundup.runtime.files import read_json, write_json
+from groundup.runtime.files import read_json_object, write_json
 from groundup.runtime.progress import Progress
 from groundup.runtime.workers.map import map_threads
 
@@ -240,8 +240,8 @@ class UrlList:
         """Return a sitemap from the folder, else fetch it; unread without a crawler."""
         key = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:24]
         file = self.folder / "sitemaps" / f"{key}.json"
-        known: Any = read_json(file)
-        if isinstance(known, dict) and not (retry and known["reason"]):
+        known = read_json_object(file)
+        if known is not None and not (retry and known["reason"]):
             return Sitemap(**known)
         if self.crawler is None:
             self.unread_sitemaps += 1

@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from groundup.errors import SourceError, is_full_disk
@@ -39,7 +38,7 @@ from groundup.runtime.fetch.https import (
     open_url,
     redact_url,
 )
-from groundup.runtime.files import file_digest, flush, read_json, write_json
+from groundup.runtime.files import file_digest, flush, read_json_object, write_json
 from groundup.runtime.progress import Progress, progress
 
 MAX_BYTES = 1 << 40
@@ -127,8 +126,7 @@ def cannot_write(folder: Path, error: OSError) -> SourceError:
 
 def cached(path: str, sha256: str = "") -> Path | None:
     """Return the file of `path` from the cache; one whose bytes changed is deleted."""
-    value = read_json(_entry_file(path))
-    entry = value if isinstance(value, dict) else {}
+    entry = read_json_object(_entry_file(path)) or {}
     digest, filename = sha256 or str(entry.get("sha256", "")), str(entry.get("filename", ""))
     if not digest:
         return None
@@ -177,8 +175,8 @@ class PartialFile:
     @property
     def validator(self) -> str:
         """Validator of the bytes so far, "" when there is nothing to continue."""
-        seen: Any = read_json(self.folder / "seen.json")
-        if not isinstance(seen, dict) or not self.file.is_file():
+        seen = read_json_object(self.folder / "seen.json")
+        if seen is None or not self.file.is_file():
             return ""
         return str(seen.get("validator", ""))
 
