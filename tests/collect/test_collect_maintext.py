@@ -221,7 +221,8 @@ def test_what_stands_around_a_text() -> None:
     """Blocks with names of menus are left out, unless they hold the page; names of others stay."""
     items = "".join(f"<li>Barn number {number} of the lower valley</li>" for number in range(9))
     around = '<div class="post-share"><p>Tell all of your friends about it.</p></div>'
-    shown = f'<div class="has-sidebar category-news"><p>{SECOND}</p>{around}<ul>{items}</ul></div>'
+    names = "has-sidebar category-news entry share"
+    shown = f'<div class="{names}"><p>{SECOND}</p>{around}<ul>{items}</ul></div>'
     for page in (
         f'{shown}<div id="comments"><p>{FIRST}</p></div><aside><p>{LAST}</p></aside>',
         f'<div class="sidebar"><p>{LAST}</p></div><form>{shown * 2}</form><nav>{items}</nav>',
@@ -238,6 +239,15 @@ def test_blocks_of_links() -> None:
     page = f"<h2>Now</h2><p>{linked}</p><p>{SECOND}</p><h3>Read more</h3><ul>{links}</ul>"
     text = main_text(f"<html><body><div>{page}<p>{LAST}</p></div></body></html>")
     assert text == "\n\n".join(["Now", FIRST, SECOND, LAST])
+
+
+def test_numbers_of_lists() -> None:
+    """Items of a list with numbers keep them, from where it starts; others have a hyphen."""
+    inner = "<ul><li>Rye</li></ul>"
+    page = f"<p>{FIRST}</p><ol start=9><li>Plow{inner}</li><li><p>Sow</p></li></ol><li>Rest"
+    assert main_text(f"<html><body>{page}</body></html>").endswith(
+        "\n\n9. Plow\n- Rye\n10. Sow\n- Rest"
+    )
 
 
 def test_headline_above_the_content() -> None:

@@ -83,6 +83,7 @@ _AROUND_NAMES = frozenset(
 # `content-sidebar-wrap`.
 _BESIDE = frozenset("has no with is js".split())
 _WRAPPERS = frozenset("wrap wrapper contain container with content".split())
+_CONTENT_NAMES = frozenset("article entry hentry".split())
 # Attributes that name an element, and what stands for one that is not there.
 _NAMES, _NO_NAMES = ("class", "id", "itemprop"), ("", "", "")
 _CONTENT_NAME = re.compile(
@@ -91,10 +92,11 @@ _CONTENT_NAME = re.compile(
     re.IGNORECASE,
 )
 # Elements whose start and end change how the text in them is read.
-_COUNTED = frozenset("a br li pre table td th tr".split())
+_COUNTED = frozenset("a br li ol pre table td th tr ul".split())
 _CELLS, _LISTS, _LINES = frozenset(("td", "th")), frozenset(("ul", "ol")), frozenset(("dt", "dd"))
 # What goes on in an item is a paragraph from this length on.
 _LONG_ITEM = 120
+_LIST_START = re.compile(r"[0-9]{1,9}")
 _KEEPS_LINES = re.compile(r"white-space\s*:\s*(?:pre|break-spaces)", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
 # Stands for the start of a cell; a parsed page has none.
@@ -223,7 +225,10 @@ def _content_element(page: _Page) -> int:
 @lru_cache(maxsize=4096)
 def _is_around(names: str) -> bool:
     """Return whether classes and an id are those of what stands around the text of a page."""
-    for name in names.lower().split():
+    classes = names.lower().split()
+    if _CONTENT_NAMES.intersection(classes) or _CONTENT_NAME.search(names):
+        return False
+    for name in classes:
         parts = [part for part in re.split("[-_]+", name) if part]
         if name in _AROUND_NAMES:
             return True
@@ -259,6 +264,7 @@ class _PageReader:
         # How many links, preformatted elements, elements that keep lines, and items are open.
         self._links = self._code = self._lines = self._items = 0
         self._is_new_item = False
+        self._numbers: list[int | None] = []  # of the last item of each list that is open
         self._row: Any = None  # the row that is open, of a table of data
 
     def read(self, root: Any) -> _Page:
@@ -340,25 +346,42 @@ class _PageReader:
             self._links += change
         elif tag == "pre":
             self._code += change
-        elif tag == "li":
-            self._items += change
-        elif tag == "table" and change > 0:
-            self._is_data.append(not _is_layout(element))
-        elif tag == "table":
-            self._is_data.pop()
-        elif tag == "tr" and change > 0 and self._row is None and self._is_data[-1]:
-            self._row = element
-        elif tag == "tr" and element is self._row:
-            self._row = None
-        elif change > 0 and tag == "br":
+        elif tag == "li" or tag in _LISTS:
+            self._count_list(element, change)
+        elif tag in ("table", "tr"):
+            self._count_table(element, change)
+        elif tag == "br" and change > 0:
             # The second of two ends a paragraph.
-            before = "".join(self._parts[-2:]).rstrip(" ")
-            if self._row is None and not self._code and before.endswith("\n"):
+            last = "".join(self._parts[-2:]).rstrip(" ")
+            if self._row is None and not self._code and last.endswith("\n"):
                 self._flush()
             else:
                 self._parts.append("\n")
-        elif change > 0 and tag in _CELLS and self._row is not None:
+        elif change > 0 and self._row is not None:
             self._parts.append(_CELL)
+
+    def _count_list(self, element: Any, change: int) -> None:
+        if element.tag == "li":
+            self._items += change
+            number = self._numbers[-1] if self._numbers else None
+            if change > 0 and number is not None:
+                self._numbers[-1] = number + 1
+        elif change > 0:
+            start = element.get("start", "")
+            before = int(start) - 1 if _LIST_START.fullmatch(start) else 0
+            self._numbers.append(before if element.tag == "ol" else None)
+        else:
+            self._numbers.pop()
+
+    def _count_table(self, element: Any, change: int) -> None:
+        if element.tag == "table" and change > 0:
+            self._is_data.append(not _is_layout(element))
+        elif element.tag == "table":
+            self._is_data.pop()
+        elif change > 0 and self._row is None and self._is_data[-1]:
+            self._row = element
+        elif element is self._row:
+            self._row = None
 
     def _add(self, text: str) -> None:
         if not self._code and not self._lines:
@@ -387,7 +410,9 @@ class _PageReader:
         elif self._items:
             text, sort = text.strip(), "item" if len(text) < _LONG_ITEM else "paragraph"
             if self._is_new_item and text:
-                text, sort = f"- {text}", "item"
+                number = self._numbers[-1] if self._numbers else None
+                mark = "-" if number is None else f"{number}."
+                text, sort = f"{mark} {text}", "item"
         else:
             text, sort = text.strip(), "line" if tag in _LINES else "paragraph"
         if text:
