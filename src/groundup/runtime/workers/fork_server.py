@@ -27,7 +27,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from typing import Any
 
 AVAILABLE = sys.platform == "linux"
 # A request is the id of a process to wait for, or FORK. REFUSED is no process.
@@ -83,11 +82,13 @@ def serve(descriptor: int, parent: int) -> None:
     # Ends with the pipe: a thread that watches the parent would forbid the fork.
     with contextlib.suppress(EOFError, OSError):
         main, modules = control.recv()
-        loaders = _import(modules)
+        for name in modules[:1]:
+            _load(name)
+        later = modules[1:]
         while True:
-            # Who asks early is not kept waiting for what a later stage needs.
-            while loaders and not control.poll():
-                _call(loaders.pop(0))
+            # Who asks early is not kept waiting for what later stages need.
+            while later and not control.poll():
+                _load(later.pop(0))
             process = control.recv()
             if process != FORK:
                 control.send(os.waitpid(process, 0)[1])
@@ -100,26 +101,23 @@ def serve(descriptor: int, parent: int) -> None:
                 main(pipe, server)
                 return
             os.close(pipe)
-            control.send((child, not loaders))
+            control.send((child, not later))
 
 
-def _import(names: Sequence[str]) -> list[Callable[[], None]]:
-    """Import modules, and return the functions `preload` of those that have one."""
-    modules = [_call(importlib.import_module, name) for name in names]
+def _load(name: str) -> None:
+    """Import a module, and call its function `preload` if it has one."""
+    # What fails here fails again in the worker that needs it, and is reported there.
+    with contextlib.suppress(Exception):
+        module = importlib.import_module(name)
+        if hasattr(module, "preload"):
+            module.preload()
     # The collector writes to what it visits, and so would copy the pages that workers share.
     gc.collect()
     gc.freeze()
-    return [module.preload for module in modules if hasattr(module, "preload")]
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    # What fails here fails again in the worker that needs it, and is reported there.
-    with contextlib.suppress(Exception):
-        return function(*arguments)
 
 
 class ForkServer:
-    """The server, as the pool sees it; it imports `modules` while the pool goes on."""
+    """The server, as the pool sees it; it imports `modules`, in order, while the pool goes on."""
 
     def __init__(self, main: Main, modules: Sequence[str] = ()) -> None:
         # Processes that it forks call `main`.
