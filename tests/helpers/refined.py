@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.document import DOCUMENT, TableWriter, document_id
 from groundup.recipe import recipe_from
 from groundup.runtime.run import Run
-from groundup.runtime.store import Step
+from groundup.runtime.store import Facts, Step
+from groundup.tokenize.train_bpe import sampled_ids, train_tokenizer
+from groundup.tokenize.word_counts import WORDS, count_words
 
 # name of a shard → (text, verdict) or (text, verdict, turns) of its documents; 0 duplicate, 1
 # train, 2 validation
@@ -50,7 +53,29 @@ def refine(run: Run, shards: Shards) -> None:
     split = run.store.build(step, _write_split, {"shards": shards})
     links = {f"documents/{a.name}.parquet": a.path / "documents.parquet" for a in artifacts}
     links |= {f"split/{name}.npy": split.path / "split" / f"{name}.npy" for name in shards}
-    run.store.publish("refine", links, [*artifacts, split])
+    facts = {
+        "sources": {name: {"train": {"bytes": _train_bytes(docs)}} for name, docs in shards.items()}
+    }
+    run.store.publish("refine", links, [*artifacts, split], facts)
+
+
+def _train_bytes(documents: Sequence[tuple[Any, ...]]) -> int:
+    return sum(len(text.encode()) for text, verdict, *_ in documents if verdict == 1)
+
+
+def train_on(
+    folder: Path, shards: Sequence[RefinedShard], vocab_size: int | str, limit: int = 10**9
+) -> Facts:
+    """Train a tokenizer on about `limit` bytes of shards, as the stage does; return its facts."""
+    batches = [batch for shard in shards for batch in shard.batches(["text"], "train")]
+    total = sum(len(text.encode()) for batch in batches for text in batch["text"].to_pylist())
+    counts = []
+    for shard in shards:
+        words = folder / "words" / shard.name
+        words.mkdir(parents=True)
+        facts = count_words(words, shard, sampled_ids(total, limit))
+        counts.append((words / WORDS, facts))
+    return train_tokenizer(folder, counts, vocab_size, total)
 
 
 def _write_documents(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.helpers.hostile import HOSTILE
-from tests.helpers.refined import refined_run
+from tests.helpers.refined import refined_run, train_on
 
 from groundup.artifacts import tokenizer as tokenizer_module
 from groundup.artifacts.corpus import refined_shards
@@ -18,7 +18,6 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.artifacts.tokens import open_shard, token_type
 from groundup.errors import GroundupError
 from groundup.tokenize.shards import TokenWriter, tokenize_shard
-from groundup.tokenize.train_bpe import train_tokenizer
 
 TEXTS = [(text or "empty", number % 3) for number, text in enumerate(HOSTILE * 2)]
 
@@ -33,7 +32,7 @@ def test_a_shard_holds_its_kept_documents(
     monkeypatch.setattr(tokenizer_module, "FAST_BYTES", fast_bytes)
     run = refined_run(tmp_path / "run", {"a.1": TEXTS})
     (shard,) = refined_shards(run.root)
-    train_tokenizer(tmp_path, [shard], 300, 512)
+    train_on(tmp_path, [shard], 300)
     facts = tokenize_shard(tmp_path, shard, tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
     rows = pq.read_table(tmp_path / "index.parquet").to_pylist()
@@ -94,7 +93,7 @@ def test_ends_are_put_after_each_document(tmp_path: Path) -> None:
     """Empty documents count too."""
     run = refined_run(tmp_path / "run", {"a.1": [("ab", 1), ("", 1), ("c", 1)]})
     (shard,) = refined_shards(run.root)
-    train_tokenizer(tmp_path, [shard], 300, 512)
+    train_on(tmp_path, [shard], 300)
     tokenize_shard(tmp_path, shard, tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
     end = tokenizer.end_id

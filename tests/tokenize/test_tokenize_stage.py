@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.helpers.refined import refine, refined_run
+from tests.helpers.refined import refine, refined_run, train_on
 
 from groundup.artifacts.corpus import refined_shards
 from groundup.errors import GroundupError
@@ -17,7 +17,7 @@ from groundup.runtime.store import folder_files
 from groundup.runtime.workers.map import Workers
 from groundup.tokenize.shards import tokenize_shard
 from groundup.tokenize.stage import run as tokenize
-from groundup.tokenize.train_bpe import Sample, train_tokenizer
+from groundup.tokenize.train_bpe import sampled_ids, train_tokenizer
 
 WORDS = "the cat sat on a mat and saw another cat on another mat".split()
 
@@ -41,7 +41,7 @@ def test_the_view(tmp_path: Path) -> None:
     in order.
     """
     run = refined_run(tmp_path, SHARDS)
-    assert built(run) == 1 + 3 + 1
+    assert built(run) == 3 + 1 + 3 + 1
     view = run.store.view("tokenize")
     assert view is not None
     names = {f"shards/{name}.{split}.npy" for name in SHARDS for split in ("train", "validation")}
@@ -91,19 +91,52 @@ def test_workers_do_not_matter(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def test_the_sample_is_bounded_and_does_not_depend_on_shards(tmp_path: Path) -> None:
-    """The same documents are chosen however they are spread; never more bytes than asked for."""
+def test_the_sample_follows_ids_alone(tmp_path: Path) -> None:
+    """A document is in the sample or not whatever the others are; the size is about right."""
+    shards = refined_shards(refined_run(tmp_path / "run", SHARDS).root)
+    batches = [batch for shard in shards for batch in shard.batches(["id", "text"], "train")]
+    sizes = {
+        i: len(t) for batch in batches for i, t in zip(*batch.to_pydict().values(), strict=True)
+    }
+    total = sum(sizes.values())
+    assert train_on(tmp_path / "all", shards, 300)["train_bytes"] == total
+    samples = []
+    for share in (2, 4):
+        below = sampled_ids(total, total // share)
+        samples.append({i: size for i, size in sizes.items() if i < below})
+        facts = train_on(tmp_path / str(share), shards, 300, total // share)
+        assert facts["sample_bytes"] == sum(samples[-1].values())
+        assert 0.5 < facts["sample_bytes"] * share / total < 1.5
+    assert samples[0].items() > samples[1].items()
+
+
+def test_a_sample_of_no_document_becomes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few large documents and a small sample: training on nothing would give 256 bytes."""
+    monkeypatch.setattr("groundup.tokenize.train_bpe.sampled_ids", lambda *_: "0")
     run = refined_run(tmp_path, SHARDS)
-    shards = refined_shards(run.root)
-    total = train_tokenizer(tmp_path, shards, 300, 1)["train_bytes"]
-    assert total == sum(
-        len(text) for docs in SHARDS.values() for text, verdict in docs if verdict == 1
-    )
-    assert len(list(Sample(shards, total, total))) == 81
-    sample = Sample(shards, total, total // 3)
-    chosen = list(sample)
-    assert 0 < sum(map(len, chosen)) == sample.bytes <= total // 3
-    assert set(chosen) >= set(Sample(shards[::-1], total, total // 6))
+    tokenize(run)
+    (tokenizer,) = run.store.artifacts("tokenize", "tokenize/tokenizer")
+    assert tokenizer.facts["sample_bytes"] == tokenizer.facts["train_bytes"] > 0
+
+
+def test_words_are_counted_once_and_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was stopped before training has the counts; after it nobody needs them."""
+    run = refined_run(tmp_path, SHARDS)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("groundup.tokenize.train_bpe.learn_merges", interrupt)
+        tokenize(run)
+    assert len(list((tmp_path / ".store/tokenize/words").iterdir())) == 3
+    assert built(run) == 1 + 3 + 1
+    assert not list((tmp_path / ".store/tokenize/words").iterdir())
+    assert "tokenize/words" not in run.store.plan("tokenize")
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_nothing_to_train_on_is_one_line(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ _STABLE = (
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _BYTE_OF = {chr(byte): byte for byte in _PRINTABLE}
 _BYTE_OF |= {chr(0x100 + n): b for n, b in enumerate(sorted({*range(0x100)} - {*_PRINTABLE}))}
+BYTE_NAMES = tuple(sorted(_BYTE_OF, key=_BYTE_OF.__getitem__))
 
 # Shorter texts are not worth the import of numba.
 FAST_BYTES = 1 << 20

@@ -27,7 +27,7 @@ the library `tokenizers` learns, and do not depend on the order of the words.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numba
 import numpy as np
@@ -41,9 +41,14 @@ _FREE = -1
 # Pairs that the first table has room for; a power of two.
 _TABLE = 1 << 16
 
+# A scalar inside a kernel.
+Number: TypeAlias = Any
+
 # All kernels are in this file: numba compiles a kernel again when its file changes, but not when it
 # calls code of another file that changed.
-kernel = numba.njit(nogil=True, cache=True)
+kernel: Any = numba.njit(nogil=True, cache=True)
+# Passing arrays costs more than these few instructions.
+inlined: Any = numba.njit(forceinline=True)
 
 
 class _Pairs(NamedTuple):
@@ -53,8 +58,8 @@ class _Pairs(NamedTuple):
     counts: Array
     begins: Array  # where the list of the pair's words begins in `places`
     sizes: Array  # length of this list
-    # A binary heap of (count, pair), from row 1 on: row k comes before rows 2k and 2k + 1. Row 0 has
-    # the number of rows after it, and the number of keys.
+    # A binary heap of (count, pair) from row 1 on: row k comes before rows 2k and 2k + 1. Row 0 is
+    # the number of these rows, and the number of keys.
     queue: Array
 
 
@@ -83,15 +88,15 @@ def learn_merges(words: Array, first: int, vocab_size: int, least: int) -> Array
 def pack_words(data: Array, ends: Array, counts: Array, ids: Array) -> Array:
     """Return words as `learn_merges` takes them (int32).
 
-    Word i is data[ends[i - 1] : ends[i]] and occurs counts[i] times. Byte b becomes ids[b]. Words of
-    one byte have no pairs and are left out, as are those that occur 0 times.
+    Word i is data[ends[i - 1] : ends[i]] and occurs counts[i] times. Byte b becomes ids[b]. Words
+    of one byte have no pairs and are left out, as are those that occur 0 times.
     """
     sizes = np.diff(ends, prepend=0)
     chosen = np.flatnonzero((sizes > 1) & (counts > 0))
     # Words that begin alike share pairs. Side by side they share cache lines, too.
     chosen = chosen[np.argsort(_prefixes(data, ends, chosen))]
     size = int(sizes[chosen].sum()) + _HEADER * len(chosen)
-    return _pack(data, ends, counts, ids, chosen, size)  # type: ignore[no-any-return]
+    return cast(Array, _pack(data, ends, counts, ids, chosen, size))
 
 
 @kernel
@@ -138,8 +143,7 @@ def _learn(words: Array, first: int, least: int, merges: Array) -> int:
         new, slot = first + k, _slot(pairs.keys, pair)
         begin, end = pairs.begins[slot], pairs.begins[slot] + pairs.sizes[slot]
         merges[k, 0], merges[k, 1] = pair >> 32, pair & 0xFFFFFFFF
-        for place in range(begin, end):
-            _merge(words, places[place], pair, new, left, right)
+        _merge(words, places[begin:end], pair, new, left, right)
         pairs = _with_room(pairs, left.used[0] + right.used[0], least)
         # The right side first: where the pair stands twice in a row, the left side takes back what
         # the right side added.
@@ -163,24 +167,26 @@ def _count_neighbors(words: Array) -> int:
 
 
 @kernel
-def _merge(words: Array, word: int, pair: int, new: int, left: _Side, right: _Side) -> None:
-    """Merge a pair in one word, and note what stands beside it."""
-    count = np.int64(words[word + 1]) | np.int64(words[word + 2]) << 31
-    begin = word + _HEADER
-    read, write, end = begin, begin, begin + words[word]
-    while read < end:
-        symbol = words[read]
-        read += 1
-        if read < end and symbol == pair >> 32 and words[read] == pair & 0xFFFFFFFF:
-            symbol = new
+def _merge(words: Array, list_: Array, pair: int, new: int, left: _Side, right: _Side) -> None:
+    """Merge a pair in the words of its list, and note what stands beside it."""
+    for k in range(len(list_)):
+        word = list_[k]
+        count = np.int64(words[word + 1]) | np.int64(words[word + 2]) << 31
+        begin = word + _HEADER
+        read, write, end = begin, begin, begin + words[word]
+        while read < end:
+            symbol = words[read]
             read += 1
-            if write > begin:
-                _note(left, words[write - 1], word, count)
-            if read < end:
-                _note(right, words[read], word, count)
-        words[write] = symbol
-        write += 1
-    words[word] = write - begin
+            if read < end and symbol == pair >> 32 and words[read] == pair & 0xFFFFFFFF:
+                symbol = new
+                read += 1
+                if write > begin:
+                    _note(left, words[write - 1], word, count)
+                if read < end:
+                    _note(right, words[read], word, count)
+            words[write] = symbol
+            write += 1
+        words[word] = write - begin
 
 
 @kernel
@@ -230,7 +236,7 @@ def _new_side(shift: int, ids: int, neighbors: int) -> _Side:
     return _Side(shift, sums, ends, last, symbols, notes, np.zeros(2, np.int64))
 
 
-@kernel
+@inlined
 def _note(side: _Side, symbol: int, word: int, count: int) -> None:
     """Note that a symbol stands on this side in a word."""
     if side.sums[symbol] == 0:
@@ -244,8 +250,8 @@ def _note(side: _Side, symbol: int, word: int, count: int) -> None:
         side.used[1] += 1
 
 
-@kernel
-def _key(side: _Side, symbol: int, other: int) -> int:
+@inlined
+def _key(side: _Side, symbol: int, other: int) -> Number:
     """Return the pair of a symbol on this side and the symbol next to it."""
     return np.int64(symbol) << side.shift | np.int64(other) << (32 - side.shift)
 
@@ -262,9 +268,7 @@ def _count_pairs(pairs: _Pairs, side: _Side, new: int, old: int) -> None:
 
 
 @kernel
-def _list_words(
-    pairs: _Pairs, side: _Side, new: int, least: int, places: Array, used: int
-) -> int:
+def _list_words(pairs: _Pairs, side: _Side, new: int, least: int, places: Array, used: int) -> int:
     """Write the lists of the new pairs, put these in the queue, and clear the side.
 
     Returns how many `places` are used.
@@ -300,8 +304,8 @@ def _new_pairs(size: int) -> _Pairs:
     return _Pairs(keys, counts, begins, np.empty(size, np.int64), queue)
 
 
-@kernel
-def _slot(keys: Array, pair: int) -> int:
+@inlined
+def _slot(keys: Array, pair: int) -> Number:
     """Return where a pair is in the hash table, or belongs."""
     mask = len(keys) - 1
     hashed = np.uint64(pair) * np.uint64(0x9E3779B97F4A7C15)
@@ -311,7 +315,7 @@ def _slot(keys: Array, pair: int) -> int:
     return slot
 
 
-@kernel
+@inlined
 def _add(pairs: _Pairs, pair: int, count: int) -> int:
     """Add to the count of a pair, which may be new; return where it is."""
     slot = _slot(pairs.keys, pair)
@@ -343,12 +347,12 @@ def _with_room(pairs: _Pairs, more: int, least: int) -> _Pairs:
     return larger
 
 
-@kernel
+@inlined
 def _comes_before(queue: Array, row: int, count: int, pair: int) -> bool:
     return queue[row, 0] > count or (queue[row, 0] == count and queue[row, 1] < pair)
 
 
-@kernel
+@inlined
 def _put(queue: Array, row: int, count: int, pair: int) -> None:
     queue[row, 0], queue[row, 1] = count, pair
 

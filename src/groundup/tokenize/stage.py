@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from groundup.errors import GroundupError
 from groundup.runtime.run import Run, Unkeyed
 from groundup.runtime.store import Artifact, Facts
 
@@ -53,6 +55,7 @@ def run(run: Run) -> None:
             links[f"shards/{artifact.name}.{split}.npy"] = artifact.path / f"{split}.npy"
     facts = _facts(tokenizer, tokenized, list(VERDICTS))
     run.publish("tokenize", [tokenizer, *tokenized, index], links, facts)
+    _discard_counts(run)
 
 
 def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
@@ -61,35 +64,85 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     Ids in token shards and weights mean nothing under another tokenizer. The content of an adopted
     tokenizer is part of the key.
     """
-    from groundup.tokenize.train_bpe import train_tokenizer
-
     if "tokenize" in run.redo:
         # Its key does not know the data that it was made from.
         run.discard_planned("tokenize", "tokenize/tokenizer")
-    base, texts = None, Unkeyed(shards)
+    base = None
     if run.recipe.model.base:
         # Late: it imports PyTorch.
         from groundup.artifacts.pretrained import find_pretrained
 
         base = find_pretrained(run.recipe)
     if base is None:
-        settings = run.recipe.tokenize
-        job = train_tokenizer.job(
-            "tokenizer",
-            inputs={},
-            shards=texts,
-            vocab_size=settings.vocab_size,
-            sample_megabytes=settings.sample_megabytes,
-        )
-    else:
-        from groundup.tokenize.adopt import adopt_tokenizer
+        return _trained_tokenizer(run, shards)
+    from groundup.tokenize.adopt import adopt_tokenizer
 
-        digest = hashlib.sha256(base.carried.data).hexdigest()
-        key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
-        job = adopt_tokenizer.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
-    what = "training the tokenizer" if base is None else "taking over the tokenizer"
-    (tokenizer,) = run.build("tokenize", [job], what, "tokenizer")
+    digest = hashlib.sha256(base.carried.data).hexdigest()
+    key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
+    texts = Unkeyed(shards)
+    job = adopt_tokenizer.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
+    (tokenizer,) = run.build("tokenize", [job], "taking over the tokenizer", "tokenizer")
     return tokenizer
+
+
+def _trained_tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
+    """Return the tokenizer that the run has; train one if it has none."""
+    from groundup.tokenize.train_bpe import ALL_IDS, sampled_ids, train_tokenizer
+    from groundup.tokenize.word_counts import WORDS
+
+    settings, refined = run.recipe.tokenize, run.store.view("refine")
+    sources = refined.facts["sources"].values() if refined is not None else ()
+    train_bytes = sum(source["train"]["bytes"] for source in sources)
+    job = train_tokenizer.job(
+        "tokenizer",
+        inputs={},
+        # It decides the counts.
+        key_only={"sample_megabytes": settings.sample_megabytes},
+        vocab_size=settings.vocab_size,
+        counts=Unkeyed([]),
+        train_bytes=Unkeyed(train_bytes),
+    )
+    if run.store.find(job.step) is None:
+        if train_bytes == 0:
+            look = "`groundup inspect` shows what refine dropped, and why"
+            raise GroundupError(f"tokenize: no text is left to train on; {look}")
+        # Before the work: it stops where an old tokenizer was expensive.
+        run.guard("tokenize", [job.step])
+        below = sampled_ids(train_bytes, settings.sample_megabytes * 1_000_000)
+        counts = _count_words(run, shards, below)
+        if not any(shard.facts["bytes"] for shard in counts):
+            # The sample is smaller than most documents.
+            counts = _count_words(run, shards, ALL_IDS)
+        files = [(shard.path / WORDS, shard.facts) for shard in counts]
+        job = replace(job, arguments={**job.arguments, "counts": files})
+    (tokenizer,) = run.build("tokenize", [job], "training the tokenizer", "tokenizer")
+    return tokenizer
+
+
+def _count_words(run: Run, shards: Sequence[RefinedShard], below: str) -> list[Artifact]:
+    """Count the words of the documents of each shard whose id sorts before `below`."""
+    from groundup.tokenize.word_counts import count_words
+
+    jobs = [
+        count_words.job(
+            shard.name,
+            inputs=dict(shard.digests),
+            size=shard.documents.stat().st_size,
+            shard=Unkeyed(shard),
+            below=below,
+        )
+        for shard in shards
+    ]
+    return run.build("tokenize", jobs, "counting words")
+
+
+def _discard_counts(run: Run) -> None:
+    """Delete the counts of words: only the training reads them, and the tokenizer is frozen."""
+    plan = run.store.plan("tokenize")
+    if "tokenize/words" in plan:
+        run.discard_planned("tokenize", "tokenize/words")
+        del plan["tokenize/words"]
+        run.store.write_plan("tokenize", plan)
 
 
 def _facts(tokenizer: Artifact, tokenized: Sequence[Artifact], splits: Sequence[str]) -> Facts:

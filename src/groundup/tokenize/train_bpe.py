@@ -1,32 +1,38 @@
 """Trains the byte-level BPE tokenizer on a sample of the train split.
 
-The `tokenizers` library trains. This module chooses what it sees: a sample of bounded size, chosen
-by document id alone, so that the number of shards and workers does not matter.
+    shard ──► count_words ──► words and counts ─┐
+    shard ──► count_words ──► words and counts ─┼──► train_tokenizer ──► tokenizer.json
+    ...       in parallel                       ┘    merges (merges.py)
+
+The sample is chosen by document id alone, so the number of shards and workers does not matter. The
+result is the tokenizer that the library `tokenizers` trains on the same text, which takes ten times
+as long.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from groundup.artifacts.corpus import RefinedShard
-from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, SPECIALS, pieces, write_config
-from groundup.errors import GroundupError
+from groundup.artifacts.tokenizer import (
+    BYTE_NAMES,
+    FILE,
+    QWEN2_PATTERN,
+    SPECIALS,
+    write_config,
+)
 from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
+from groundup.tokenize.merges import learn_merges, pack_words
+from groundup.tokenize.word_counts import Words, WordTable, merge_counts
 
 # A pair that occurs once is not a pattern.
 MIN_FREQUENCY = 2
-
-# Each merge visits every word that holds the pair: it would visit a base64 line of 10 MB thousands
-# of times. No word of any language is as long as these runs, so they are left out of the sample.
-_NO_WORD = re.compile(r"[^\W\d_]{1000,}|[^\w\s]{1000,}|\s{1000,}")
 
 # "auto": (megabytes of training text, vocabulary for less than that). Embeddings of rare tokens
 # stay untrained, and a large vocabulary takes parameters from a small model's layers (Tao et al.
@@ -38,30 +44,31 @@ LARGEST_AUTO = 49_152
 # Transformers' own "no limit"; export replaces it with the context of the model.
 NO_LIMIT = 10**30
 
+# Ids are hexadecimal digits, so this sorts after all of them.
+ALL_IDS = "g"
+
 
 @build_step("tokenize/tokenizer", version=1)
 def train_tokenizer(
-    folder: Path, shards: Sequence[RefinedShard], vocab_size: int | str, sample_megabytes: int
+    folder: Path, counts: Sequence[tuple[Path, Facts]], vocab_size: int | str, train_bytes: int
 ) -> Facts:
-    """Train a tokenizer on a sample of the train split, write it to `folder`, return its facts.
+    """Train a tokenizer, write it to `folder`, and return its facts.
 
-    Raises GroundupError if there is no text to train on.
+    `counts` are the files of words of all shards with the facts of `count_words`; the train split
+    has `train_bytes` of text.
     """
-    batches = (batch for shard in shards for batch in shard.batches(["text"], "train"))
-    train_bytes = sum(pc.sum(pc.binary_length(batch["text"])).as_py() or 0 for batch in batches)
-    if train_bytes == 0:
-        look = "`groundup inspect` shows what refine dropped, and why"
-        raise GroundupError(f"tokenize: no text is left to train on; {look}")
     size = resolve_vocab_size(vocab_size, train_bytes)
-    sample = Sample(shards, train_bytes, sample_megabytes * 1_000_000)
-    engine = train_bpe(sample, size)
+    names = ("bytes", "word_bytes", "long_words")
+    sums = {name: sum(facts[name] for _, facts in counts) for name in names}
+    engine = _engine(merge_counts([path for path, _ in counts], sums["word_bytes"]), size)
     engine.save(str(folder / FILE))
     write_config(folder, NO_LIMIT)
     return {
         "vocab_size": engine.get_vocab_size(),
         "asked": size,
         "train_bytes": train_bytes,
-        "sample_bytes": sample.bytes,
+        "sample_bytes": sums["bytes"],
+        "long_words": sums["long_words"],
     }
 
 
@@ -73,47 +80,42 @@ def resolve_vocab_size(vocab_size: int | str, train_bytes: int) -> int:
     return next(fitting, LARGEST_AUTO)
 
 
+def sampled_ids(train_bytes: int, limit: int) -> str:
+    """Return what sorts after the ids of the sample, which is to have about `limit` bytes.
+
+    Ids are hashes, so the first `limit / train_bytes` of all possible ids are that share of the
+    documents. Whether a document is in the sample does not depend on the others.
+    """
+    if train_bytes <= limit:
+        return ALL_IDS
+    # Ids are 32 hexadecimal digits: as text they sort like numbers.
+    return f"{int(2**64 * (limit / train_bytes)):016x}"
+
+
 def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     """Return a byte-level BPE; it has fewer than `vocab_size` entries if pairs run out."""
-    engine = tokenizers.Tokenizer(models.BPE())
+    table = WordTable()
+    for text in texts:
+        table.add_texts(pa.array([text], pa.string()))
+    return _engine([table.words], vocab_size)
+
+
+def _engine(parts: Iterable[Words], vocab_size: int) -> tokenizers.Tokenizer:
+    """Return the BPE that is learned from words, which are used up."""
+    # Specials, bytes in the order of their names, then what is merged: as in `tokenizers`.
+    names = [*SPECIALS, *sorted(BYTE_NAMES)]
+    ids = np.array([names.index(name) for name in BYTE_NAMES], np.int32)
+    words = np.concatenate([pack_words(*part, ids) for part in parts])
+    merges = learn_merges(words, len(names), vocab_size, MIN_FREQUENCY).tolist()
+    for left, right in merges:
+        names.append(names[left] + names[right])
+    vocab = {name: index for index, name in enumerate(names)}
+    pairs = [(names[left], names[right]) for left, right in merges]
+    engine = tokenizers.Tokenizer(models.BPE(vocab, pairs))
     split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=MIN_FREQUENCY,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    parts = (part for text in texts for piece in pieces(text) for part in _NO_WORD.split(piece))
-    engine.train_from_iterator(filter(None, parts), trainer)
+    engine.add_special_tokens(list(SPECIALS))
     return engine
-
-
-class Sample:
-    """Texts of the train split, `limit` bytes or less, spread evenly over all shards.
-
-    A document is in the sample if its id, which is a hash, lies in the first `limit / total` of all
-    ids. So whether it is in does not depend on the other documents.
-    """
-
-    def __init__(self, shards: Sequence[RefinedShard], total: int, limit: int) -> None:
-        self.shards, self.limit = shards, limit
-        # Ids are 32 hexadecimal digits: as text they sort like numbers, and "g" follows all.
-        self.below = "g" if total <= limit else f"{int(2**64 * (limit / total)):016x}"
-        self.bytes = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for shard in self.shards:
-            for batch in shard.batches(["id", "text"], "train"):
-                chosen = batch.filter(pc.less(batch["id"], pa.scalar(self.below)))
-                for text in chosen["text"].to_pylist():
-                    size = len(text.encode())
-                    # Large documents can exceed their share; the limit is one of memory.
-                    if self.bytes + size > self.limit:
-                        return
-                    self.bytes += size
-                    yield text
