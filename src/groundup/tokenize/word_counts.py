@@ -41,10 +41,10 @@ LONGEST = 1000
 PARTITIONS = 16
 # Bytes of distinct words that a worker holds before it writes them out; it takes 6 times as much.
 _SPILL_BYTES = 64 << 20
-# Bytes of words of all shards that are merged at a time.
-_MERGE_BYTES = 512 << 20
-# Bytes of distinct words that are kept for the merges, which take about 14 times as much memory.
-MOST_BYTES = 160 << 20
+# Bytes of words of all shards that are merged at a time, which takes 6 times as much memory.
+_MERGE_BYTES = 192 << 20
+# Bytes of distinct words that are kept for the merges, which take up to 28 times as much memory.
+MOST_BYTES = 96 << 20
 
 # Texts are split and counted in blocks that stay in the cache of the processor.
 _BLOCK_BYTES = 1 << 20
@@ -120,7 +120,7 @@ def thinned(words: Words, most: int) -> Words:
         draws = ((hashes[rows] & np.uint64(0xFFFFFFFF)).astype(np.float64) + 1) / 2**32
         threshold, kept = 1, np.ones(len(rows), np.bool_)
         while sizes[rows[kept]].sum() > most:
-            threshold *= 2
+            threshold += max(1, threshold // 4)
             kept = counts[rows] >= threshold * draws
         counts[rows] = np.where(kept, np.maximum(counts[rows], threshold), 0)
     return words._replace(counts=counts)
