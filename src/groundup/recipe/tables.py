@@ -213,8 +213,8 @@ class Tokenize:
     vocab_size: int | Auto = "auto"
     # Share of the tokens of each source that is held out, above 0 and below 0.5.
     validation: float = 0.05
-    # About how many megabytes of text BPE is trained on. More text barely changes the vocabulary and
-    # takes more time.
+    # Megabytes of text to train BPE on, about. More text barely changes the vocabulary and takes
+    # more time.
     sample_megabytes: int = 512
 
     def __post_init__(self) -> None:
