@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    bpe_train,
     bzip2,
     checkpoint,
     contamination,
@@ -63,6 +64,7 @@ BENCHMARKS = {
     "contamination": contamination.measure,
     "lines": lines.measure,
     "checkpoint": checkpoint.measure,
+    "bpe_train": bpe_train.measure,
     "continued": continued.measure,
     "bzip2": bzip2.measure,
     "pieces": pieces.measure,

@@ -21,6 +21,7 @@ WILD = (
 # What is compared in a benchmark: groups of names that stand in its figures. Each name becomes a
 # column, or a row where they are many.
 SIDES: dict[str, Sequence[Sequence[str]]] = {
+    "bpe_train": [("ours", "tokenizers", "gigabpe", "gigatoken")],
     "bzip2": [("ours", "bz2.BZ2File")],
     "continued": [("old", "new")],
     "duplicates": [

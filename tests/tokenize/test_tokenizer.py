@@ -13,16 +13,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 from tests.helpers.hostile import HOSTILE
+from tokenizers import pre_tokenizers
 
 import groundup
 from groundup.artifacts import tokenizer as module
 from groundup.artifacts.tokenizer import (
     AT_SPACES_AND_LINES,
     END,
+    QWEN2_PATTERN,
     SPECIALS,
     Tokenizer,
     pieces,
@@ -126,6 +129,42 @@ def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
             ).stdout
         )
     assert len(outputs) == 1
+
+
+@examples(60)
+@given(st.lists(st.text("abcde '\n1中", max_size=40) | st.text(max_size=40), max_size=12))
+def test_the_library_trains_the_same(texts: list[str]) -> None:
+    """The same tokenizer.json, byte for byte."""
+    assert train_bpe(texts, 320).to_str() == library_bpe(texts, 320).to_str()
+
+
+def test_the_library_trains_the_same_on_real_text() -> None:
+    """Text of all kinds, and a vocabulary for which pairs run out."""
+    texts = [
+        *HOSTILE[:-2],
+        *TEXT,
+        *(path.read_text() for path in Path(__file__).parent.glob("*.py")),
+    ]
+    for size in (400, 5_000, 100_000):
+        assert train_bpe(texts, size).to_str() == library_bpe(texts, size).to_str()
+
+
+def library_bpe(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Return what `tokenizers` trains."""
+    engine = tokenizers.Tokenizer(tokenizers.models.BPE())
+    split = pre_tokenizers.Split(tokenizers.Regex(QWEN2_PATTERN), "isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    engine.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    engine.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    engine.train_from_iterator(texts, trainer)
+    return engine
 
 
 def test_runs_that_are_no_words_are_not_trained_on() -> None:
