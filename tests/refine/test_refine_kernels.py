@@ -213,6 +213,38 @@ def test_tokens() -> None:
     assert found["word_chars"].tolist() == [30, 6, 7, 0]
 
 
+@examples(200)
+@given(
+    st.lists(
+        st.sampled_from([*"a7.!?\u2026\"')\u00bb\u65e5\u3002 #-\n\t\u00e9", "\u1361"]), max_size=40
+    )
+)
+def test_tokens_against_a_plain_count(parts: list[str]) -> None:
+    """Words and sentence ends equal those of a loop over characters."""
+    want = dict.fromkeys(("words", "word_chars", "letter_words", "sentences"), 0)
+    want["alphanumeric_words"], word = 0, ""
+    for char in "".join(parts) + " ":
+        want["sentences"] += char == "\u3002"
+        if char == "\u65e5":
+            # The word before it counts, and nothing that is in it.
+            want["words"] += 1 + bool(word)
+            want["word_chars"] += 1
+            want["letter_words"] += 1
+            want["alphanumeric_words"] += 1
+            word = ""
+        elif char in " \n\t\u1361":
+            want["words"] += bool(word)
+            want["letter_words"] += any(c in "a\u00e9" for c in word)
+            want["alphanumeric_words"] += any(c in "a7\u00e9" for c in word)
+            want["sentences"] += bool(re.search("[.!?\u2026][\"')\u00bb]*$", word))
+            word = ""
+        else:
+            word += char
+            want["word_chars"] += 1
+    found = statistics(["".join(parts)])
+    assert {name: found[name][0] for name in want} == want
+
+
 UNITS = st.lists(st.sampled_from(["one two", "three", " ", "", "four five six"]), max_size=12)
 
 

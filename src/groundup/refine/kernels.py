@@ -13,7 +13,7 @@ import numba
 Number: TypeAlias = Any
 
 # Modules whose kernels or constants are compiled into the kernels of other modules.
-SHARED = ("clean/unicode_classes.py", "dedup/lsh_index.py", "dedup/minhash.py")
+SHARED = ("clean/unicode_classes.py", "dedup/lsh_index.py", "dedup/minhash.py", "scan.py")
 
 
 def compiled_folder(modules: Path, parent: Path) -> Path:

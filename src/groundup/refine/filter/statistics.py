@@ -29,8 +29,9 @@ from groundup.refine.clean.unicode_classes import (
     WORD_MARKS,
     code_point,
 )
-from groundup.refine.dedup.minhash import fnv, hash_words, mix, words
+from groundup.refine.dedup.minhash import hash_words, mix, words
 from groundup.refine.kernels import Number, kernel, kernel_with
+from groundup.refine.scan import hash_bytes, next_byte, next_foreign, slot_of, table_size
 
 # A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -84,11 +85,7 @@ class Statistics:
     def distinct(self, vocabulary: Sequence[str]) -> Array:
         """Return how many of the words of `vocabulary` occur in each text."""
         hashes, _, _, first = self._words
-        text_of_word = np.repeat(np.arange(len(self.batch)), np.diff(first))
-        present = np.zeros((len(self.batch), len(vocabulary)), np.bool_)
-        for column, word in enumerate(hash_words(vocabulary)):
-            present[text_of_word[hashes == word], column] = True
-        return present.sum(axis=1)
+        return count_distinct(hashes, first, hash_words(vocabulary))
 
     def word_length(self) -> Array:
         """Return the mean length of words; NaN where most letters are of unspaced scripts."""
@@ -131,25 +128,66 @@ def _characters(classes: Array, long_words: Array, offsets: Array, data: Array) 
     """Count the properties in _CHARS: "#", ellipses and curly brackets are the last three."""
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
-        i, dots, row = offsets[text], 0, out[text]
-        while i < offsets[text + 1]:
-            point, i = code_point(data, i, offsets[text + 1])
+        row, view = out[text], data[offsets[text] : offsets[text + 1]]
+        chars = alphanumeric = hashes = brackets = 0
+        # Without a branch, these loops compile to vector code.
+        for byte in view:
+            chars += byte & 0xC0 != 0x80
+            hashes += byte == 0x23
+            brackets += (byte == 0x7B) | (byte == 0x7D)
+            alphanumeric += (byte - 0x30 <= 9) & (byte >= 0x30)
+            alphanumeric += ((byte | 0x20) >= 0x61) & ((byte | 0x20) <= 0x7A)
+        row[0], row[1], row[4], row[6] = chars, alphanumeric, hashes, brackets
+        row[5] = _ellipses(view)
+        i = next_foreign(view, 0, len(view))
+        while i < len(view):
+            point, i = code_point(view, i, len(view))
             kind = classes[point]
-            dots = dots + 1 if point == 0x2E else 0
-            row[0] += 1
             row[1] += kind != BREAK
             row[2] += kind == UNSPACED
             row[3] += kind == UNSPACED and long_words[point]
-            row[4] += point == 0x23
-            row[5] += dots == 3 or point == 0x2026  # "..." or "…"
-            row[6] += point in (0x7B, 0x7D)
+            row[5] += point == 0x2026  # "…"
+            if i < len(view) and view[i] < 0x80:
+                i = next_foreign(view, i, len(view))
     return out
 
 
-@kernel_with(WORD_CLASSES, CLEANING_CLASSES, NUMERALS, WORD_MARKS)
-def count_tokens(
-    classes: Array, spacing: Array, numerals: Array, marks: Array, offsets: Array, data: Array
-) -> Array:
+@kernel
+def _ellipses(text: Array) -> int:
+    """Count the runs of three or more dots."""
+    count = 0
+    for k in range(len(text) - 2):
+        dots = (text[k] == 0x2E) & (text[k + 1] == 0x2E) & (text[k + 2] == 0x2E)
+        count += dots & ((k == 0) | (text[k - 1] != 0x2E))
+    return count
+
+
+def _token_roles() -> Array:
+    """Return what a code point is in a token, as bits (uint8); 0 for white space and word marks."""
+    roles = np.full(len(WORD_CLASSES), _PART, np.uint8)
+    roles[WORD_CLASSES != BREAK] |= _LETTER | _ALPHANUMERIC
+    roles[NUMERALS] &= ~np.uint8(_LETTER)
+    roles[NUMERALS] |= _ALPHANUMERIC
+    roles[[0x2E, 0x21, 0x3F, 0x2026]] |= _END
+    # Quotes and brackets that close after it.
+    roles[[0x22, 0x27, 0x29, 0x5D, 0x2019, 0x201D, 0xBB]] |= _CLOSER
+    roles[WORD_CLASSES == UNSPACED] = _SINGLE
+    roles[[0x3002, 0xFF01, 0xFF1F]] |= _STOP  # 。！？
+    roles[(CLEANING_CLASSES == SPACE) | (CLEANING_CLASSES == NEWLINE) | WORD_MARKS] = 0
+    return roles
+
+
+# A letter or digit; a letter; part of a word; what may close a sentence after its end; the end of a
+# sentence if the word ends there; a word by itself; the end of a sentence anywhere.
+_ALPHANUMERIC, _LETTER, _PART, _CLOSER, _END, _SINGLE, _STOP = (1 << bit for bit in range(7))
+_FOREIGN = 0x80
+_ROLES = _token_roles()
+# Of bytes.
+_BYTE_ROLES = np.where(np.arange(256) < 0x80, _ROLES[:256], _FOREIGN).astype(np.uint8)
+
+
+@kernel_with(_ROLES, _BYTE_ROLES)
+def count_tokens(roles: Array, byte_roles: Array, offsets: Array, data: Array) -> Array:
     """Count the properties in _TOKENS: words, their code points, words with a letter, sentence
     ends, and words with a letter or a digit.
 
@@ -157,30 +195,32 @@ def count_tokens(
     """
     out = np.zeros((len(offsets) - 1, 5), np.int64)
     for text in range(len(offsets) - 1):
-        i, row, inside, letter, ends, alnum = offsets[text], out[text], False, False, False, False
-        while i < offsets[text + 1]:
-            point, i = code_point(data, i, offsets[text + 1])
-            if spacing[point] in (SPACE, NEWLINE) or marks[point]:
-                row[2] += inside and letter
-                row[3] += inside and ends
-                row[4] += inside and alnum
-                inside = letter = ends = alnum = False
+        i, stop = offsets[text], offsets[text + 1]
+        tokens = chars = letters = sentences = alphanumeric = 0
+        # Roles in the word so far, and whether a sentence ends with it.
+        seen, ended = 0, False
+        while i <= stop:
+            # A space behind the text ends its last word.
+            role, i = np.int64(byte_roles[data[i]]) if i < stop else 0, i + 1
+            if role == _FOREIGN:
+                point, i = code_point(data, i - 1, stop)
+                role = np.int64(roles[point])
+            sentences += role & _STOP != 0
+            if role & _PART:
+                seen |= role
+                chars += 1
+                ended = bool(role & _END) or (ended and bool(role & _CLOSER))
                 continue
-            single = classes[point] == UNSPACED
-            row[0] += single or not inside
-            row[1] += 1
-            row[2] += single
-            row[3] += point in (0x3002, 0xFF01, 0xFF1F)  # 。！？
-            row[4] += single
-            inside = not single
-            letter = not single and (letter or (classes[point] != BREAK and not numerals[point]))
-            alnum = not single and (alnum or classes[point] != BREAK or numerals[point])
-            # A sentence ends in . ! ? … and quotes or brackets that close after it.
-            closer = point in (0x22, 0x27, 0x29, 0x5D, 0x2019, 0x201D, 0xBB)
-            ends = point in (0x2E, 0x21, 0x3F, 0x2026) or (ends and closer)
-        row[2] += inside and letter
-        row[3] += inside and ends
-        row[4] += inside and alnum
+            tokens += seen != 0
+            if role & _SINGLE:
+                tokens, chars = tokens + 1, chars + 1
+                letters, alphanumeric = letters + 1, alphanumeric + 1
+            else:
+                letters += seen & _LETTER != 0
+                alphanumeric += seen & _ALPHANUMERIC
+                sentences += ended
+            seen, ended = 0, False
+        out[text] = np.array((tokens, chars, letters, sentences, alphanumeric))
     return out
 
 
@@ -190,54 +230,44 @@ def _lines(sentence_ends: Array, dense: Array, offsets: Array, data: Array) -> A
     out = np.zeros((len(offsets) - 1, 7), np.int64)
     for text in range(len(offsets) - 1):
         begin, row = offsets[text], out[text]
-        for stop in range(offsets[text], offsets[text + 1] + 1):
-            if stop < offsets[text + 1] and data[stop] != 0x0A:
-                continue
-            chars = dense_letters = 0
-            for k in range(begin, stop):
-                chars += data[k] & 0xC0 != 0x80
-                # Dense letters begin with 0xE3 or more.
-                dense_letters += data[k] >= 0xE3 and dense[code_point(data, k, stop)[0]]
+        while begin <= offsets[text + 1]:
+            stop = next_byte(data, begin, offsets[text + 1], 0x0A)
+            chars, high = 0, np.uint8(0)
+            for byte in data[begin:stop]:
+                chars += byte & 0xC0 != 0x80
+                high |= byte
             row[3] = max(row[3], chars)
-            end = stop
-            while begin < end and data[begin] in (0x20, 0x09):
-                begin += 1
-            while end > begin and data[end - 1] in (0x20, 0x09):
-                end -= 1
-            if begin < end:
+            row[6] += stop < offsets[text + 1]
+            first, end = _strip(data, begin, stop)
+            if first < end:
                 row[0] += 1
                 # - * • ‣ ▪ ● ◦ · –
-                row[1] += code_point(data, begin, end)[0] in _BULLETS
+                row[1] += code_point(data, first, end)[0] in _BULLETS
                 # Three dots, or one character of three bytes.
-                if end - begin >= 3:
+                if end - first >= 3:
                     dots = data[end - 1] == 0x2E and data[end - 2] == 0x2E and data[end - 3] == 0x2E
                     row[2] += dots or code_point(data, end - 3, end)[0] == 0x2026
                 last = end - 1
-                while last > begin and data[last] & 0xC0 == 0x80:
+                while last > first and data[last] & 0xC0 == 0x80:
                     last -= 1
                 row[4] += sentence_ends[code_point(data, last, end)[0]]
-                row[5] += chars + dense_letters <= SHORT_LINE
-            row[6] += stop < offsets[text + 1]
+                # Dense letters begin with 0xE3 or more.
+                if chars <= SHORT_LINE and high >= 0x80:
+                    for k in range(begin, stop):
+                        chars += data[k] >= 0xE3 and dense[code_point(data, k, stop)[0]]
+                row[5] += chars <= SHORT_LINE
             begin = stop + 1
     return out
 
 
 @kernel
-def _slot(keys: Array, used: Array, key: Number) -> Number:
-    """Return the slot of `key` in an open-addressing table whose size is a power of two."""
-    last = np.uint64(len(keys) - 1)
-    pos = key & last
-    while used[pos] and keys[pos] != key:
-        pos = (pos + np.uint64(1)) & last
-    return np.int64(pos)
-
-
-@kernel
-def _table_size(count: int) -> int:
-    size = 4
-    while size < 2 * count:
-        size *= 2
-    return size
+def _strip(data: Array, begin: int, end: int) -> tuple[int, int]:
+    """Return the bounds of data[begin:end] without spaces and tabs at its ends."""
+    while begin < end and data[begin] in (0x20, 0x09):
+        begin += 1
+    while end > begin and data[end - 1] in (0x20, 0x09):
+        end -= 1
+    return begin, end
 
 
 @kernel
@@ -254,25 +284,38 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 
         while begin < stop < offsets[text + 1] and data[stop] & 0xC0 == 0x80:
             stop -= 1
         row[3] = stop - begin
-        size = _table_size((data[begin:stop] == 0x0A).sum() + 1)
-        keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
-        newlines = 0
-        for i in range(begin, stop + 1):
-            newlines = newlines + 1 if i < stop and data[i] == 0x0A else 0
-            if i < stop and newlines < breaks:
+        keys = np.zeros(table_size((data[begin:stop] == 0x0A).sum() + 1), np.uint64)
+        i = begin
+        while i <= stop:
+            end = i = next_byte(data, i, stop, 0x0A)
+            while i < stop and i < end + breaks and data[i] == 0x0A:
+                i += 1
+            if i < min(stop, end + breaks):
                 continue
-            end = min(i + 1 - newlines, stop)
             while begin < end and data[begin] in (0x20, 0x09, 0x0A):
                 begin += 1
             if begin < end:
-                key = mix(fnv(np.uint64(0), data, begin, end))
-                pos = _slot(keys, used, key)
+                key = hash_bytes(data, begin, end)
+                slot = slot_of(keys, key)
                 row[0] += 1
-                if used[pos]:
+                if keys[slot]:
                     row[1] += 1
                     row[2] += end - begin
-                keys[pos], used[pos] = key, True
-            begin, newlines = i + 1, 0
+                keys[slot] = key
+            begin = i = max(i, end + 1)
+    return out
+
+
+@kernel
+def count_distinct(hashes: Array, first: Array, vocabulary: Array) -> Array:
+    """Return how many of the words with the hashes `vocabulary` occur in each text."""
+    out = np.zeros(len(first) - 1, np.int64)
+    for text in range(len(first) - 1):
+        for word in vocabulary:
+            found = False
+            for k in range(first[text], first[text + 1]):
+                found |= hashes[np.uint64(k)] == word
+            out[text] += found
     return out
 
 
@@ -283,37 +326,104 @@ def repeated_words(
     """Return the bytes of repeated n-grams of words in each text, n = 2 … 10, shape (texts, 9).
 
     Up to n = 4 all copies of the most frequent one, then all that occurred before, no byte twice.
+
+    An n-gram recurs only where both of its parts of n - 1 words recur. So each n looks only at what
+    n - 1 left, a few percent of the text from n = 5 on.
     """
     out = np.zeros((len(first) - 1, 9), np.int64)
     for text in range(len(first) - 1):
-        begin, count = first[text], first[text + 1] - first[text]
-        size = _table_size(count)
-        keys, used = np.empty(size, np.uint64), np.zeros(size, np.bool_)
-        copies = np.empty(size, np.int32)
+        begin, count, word = first[text], first[text + 1] - first[text], tokens_per_word[text]
         # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
         prefix, unit = np.zeros(count + 1, np.uint64), np.uint64(1)
         for k in range(count):
             prefix[k + 1] = prefix[k] * _BASE + hashes[begin + k]
-        for _ in range(tokens_per_word[text]):
+        for _ in range(word):
             unit *= _BASE
-        power = unit
+        keys = np.empty(table_size(count), np.uint64)
+        runs = np.arange(max(count - word + 1, 0)).astype(np.int32)
+        slots, copies = np.empty(len(runs), np.int32), np.empty(len(keys), np.int32)
+        left, power = _recurring(prefix, word, unit, keys, runs, slots, len(runs)), unit
         for n in range(2, 11):
             power *= unit
-            tokens = n * tokens_per_word[text]
-            used[:] = False
-            most, total, i = 1, 0, 0
-            while i + tokens <= count:
-                key = mix(prefix[i + tokens] - prefix[i] * power)
-                pos = _slot(keys, used, key)
-                length = ends[begin + i + tokens - 1] - starts[begin + i]
-                repeated = used[pos]
-                copies[pos] = copies[pos] + 1 if repeated else 1
-                keys[pos], used[pos] = key, True
-                if n < 5:
-                    if copies[pos] > most or (copies[pos] == most > 1 and length * most > total):
-                        most, total = copies[pos], length * copies[pos]
-                elif repeated:
-                    total += length
-                i += tokens if n >= 5 and repeated else 1
-            out[text, n - 2] = total
+            left = _continued(runs, left, word, count - n * word)
+            left = _recurring(prefix, n * word, power, keys, runs, slots, left)
+            if not left:
+                break
+            for slot in slots[:left]:
+                copies[slot] = 0
+            spans = starts[begin:], ends[begin + n * word - 1 :]
+            if n < 5:
+                out[text, n - 2] = _most_frequent(runs[:left], slots, copies, spans)
+            else:
+                out[text, n - 2] = _repeated(runs[:left], slots, copies, spans, n * word)
     return out
+
+
+@kernel
+def _recurring(
+    prefix: Array, words: int, power: Number, keys: Array, runs: Array, slots: Array, count: int
+) -> int:
+    """Move the runs of words that occur more than once to the front; return how many there are.
+
+    `runs` has the first word of each, `slots` receives the place of its hash in `keys`.
+    """
+    keys = keys[: table_size(count)]
+    keys[:] = np.uint64(0)
+    for k in range(count):
+        begin = runs[k]
+        key = mix(prefix[begin + words] - prefix[begin] * power)
+        # The lowest bit says that the key has been there; the next one, that no key is 0.
+        key = (key | np.uint64(3)) ^ np.uint64(1)
+        slot = slot_of(keys, key)
+        keys[slot] = key | np.uint64(keys[slot] != np.uint64(0))
+        slots[k] = slot
+    left = 0
+    for k in range(count):
+        runs[left], slots[left] = runs[k], slots[k]
+        left += keys[slots[k]] & np.uint64(1) != np.uint64(0)
+    return left
+
+
+@kernel
+def _continued(runs: Array, count: int, word: int, last: int) -> int:
+    """Move the runs up to `last` to the front whose second word begins a run as well."""
+    left = ahead = 0
+    for k in range(count):
+        begin = runs[k]
+        while ahead < count and runs[ahead] < begin + word:
+            ahead += 1
+        if ahead == count or begin > last:
+            break
+        runs[left] = begin
+        left += runs[ahead] == begin + word
+    return left
+
+
+@kernel
+def _most_frequent(runs: Array, slots: Array, copies: Array, spans: tuple[Array, Array]) -> int:
+    """Return the bytes of all copies of the most frequent run, or of the longest of several."""
+    starts, ends = spans
+    most, total = 1, 0
+    for k in range(len(runs)):
+        copies[slots[k]] += 1
+        count, length = copies[slots[k]], ends[runs[k]] - starts[runs[k]]
+        if count > most or (count == most > 1 and length * most > total):
+            most, total = count, length * count
+    return total
+
+
+@kernel
+def _repeated(
+    runs: Array, slots: Array, copies: Array, spans: tuple[Array, Array], words: int
+) -> int:
+    """Return the bytes of the runs that occurred before; they do not overlap."""
+    starts, ends = spans
+    total = end = 0
+    for k in range(len(runs)):
+        if runs[k] < end:
+            continue
+        if copies[slots[k]]:
+            total += ends[runs[k]] - starts[runs[k]]
+            end = runs[k] + words
+        copies[slots[k]] = 1
+    return total
