@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_array, text_buffers
-from groundup.refine.clean.pipeline import MOJIBAKE, clean_texts, clean_turns
+from groundup.refine.clean.mojibake import MOJIBAKE, has_mojibake
+from groundup.refine.clean.pipeline import clean_texts, clean_turns
 from groundup.refine.clean.unicode_classes import (
     BREAK,
     CLEANING_CLASSES,
@@ -193,6 +194,15 @@ def test_the_screen_misses_nothing(texts: list[str]) -> None:
         for text, hit in zip(texts, suspected, strict=True)
         if not hit and ftfy.fix_encoding(text) != text
     ] == []
+
+
+@given(st.lists(st.text(SUSPICIOUS, max_size=6), min_size=1, max_size=8))
+def test_mojibake_is_found_by_lines(texts: list[str]) -> None:
+    """The lines with a pair of suspicious characters decide like the expression on whole texts."""
+    column, rows = pa.array(texts), np.ones(len(texts), np.bool_)
+    matches = pc.match_substring_regex(column, MOJIBAKE).to_pylist()
+    assert has_mojibake(column, rows).tolist() == matches
+    assert not has_mojibake(column, ~rows).any()
 
 
 def test_real_mojibake(mojibake: list[tuple[str, str]]) -> None:

@@ -13,7 +13,10 @@ import numba
 Number: TypeAlias = Any
 
 # Modules whose kernels or constants are compiled into the kernels of other modules.
-SHARED = ("clean/unicode_classes.py", "dedup/lsh_index.py", "dedup/minhash.py", "scan.py")
+SHARED = (
+    *("clean/spans.py", "clean/unicode_classes.py", "dedup/lsh_index.py", "dedup/minhash.py"),
+    "scan.py",
+)
 
 
 def compiled_folder(modules: Path, parent: Path) -> Path:

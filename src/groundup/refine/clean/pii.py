@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
 from groundup.refine.clean.contacts import find_signatures
 from groundup.refine.clean.secrets import find_secrets
+from groundup.refine.clean.spans import address_lines, put_spans, take_spans
 from groundup.refine.kernels import kernel
 
 IP, PHONE, SECRET, SIGNATURE = "ip", "phone", "secret", "signature"
@@ -60,8 +61,6 @@ _DOMAINS = (
     "|uk|us"
 )
 _CODE_MAIL = rf"{_LOCAL}@{_HOST}\.(?:{_DOMAINS})\b"
-# What every item of a kind contains.
-_NEEDLES = {"url": ("://", "www."), "email": ("@",)}
 # The neighbors of a removed number may join into a new one. After these rounds, the rest is masked.
 _MAX_ROUNDS = 4
 _STOP = re.compile(rb"[.,;:!?]+(?:\s|$)")
@@ -95,10 +94,13 @@ def _redact_addresses(
     texts: pa.StringArray, actions: Actions, code: bool
 ) -> tuple[pa.StringArray, dict[str, Array]]:
     """Redact e-mail and web addresses; return what `redact` returns."""
-    touched = {}
-    for kind, pattern in {"url": _URL, "email": _CODE_MAIL if code else _MAIL}.items():
-        if kind not in actions:
-            continue
+    kinds = {"url": _URL, "email": _CODE_MAIL if code else _MAIL}
+    touched = {kind: np.zeros(len(texts), np.bool_) for kind in kinds if kind in actions}
+    buffers = text_buffers(texts)
+    spans = address_lines(buffers)
+    lines = before = take_spans(buffers, spans)
+    for kind in touched if len(spans) else ():
+        pattern, earlier = kinds[kind], lines
         steps = [(pattern, MASKS[kind])]
         if actions[kind] == "remove" and code:
             steps = [(pattern, " ")]
@@ -107,15 +109,12 @@ def _redact_addresses(
             whole = rf"(?:\((?:{pattern})\)|<(?:{pattern})>|\[(?:{pattern})\]|{pattern})"
             before_stop = rf"(?m)(?:[ \t]*{whole})+([.,;:!?]+(?:\s|$))"
             steps = [(before_stop, r"\1"), (rf"(?:[ \t]*{whole})+[ \t]*", " ")]
-        rows = np.zeros(len(texts), np.bool_)
-        for needle in _NEEDLES[kind]:
-            rows |= mask(pc.match_substring(texts, needle))
-        before = after = texts.filter(pa.array(rows))
         for found, replacement in steps:
-            after = pc.replace_substring_regex(after, found, replacement)
-        changed = pc.not_equal(before, after)
-        rows[rows] = mask(changed)
-        texts, touched[kind] = replace_rows(texts, rows, after.filter(changed)), rows
+            lines = pc.replace_substring_regex(lines, found, replacement)
+        touched[kind][spans[mask(pc.not_equal(earlier, lines)), 0]] = True
+    changed = mask(pc.not_equal(before, lines))
+    if changed.any():
+        texts = put_spans(buffers, spans[changed], lines.filter(pa.array(changed)))
     return texts, touched
 
 

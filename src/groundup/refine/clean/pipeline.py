@@ -6,31 +6,24 @@ English costs a few passes over its bytes. Cleaning is idempotent.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-import ftfy
 import ftfy.fixes
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ftfy.badness import BADNESS_RE
 
 from groundup.artifacts.arrays import Array, mask, replace_rows, text_array, text_buffers
 from groundup.recipe import Personal
+from groundup.refine.clean.mojibake import encodable, has_mojibake, repair_lines
 from groundup.refine.clean.pii import PII_LABELS, redact
+from groundup.refine.clean.spans import lines_with, take_spans
 from groundup.refine.clean.whitespace import normalize_whitespace
 
 _ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][0-9A-Za-z]{1,23});"
 _MAX_REPAIRS = 8
 DEFAULT_PERSONAL = Personal()
-
-# ftfy's test for bad text in the dialect of Arrow (RE2), where \w and \s are ASCII: without
-# comments and blanks outside of brackets. A text without a match is one that ftfy does not change.
-# Soft hyphens match as well: they hide mojibake until they are dropped.
-_BADNESS = re.sub(r"(\[[^\]]*\])|#.*|[ \n]+", lambda match: match[1] or "", BADNESS_RE.pattern)
-MOJIBAKE = r"(?m)\x{ad}|" + _BADNESS.replace(r"\w", r"[\pL\pN_]").replace(r"\s", r"[\s\pZ]")
 
 
 @dataclass
@@ -111,13 +104,11 @@ def _normalize_nfc(cleaned: CleanedTexts, unstable: Array) -> Array:
 
 def suspects(texts: pa.StringArray, rows: Array) -> Array:
     """Return those of `rows` that may hold mojibake or an HTML entity."""
-    foreign = rows & ~mask(pc.string_is_ascii(texts))
-    marked = rows & mask(pc.match_substring(texts, "&"))
-    for selected, pattern in ((foreign, MOJIBAKE), (marked, _ENTITY)):
-        if selected.any():
-            part = texts.filter(pa.array(selected))
-            selected[selected] = mask(pc.match_substring_regex(part, pattern))
-    return foreign | marked
+    buffers, found = text_buffers(texts), has_mojibake(texts, rows)
+    spans = lines_with(buffers, rows, ord("&"))
+    matches = pc.match_substring_regex(take_spans(buffers, spans), _ENTITY)
+    found[spans[mask(matches), 0]] = True
+    return found
 
 
 def repair(cleaned: CleanedTexts, prose: Array) -> Array:
@@ -126,17 +117,11 @@ def repair(cleaned: CleanedTexts, prose: Array) -> Array:
     for _ in range(_MAX_REPAIRS):
         if not rows.any():
             break
-        # Only suspicious lines become Python strings.
-        parts = pc.split_pattern(cleaned.texts.filter(pa.array(rows)), "\n")
-        lines = parts.flatten()
-        bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
-        fixed = map(ftfy.fix_encoding, lines.filter(pa.array(bad)).to_pylist())
-        lines = replace_rows(lines, bad, [_encodable(line) for line in fixed])
-        texts = pc.binary_join(pa.ListArray.from_arrays(parts.offsets, lines), "\n")
+        texts = repair_lines(cleaned.texts.filter(pa.array(rows)))
         # A text with "<" is likely to be about HTML, so its entities stay.
         escaped = mask(pc.match_substring(texts, "&")) & ~mask(pc.match_substring(texts, "<"))
         unescaped = map(ftfy.fixes.unescape_html, texts.filter(pa.array(escaped)).to_pylist())
-        texts = replace_rows(texts, escaped, [_encodable(text) for text in unescaped])
+        texts = replace_rows(texts, escaped, [encodable(text) for text in unescaped])
         # Compare what the repair becomes after normalization.
         part, everything = CleanedTexts(texts), np.ones(len(texts), np.bool_)
         _, unstable = _normalize_rows(part, ~everything, everything)
@@ -146,11 +131,6 @@ def repair(cleaned: CleanedTexts, prose: Array) -> Array:
         rows = suspects(cleaned.texts, rows)
     cleaned.changed["encoding and entities"] += int(changed.sum())
     return changed
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which a character reference may name and UTF-8 cannot encode."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def clean_turns(turns: pa.ListArray, personal: Personal = DEFAULT_PERSONAL) -> pa.ListArray:
