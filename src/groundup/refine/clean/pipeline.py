@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, mask, replace_rows, text_array, text_buffers
 from groundup.recipe import Personal
 from groundup.refine.clean.mojibake import encodable, has_mojibake, repair_lines
+from groundup.refine.clean.normal_form import normalize_form
 from groundup.refine.clean.pii import PII_LABELS, redact
 from groundup.refine.clean.spans import lines_with, take_spans
 from groundup.refine.clean.whitespace import normalize_whitespace
@@ -50,12 +51,12 @@ def clean_texts(
     `code` is the mask of source code, whose inner spaces, entities and encoding stay.
     """
     cleaned = CleanedTexts(texts)
-    foreign = ~code & ~mask(pc.string_is_ascii(texts))
-    everything = np.ones(len(code), np.bool_)
-    touched, unstable = _normalize_rows(cleaned, code, everything, foreign)
-    changed = _normalize_nfc(cleaned, unstable) | repair(cleaned, ~code)
-    again, unstable = _normalize_rows(cleaned, code, foreign | changed)
-    _normalize_nfc(cleaned, unstable)
+    not_ascii = ~mask(pc.string_is_ascii(texts))
+    foreign = ~code & not_ascii
+    touched = _normalize_rows(cleaned, code, np.ones(len(code), np.bool_), foreign)
+    changed = _normalize_nfc(cleaned, not_ascii) | repair(cleaned, ~code)
+    again = _normalize_rows(cleaned, code, foreign | changed)
+    _normalize_nfc(cleaned, foreign | changed)
     redacted = np.zeros(len(code), np.bool_)
     for is_code, rows in ((False, ~code), (True, code)):
         actions = personal.actions(is_code)
@@ -78,26 +79,21 @@ def clean_texts(
 
 def _normalize_rows(
     cleaned: CleanedTexts, code: Array, rows: Array, gentle: Array | None = None
-) -> tuple[Array, Array]:
+) -> Array:
     """Normalize the white space of some rows, some of them gently (see `normalize_whitespace`).
 
-    Returns the masks of the rows that changed, and of those that may not be in NFC.
+    Returns the mask of the rows that changed.
     """
-    unstable = np.zeros(len(rows), np.bool_)
     if not rows.any():
-        return unstable, unstable
+        return rows
     buffers = text_buffers(cleaned.texts.filter(pa.array(rows)))
     gently = (np.zeros_like(rows) if gentle is None else gentle)[rows]
-    offsets, data, unstable[rows] = normalize_whitespace(buffers, code[rows], gently)
-    return cleaned.replace(rows, text_array(offsets, data)), unstable
+    return cleaned.replace(rows, text_array(*normalize_whitespace(buffers, code[rows], gently)))
 
 
-def _normalize_nfc(cleaned: CleanedTexts, unstable: Array) -> Array:
-    """Bring the unstable rows into NFC; return the mask of those that changed."""
-    if not unstable.any():
-        return unstable
-    before = cleaned.texts.filter(pa.array(unstable))
-    changed = cleaned.replace(unstable, pc.utf8_normalize(before, form="NFC"))
+def _normalize_nfc(cleaned: CleanedTexts, rows: Array) -> Array:
+    """Bring some rows into NFC; return the mask of those that changed."""
+    cleaned.texts, changed = normalize_form(cleaned.texts, rows)
     cleaned.changed["normal form"] += int(changed.sum())
     return changed
 
@@ -124,8 +120,8 @@ def repair(cleaned: CleanedTexts, prose: Array) -> Array:
         texts = replace_rows(texts, escaped, [encodable(text) for text in unescaped])
         # Compare what the repair becomes after normalization.
         part, everything = CleanedTexts(texts), np.ones(len(texts), np.bool_)
-        _, unstable = _normalize_rows(part, ~everything, everything)
-        _normalize_nfc(part, unstable)
+        _normalize_rows(part, ~everything, everything)
+        _normalize_nfc(part, everything)
         rows = cleaned.replace(rows, part.texts)
         changed |= rows
         rows = suspects(cleaned.texts, rows)

@@ -18,8 +18,8 @@ CODE_POINTS = 0x110000
 # Classes of the word splitter.
 BREAK, WORD, UNSPACED = 0, 1, 2
 # Classes of the cleaner. A code point outside of the ranges is UNSTABLE: NFC may change it.
-UNSTABLE, PLAIN, DROP, NEWLINE, SPACE, JOINER, RETURN, HIDDEN = range(8)
-_CLEANING = ("plain", "drop", "newline", "space", "joiner", "carriage_return", "hidden")
+UNSTABLE, PLAIN, MARK, DROP, NEWLINE, SPACE, JOINER, RETURN, HIDDEN = range(9)
+_CLEANING = ("plain", "mark", "drop", "newline", "space", "joiner", "carriage_return", "hidden")
 
 _RANGES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _RANGES = {name: " ".join(lines).split() for name, lines in _RANGES.items()}

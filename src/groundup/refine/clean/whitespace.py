@@ -20,10 +20,10 @@ from groundup.refine.clean.unicode_classes import (
     NEWLINE,
     RETURN,
     SPACE,
-    UNSTABLE,
     code_point,
 )
 from groundup.refine.kernels import kernel, kernel_with
+from groundup.refine.scan import BLOCK
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
 # Two blank lines separate more than one does, and PEP 8 wants them; a third has no meaning.
@@ -31,65 +31,74 @@ _MAX_NEWLINES = 3
 
 
 @kernel_with(CLEANING_CLASSES)
-def normalize_whitespace(
-    classes: Array, texts: Texts, code: Array, gentle: Array
-) -> tuple[Array, Array, Array]:
+def normalize_whitespace(classes: Array, texts: Texts, code: Array, gentle: Array) -> Texts:
     """Normalize white space and remove invisible characters, as the module describes.
 
     `code` is the mask of source code; `gentle` that of the texts that keep their spaces, C1
-    controls and soft hyphens, which are evidence for the repair of their encoding. Returns offsets
-    and bytes, and the mask of the texts that may not be in NFC.
+    controls and soft hyphens, which are evidence for the repair of their encoding.
     """
     offsets, data = texts
     count, pos = len(offsets) - 1, 0
     out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
-    unstable = np.zeros(count, np.bool_)
     for i in range(count):
         begin, stop = offsets[i], offsets[i + 1]
         if gentle[i]:
-            pos, unstable[i] = _drop_invisible(data, begin, stop, classes, out, pos)
+            pos = _drop_invisible(data, begin, stop, classes, out, pos)
         else:
-            pos, unstable[i] = _normalize_text(data, begin, stop, code[i], classes, out, pos)
+            pos = _normalize_text(data, begin, stop, code[i], classes, out, pos)
         out_offsets[i + 1] = pos
-    return out_offsets, out[:pos].copy(), unstable
+    return out_offsets, out[:pos].copy()
 
 
 @kernel
-def _drop_invisible(
-    data: Array, i: int, stop: int, classes: Array, out: Array, pos: int
-) -> tuple[int, bool]:
-    """Write a gentle text to `out`; return what `_normalize_text` returns."""
-    previous, unstable = 0x0A, False
+def _drop_invisible(data: Array, i: int, stop: int, classes: Array, out: Array, pos: int) -> int:
+    """Write a gentle text to `out` from `pos`; return its end."""
+    previous = 0x0A
     while i < stop:
-        if data[i] == 0x20 or _is_visible(data[i]):
-            out[pos] = previous = data[i]
-            i, pos = i + 1, pos + 1
+        begin, i = i, _without_controls(data, i, stop)
+        if i > begin:
+            pos, previous = _copy(data, begin, i, out, pos), data[i - 1]
             continue
-        begin = i
         point, i = code_point(data, i, stop)
         kind = classes[point]
         if kind == DROP or (kind == JOINER and not _may_join(previous)):
             continue
         pos = _copy(data, begin, i, out, pos)
-        unstable |= kind == UNSTABLE
         previous = point
-    return pos, unstable
+    return pos
+
+
+@kernel
+def _without_controls(data: Array, i: int, stop: int) -> int:
+    """Return the end of the visible ASCII characters, blanks and line feeds from `i`."""
+    while i + BLOCK <= stop:
+        bad = False
+        for k in range(i, i + BLOCK):
+            byte = data[np.uint64(k)]
+            bad |= (byte >= 0x7F) | ((byte < _BLANK) & (byte != _LINE))
+        if bad:
+            break
+        i += BLOCK
+    while i < stop and _BLANK <= data[i] < 0x7F:
+        i += 1
+    return i
 
 
 @kernel
 def _normalize_text(
     data: Array, i: int, stop: int, code: bool, classes: Array, out: Array, start: int
-) -> tuple[int, bool]:
-    """Write data[i:stop] to `out` from `start`; return its end, and whether NFC is unsure."""
+) -> int:
+    """Write data[i:stop] to `out` from `start`; return its end."""
     # Next byte to write; after the last one that is no pending space; after the last of a word.
     pos = solid = text_end = start
-    newlines, previous, unstable = 0, 0x0A, False
+    newlines, previous = 0, 0x0A
     while i < stop:
-        if _is_visible(data[i]) and pos == text_end > start:
-            out[pos] = previous = data[i]
-            i, pos = i + 1, pos + 1
-            solid = text_end = pos
-            continue
+        if data[i] < 0x7F and pos == text_end > start:
+            begin, i = i, _words(data, i, stop, code)
+            if i > begin:
+                pos = solid = text_end = _copy(data, begin, i, out, pos)
+                previous, newlines = data[i - 1], 0
+                continue
         begin = i
         point, i = code_point(data, i, stop)
         kind = classes[point]
@@ -114,9 +123,34 @@ def _normalize_text(
                 pos = solid  # the first line is not indented, and one space is no indentation
             pos = solid = text_end = _copy(data, begin, i, out, pos)
             newlines, previous = 0, point
-            unstable |= kind == UNSTABLE
     # A source file ends in a newline.
-    return text_end + (code and solid > text_end > start), unstable
+    return text_end + (code and solid > text_end > start)
+
+
+@kernel
+def _words(data: Array, i: int, stop: int, code: bool) -> int:
+    """Return the end of the words from `i` that stay as they are, or `i`.
+
+    They are of visible ASCII characters, with one blank or line feed between two. In source code,
+    more blanks may follow.
+    """
+    begin = i
+    while i + BLOCK < stop:
+        bad = False
+        for k in range(i, i + BLOCK):
+            byte, following = data[np.uint64(k)], data[np.uint64(k) + np.uint64(1)]
+            bad |= (byte >= 0x7F) | ((byte < _BLANK) & (byte != _LINE))
+            bad |= (byte <= _BLANK) & (following == _LINE)
+            bad |= (byte <= _BLANK) & (following <= _BLANK) & (not code)
+        if bad:
+            break
+        i += BLOCK
+    while i < stop and _is_visible(data[i]):
+        i += 1
+    # A space is settled only when what follows it is.
+    while i > begin and data[i - 1] <= _BLANK:
+        i -= 1
+    return i
 
 
 @kernel
@@ -147,9 +181,13 @@ def fold_whitespace(classes: Array, texts: Texts) -> Texts:
     for text in range(count):
         i, start, gap = offsets[text], pos, False
         while i < offsets[text + 1]:
-            if _is_visible(data[i]) and not gap:
-                out[pos] = data[i]
-                i, pos = i + 1, pos + 1
+            end = i
+            if data[i] < 0x7F and pos > start and not gap:
+                end = _words(data, i, offsets[text + 1], False)
+            if end > i:
+                for k in range(i, end):
+                    out[pos + k - i] = _BLANK if data[k] == _LINE else data[k]
+                i, pos = end, pos + end - i
                 continue
             begin = i
             point, i = code_point(data, i, offsets[text + 1])
