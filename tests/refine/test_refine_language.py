@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +14,7 @@ from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.recipe import LANGUAGES, MEMBERS
-from groundup.refine.filter import language
+from groundup.refine.filter import language, language_model
 
 SENTENCES = {
     "This is an ordinary sentence about the weather in town.": "en",
@@ -82,10 +84,35 @@ def test_slices_against_plain_slices() -> None:
 
 def test_codes_are_those_of_recipes() -> None:
     """The codes of the model are those that a recipe may name."""
-    codes = [code for code in language._model().codes if code != language.NO_LANGUAGE]
+    codes = [code for code in language_model.language_model().codes if code != language.NO_LANGUAGE]
     assert codes == sorted(LANGUAGES)
     assert set(MEMBERS.values()) <= set(LANGUAGES)
     assert not set(MEMBERS) & set(LANGUAGES)
+
+
+@examples(100)
+@given(st.lists(st.text(st.sampled_from("aZ7é漢 ß\n"), max_size=30), max_size=5))
+def test_ascii_letters(texts: list[str]) -> None:
+    """Small and capital letters of ASCII, counted per text."""
+    found = language.ascii_letters(text_buffers(pa.array(texts, pa.string())))
+    assert found.tolist() == [[text.count("a"), text.count("Z")] for text in texts]
+
+
+def test_model_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mapped from the cache is what the package holds; without a cache nothing is lost."""
+    tables = language_model._arrays()
+    for folder in (tmp_path / "cache", Path("/dev/null")):
+        monkeypatch.setattr(language_model, "cache_folder", lambda folder=folder: folder)
+        for _ in range(2):
+            model = language_model.language_model.__wrapped__()
+            assert model.codes == tuple(tables["codes"].tolist())
+            assert model.start == tables["start"][0]
+            for name in ("moves", "first", "features", "weights", "priors", "code_of"):
+                table = getattr(model, name)
+                assert (table == tables[name]).all()
+                assert table.dtype == tables[name].dtype
+                assert not table.flags.writeable
+    assert [path.name[:9] for path in (tmp_path / "cache").iterdir()] == ["language-"]
 
 
 def test_two_languages() -> None:
@@ -112,7 +139,7 @@ def test_markup_is_no_language() -> None:
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_window_against_py3langid(reference: LanguageIdentifier, texts: list[str]) -> None:
     """Log-probabilities of a window equal those of py3langid; texts are independent."""
-    model = language._model()
+    model = language_model.language_model()
     for text in texts:
         data = np.frombuffer(text.encode(), np.uint8)[: language.WINDOW_BYTES]
         counts, seen = (
@@ -121,7 +148,7 @@ def test_window_against_py3langid(reference: LanguageIdentifier, texts: list[str
         )
         scores = np.empty(len(model.priors), np.float32)
         language._score_window(
-            data, 0, tuple(model[:6]), language._LOGARITHMS, counts, seen, scores
+            data, model.start, model[:6], language._LOGARITHMS, counts, seen, scores
         )
         if (scores != model.priors).any():
             assert np.allclose(scores, reference._raw_score(data.tobytes()), rtol=1e-4, atol=1e-2)

@@ -34,6 +34,12 @@ def compiled_folder(modules: Path, parent: Path) -> Path:
 _HERE, _NUMBA = Path(__file__).parent, cast(Any, numba.config)
 _COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycache__")))
 
+
+def cache_folder() -> Path:
+    """Return the folder for what is computed once per version: that of the compiled kernels."""
+    return Path(_COMPILED)
+
+
 # Where numba keeps the kernels of each folder that was imported: here, or in a folder of the user.
 _CACHES: set[str] = set()
 

@@ -1,14 +1,11 @@
 """Identify the language of prose from slices spread over a text.
 
-The model is langid.py (Lui and Baldwin 2012), retrained on 139 languages, from the package
-py3langid: an automaton over bytes counts features, naive Bayes weighs them. The model is only data,
-so a kernel of ours applies it to the texts of a batch.
+The model is data (language_model.py); a kernel applies it to the texts of a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_array, text_buffers
-from groundup.recipe import MEMBERS
+from groundup.refine.filter.language_model import SCALE, STATE_BITS, language_model
 from groundup.refine.kernels import kernel
 
 # A text is read in slices from its beginning to its end, so that neither a title page nor a license
@@ -42,8 +39,9 @@ MIN_UNSURE_SHARE = 0.05
 # The model's class for numbers, markup and the like, which does not count as text. With less text
 # than this share, no language is named.
 NO_LANGUAGE, MIN_TEXT = "zxx", 0.5
-# A window is shorter than twice its size, so no feature occurs more often.
-_LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32)
+# What a feature counts by how often it occurs; divided by SCALE, which weights are multiplied by. A
+# window is shorter than twice its size, so no feature occurs more often.
+_LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32) / np.float32(SCALE)
 
 
 class DetectedLanguages(NamedTuple):
@@ -53,54 +51,22 @@ class DetectedLanguages(NamedTuple):
     share: Array  # of each text in the languages asked for
 
 
-class _LangidModel(NamedTuple):
-    """The model of py3langid."""
-
-    moves: Array  # next states by byte, one row of 256 per distinct row
-    rows: Array  # row in `moves` of each state
-    features: Array  # feature that each state completes, or -1
-    weights: Array  # shape (features, classes)
-    priors: Array  # of classes
-    code_of: Array  # for each class the index of its code
-    codes: tuple[str, ...]  # ISO 639 codes, sorted
-
-
-@cache
-def _model() -> _LangidModel:
-    from py3langid.langid import MODEL_DIR, MODEL_FILE
-    from py3langid.modelio import load_model
-
-    weights, priors, classes, moves, rows, features = load_model(MODEL_DIR / MODEL_FILE)
-    names = [MEMBERS.get(name, name) for name in classes]
-    codes = tuple(sorted(set(names)))
-    return _LangidModel(
-        np.array(moves, np.int32).reshape(-1, 256),
-        np.array(rows, np.int32),
-        np.array(features, np.int32),
-        np.asarray(weights, np.float32),
-        np.asarray(priors, np.float32),
-        np.array([codes.index(name) for name in names], np.int32),
-        codes,
-    )
-
-
 def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLanguages:
     """Detect the language of every text; the share of a text too short to tell is 1."""
-    model = _model()
+    model = language_model()
     samples = text_array(*sample_slices(text_buffers(texts)))
+    letters = ascii_letters(text_buffers(samples))
     # The model learned from lowercase: headlines in capitals would mislead it.
-    capitals = mask(pc.utf8_is_upper(samples))
+    capitals = letters[:, 0] == 0
+    capitals[capitals] = mask(pc.utf8_is_upper(samples.filter(pa.array(capitals))))
     lowered = pc.utf8_lower(samples.filter(pa.array(capitals)))
     samples = replace_rows(samples, capitals, lowered)
-    shares = _shares(text_buffers(samples), tuple(model[:6]), len(model.codes), _LOGARITHMS)
+    shares = _shares(text_buffers(samples), model[:6], model.start, len(model.codes), _LOGARITHMS)
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
-    # Most texts begin with letters. Where a rule or a row of numbers stands there, read on.
-    enough = np.zeros(len(samples), np.bool_)
-    for characters in (3 * MIN_LETTERS, None):
-        unread = pc.utf8_slice_codeunits(samples.filter(pa.array(~enough)), 0, characters)
-        letters = pc.replace_substring_regex(unread, r"\PL+", "")
-        enough[~enough] = mask(pc.greater_equal(pc.binary_length(letters), MIN_LETTERS))
+    enough = letters.sum(axis=1) >= MIN_LETTERS
+    of_scripts = pc.replace_substring_regex(samples.filter(pa.array(~enough)), r"\PL+", "")
+    enough[~enough] = mask(pc.greater_equal(pc.binary_length(of_scripts), MIN_LETTERS))
     enough &= text >= MIN_TEXT
     shares[:, nothing] = 0
     shares /= np.maximum(text, MIN_TEXT)[:, None]
@@ -111,6 +77,20 @@ def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLang
         pc.if_else(pa.array(enough & (shares.max(axis=1) >= MIN_SHARE)), codes, ""),
         np.where(enough, share, 1.0),
     )
+
+
+@kernel
+def ascii_letters(texts: Texts) -> Array:
+    """Return how many small and capital letters of ASCII each text has, shape (n, 2), int64."""
+    offsets, data = texts
+    out = np.zeros((len(offsets) - 1, 2), np.int64)
+    for text in range(len(offsets) - 1):
+        small = capital = 0
+        for byte in data[offsets[text] : offsets[text + 1]]:
+            small += (byte >= 0x61) & (byte <= 0x7A)
+            capital += (byte >= 0x41) & (byte <= 0x5A)
+        out[text, 0], out[text, 1] = small, capital
+    return out
 
 
 @kernel
@@ -151,7 +131,9 @@ def sample_slices(texts: Texts) -> Texts:
 
 
 @kernel
-def _shares(texts: Texts, model: tuple[Array, ...], codes: int, logarithms: Array) -> Array:
+def _shares(
+    texts: Texts, model: tuple[Array, ...], start: int, codes: int, logarithms: Array
+) -> Array:
     """Return the share of each text in each language, shape (texts, codes), float32.
 
     The share is the mean of the probabilities of its windows.
@@ -161,7 +143,7 @@ def _shares(texts: Texts, model: tuple[Array, ...], codes: int, logarithms: Arra
     counts, seen = np.zeros(len(weights), np.int32), np.empty(len(logarithms), np.int32)
     scores = np.empty(len(priors), np.float32)
     for text in range(len(offsets) - 1):
-        begin, size, state = offsets[text], offsets[text + 1] - offsets[text], 0
+        begin, size, state = offsets[text], offsets[text + 1] - offsets[text], start
         windows = max(1, round(size / WINDOW_BYTES))
         part = np.float32(1 / windows)
         for window in range(windows):
@@ -189,11 +171,11 @@ def _score_window(
 
     `counts` (of features, all zero) and `seen` (the features that occur) are scratch space.
     """
-    moves, rows, features, weights, priors, _ = model
+    moves, first, features, weights, priors, _ = model
     distinct = 0
     for byte in data:
-        state = moves[rows[state], byte]
-        feature = features[state]
+        state = np.int64(moves[state >> STATE_BITS, byte])
+        feature = features[first[state >> STATE_BITS] + (state & ((1 << STATE_BITS) - 1))]
         if feature >= 0:
             if counts[feature] == 0:
                 seen[distinct] = feature
@@ -204,5 +186,5 @@ def _score_window(
         times = logarithms[counts[feature]]
         counts[feature] = 0
         for c in range(len(scores)):
-            scores[c] += times * weights[feature, c]
+            scores[c] += times * np.float32(weights[feature, c])
     return state
