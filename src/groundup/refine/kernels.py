@@ -36,8 +36,8 @@ _COMPILED = str(compiled_folder(_HERE, Path(_NUMBA.CACHE_DIR or _HERE / "__pycac
 
 
 def cache_folder() -> Path:
-    """Return the folder for what is computed once per version: that of the compiled kernels."""
-    return Path(_COMPILED)
+    """Return the folder for what is computed once: that of all versions of compiled kernels."""
+    return Path(_COMPILED).parent
 
 
 # Where numba keeps the kernels of each folder that was imported: here, or in a folder of the user.

@@ -77,7 +77,7 @@ def table_size(count: int) -> int:
 
 
 @kernel
-def slot_of(keys: Array, key: Number) -> int:
+def slot_of(keys: Array, key: Number) -> Number:
     """Return the slot of `key` in an open-addressing table, or the empty one (0) for it.
 
     The lowest bit of a key does not count. Keys are hashes other than 0.

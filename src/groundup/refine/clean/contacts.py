@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
+from groundup.refine.clean.spans import screened
 from groundup.refine.kernels import kernel
 
 _NUMBER = r"[+(]?\d[\d ()./-]{5,20}\d(?: ?(?:x|ext\.?) ?\d{1,5})?"
@@ -62,29 +63,43 @@ _STRANGE = np.zeros(256, np.bool_)
 _STRANGE[list(b'[]{}"!\\^`$')] = True
 
 
+def _screen() -> str:
+    """Return what the beginning of a strong line matches, for RE2, where \\w and \\d are ASCII.
+
+    Every other character counts as both: the classes of Unicode would take RE2 20 ms to compile.
+    """
+    foreign = r"\x{80}-\x{10FFFF}"
+
+    def widened(item: re.Match[str]) -> str:
+        inner = item[0][1:-1] if item[0][0] == "[" else item[0]
+        return f"[{foreign}{inner}]" if r"\w" in inner or r"\d" in inner else item[0]
+
+    pattern = re.sub(r"\[(?:\\.|[^\]\\])*\]|\\[wd]", widened, _STRONG)
+    # For Python, "i" in any case is dotless, too.
+    return rf"(?m)^[ \t>*|]*(?:{re.sub(r'(?<![?])i', '[iıİ]', pattern)})"
+
+
+_SCREEN = _screen()
+
+
 def find_signatures(texts: Texts) -> Iterator[tuple[int, int, int]]:
     """Yield the text, first byte and end of each signature, in order; whole lines."""
     offsets, data = texts
     view = data.data
-    columns = (column.tolist() for column in _line_groups(offsets, data, _SIGNS, _STRANGE))
-    for row, begin, end in zip(*columns, strict=True):
+    groups = screened(texts, _line_groups(offsets, data, _SIGNS, _STRANGE), _SCREEN)
+    for row, begin, end in groups.tolist():
         start = begin - int(offsets[row])
         for group in _contact_groups(bytes(view[begin:end]).decode().split("\n")):
             yield row, start + group[0], start + group[1]
 
 
 @kernel
-def _line_groups(
-    offsets: Array, data: Array, signs: Array, strange: Array
-) -> tuple[Array, Array, Array]:
-    """Return text, first byte and end of groups of lines that may be contact lines.
+def _line_groups(offsets: Array, data: Array, signs: Array, strange: Array) -> Array:
+    """Return the spans of groups of lines that may be contact lines.
 
     They are short, have a digit or an @, few words in small letters, and no byte of `strange`.
     """
-    size = len(data) // 4 + len(offsets)
-    rows = np.empty(size, np.int32)
-    begins, ends = np.empty(size, np.int64), np.empty(size, np.int64)
-    groups = 0
+    out, groups = np.empty((len(data) // 4 + len(offsets), 3), np.int64), 0
     for text in range(len(offsets) - 1):
         i, last = offsets[text], offsets[text + 1]
         first, lines, end = i, 0, i - 2
@@ -108,8 +123,8 @@ def _line_groups(
             lines, end = lines + 1, i
             groups += lines == _MIN_LINES
             if lines >= _MIN_LINES:
-                rows[groups - 1], begins[groups - 1], ends[groups - 1] = text, first, end
-    return rows[:groups], begins[:groups], ends[:groups]
+                out[groups - 1, 0], out[groups - 1, 1], out[groups - 1, 2] = text, first, end
+    return out[:groups].copy()
 
 
 def _contact_groups(lines: list[str]) -> Iterator[tuple[int, int]]:

@@ -13,11 +13,10 @@ from functools import cache
 import ftfy
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from ftfy.badness import BADNESS_RE
 
-from groundup.artifacts.arrays import Array, Texts, mask, text_buffers
-from groundup.refine.clean.spans import add_line, put_spans, take_spans
+from groundup.artifacts.arrays import Array, Texts, text_buffers
+from groundup.refine.clean.spans import add_line, put_spans, screened, take_spans
 from groundup.refine.clean.unicode_classes import code_point
 from groundup.refine.kernels import kernel
 from groundup.refine.scan import next_foreign
@@ -73,10 +72,7 @@ def has_mojibake(texts: pa.StringArray, rows: Array) -> Array:
     spans = _suspicious_lines(*_pairs(), buffers, rows)
     # White space may be part of a sequence: the line break behind the line, and a letter and the
     # line break before it.
-    spans[:, 1] = np.maximum(spans[:, 1] - 2, buffers[0][spans[:, 0]])
-    spans[:, 2] = np.minimum(spans[:, 2] + 1, buffers[0][spans[:, 0] + 1])
-    matches = pc.match_substring_regex(take_spans(buffers, spans), MOJIBAKE)
-    found[spans[mask(matches), 0]] = True
+    found[screened(buffers, spans, MOJIBAKE, before=2, after=1)[:, 0]] = True
     return found
 
 
@@ -84,10 +80,9 @@ def repair_lines(texts: pa.StringArray) -> pa.StringArray:
     """Return texts whose lines with mojibake ftfy has repaired."""
     buffers = text_buffers(texts)
     spans = _suspicious_lines(*_pairs(), buffers, np.ones(len(texts), np.bool_))
-    lines = take_spans(buffers, spans)
-    bad = mask(pc.match_substring_regex(lines, MOJIBAKE))
-    fixed = map(ftfy.fix_encoding, lines.filter(pa.array(bad)).to_pylist())
-    return put_spans(buffers, spans[bad], pa.array(map(encodable, fixed), pa.string()))
+    spans = screened(buffers, spans, MOJIBAKE)
+    fixed = map(ftfy.fix_encoding, take_spans(buffers, spans).to_pylist())
+    return put_spans(buffers, spans, pa.array(map(encodable, fixed), pa.string()))
 
 
 def encodable(text: str) -> str:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
 from groundup.refine.clean.contacts import find_signatures
 from groundup.refine.clean.secrets import find_secrets
-from groundup.refine.clean.spans import address_lines, put_spans, take_spans
+from groundup.refine.clean.spans import address_lines, put_spans, screened, take_spans
 from groundup.refine.kernels import kernel
 
 IP, PHONE, SECRET, SIGNATURE = "ip", "phone", "secret", "signature"
@@ -229,6 +229,7 @@ _IP = (
     rf"(?<![{_LETTER}.\-])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![{_LETTER}]|[.\-][{_LETTER}])"
     r"(?:/\d{1,2}\b|:\d{1,5}\b)?"
 )
+_IPV6_SCREEN = r"[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2}"
 _IPV6 = re.compile(
     rf"(?<![{_LETTER}:.])[23][0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?![{_LETTER}:])"
     r"(?:/\d{1,3}\b)?"
@@ -274,6 +275,18 @@ _LABEL = (
 _LABELED = rf"{_LABEL}(?P<number>[+(]?\d(?:[ ().\-/]{{0,3}}\d){{6,14}})(?![{_LETTER}])"
 _PHONE = rf"{_LABELED}|{_INTERNATIONAL}|{_LEFT}(?:{_AMERICAN}|{_TRUNK}){_RIGHT}"
 _ANY = re.compile(rf"(?P<ip>{_IP})|(?P<phone>{_PHONE})", re.ASCII)
+# What every match of _ANY holds, without what must not stand beside it: for RE2, in which the few
+# windows are found that are worth a Python string.
+_NUMBER_SCREEN = "|".join(
+    [
+        r"(?:[0-9]{1,3}\.){3}[0-9]",
+        rf"(?:(?i:{_NAMES})(?i:[ \-]?(?:no|number|nr|num))?|{_CHINESE}|전화|☎|☏|📞)"
+        r"[ .:：#=)]{0,4}[+(]?[0-9]",
+        rf"(?:\+|00){_COUNTRY}(?:(?: ?[.\-/] ?| )?\(?[0-9]{{1,8}}\)?){{1,6}}",
+        _AMERICAN,
+        _TRUNK,
+    ]
+)
 # Years, dates and coordinates, which are no phone numbers.
 _OTHER = re.compile(
     "|".join(
@@ -303,14 +316,18 @@ def find_spans(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
 def _find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
     """Return public IP addresses and phone numbers of texts.
 
-    Each run of number bytes is decoded with its context, and a recognizer looks at it.
+    Each run of number bytes that the screen passes is decoded with its context, and a recognizer
+    looks at it.
     """
-    searches = [(_NUMBER_RUN, _phones_and_ipv4)] if {IP, PHONE} & set(kinds) else []
-    searches += [(_IPV6_RUN, _ipv6)] if IP in kinds else []
+    searches = []
+    if {IP, PHONE} & set(kinds):
+        searches.append((_NUMBER_RUN, _NUMBER_SCREEN, _phones_and_ipv4))
+    if IP in kinds:
+        searches.append((_IPV6_RUN, _IPV6_SCREEN, _ipv6))
     (offsets, data), spans = texts, []
-    for run, recognize in searches:
-        columns = (column.tolist() for column in _runs(offsets, data, *run))
-        for row, begin, end in zip(*columns, strict=True):
+    for members, screen, recognize in searches:
+        runs = screened(texts, _runs(offsets, data, *members), screen, _BEFORE, _AFTER)
+        for row, begin, end in runs.tolist():
             start, stop = int(offsets[row]), int(offsets[row + 1])
             before = bytes(data.data[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
             after = bytes(data.data[begin : min(stop, end + _AFTER)]).decode(errors="ignore")
@@ -323,14 +340,9 @@ def _find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
 
 
 @kernel
-def _runs(
-    offsets: Array, data: Array, members: Array, counted: Array, least: int
-) -> tuple[Array, Array, Array]:
-    """Return text, first byte and end of the runs of `members` with `least` bytes of `counted`."""
-    size = len(data) // (least + 1) + len(offsets)
-    rows = np.empty(size, np.int32)
-    begins, ends = np.empty(size, np.int64), np.empty(size, np.int64)
-    runs = 0
+def _runs(offsets: Array, data: Array, members: Array, counted: Array, least: int) -> Array:
+    """Return the spans of `members` with `least` bytes of `counted`."""
+    out, runs = np.empty((len(data) // (least + 1) + len(offsets), 3), np.int64), 0
     for text in range(len(offsets) - 1):
         i = last = offsets[text]
         while i < offsets[text + 1]:
@@ -346,9 +358,9 @@ def _runs(
                 i += 1
             last = i
             if count >= least:
-                rows[runs], begins[runs], ends[runs] = text, begin, i
+                out[runs, 0], out[runs, 1], out[runs, 2] = text, begin, i
                 runs += 1
-    return rows[:runs], begins[:runs], ends[:runs]
+    return out[:runs].copy()
 
 
 def _phones_and_ipv4(window: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:

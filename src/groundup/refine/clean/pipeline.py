@@ -19,7 +19,7 @@ from groundup.recipe import Personal
 from groundup.refine.clean.mojibake import encodable, has_mojibake, repair_lines
 from groundup.refine.clean.normal_form import normalize_form
 from groundup.refine.clean.pii import PII_LABELS, redact
-from groundup.refine.clean.spans import lines_with, take_spans
+from groundup.refine.clean.spans import lines_with, screened
 from groundup.refine.clean.whitespace import normalize_whitespace
 
 _ENTITY = r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][0-9A-Za-z]{1,23});"
@@ -101,9 +101,7 @@ def _normalize_nfc(cleaned: CleanedTexts, rows: Array) -> Array:
 def suspects(texts: pa.StringArray, rows: Array) -> Array:
     """Return those of `rows` that may hold mojibake or an HTML entity."""
     buffers, found = text_buffers(texts), has_mojibake(texts, rows)
-    spans = lines_with(buffers, rows, ord("&"))
-    matches = pc.match_substring_regex(take_spans(buffers, spans), _ENTITY)
-    found[spans[mask(matches), 0]] = True
+    found[screened(buffers, lines_with(buffers, rows, ord("&")), _ENTITY)[:, 0]] = True
     return found
 
 

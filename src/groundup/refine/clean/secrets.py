@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
+from groundup.refine.clean.spans import screened
 from groundup.refine.kernels import kernel
 
 # Formats of services, each with what every secret of it contains. They leave no doubt.
@@ -75,6 +76,22 @@ _LABELS = tuple(
 _SCHEMES = ("bearer", "basic", "authorization:token")
 _BESIDE_VALUE, _SIGNS = " \t\"'`", ":=：>"
 _NO_LETTERS = str.maketrans("", "", "_- \t\"'`[]")
+# What every run with a secret holds, or what stands before it: for RE2.
+_SEPARATORS = r"[_\- \t\"'`\[\]]*"
+
+
+def _spaced(word: str) -> str:
+    return _SEPARATORS.join(map(re.escape, word))
+
+
+_SCREEN = "|".join(
+    [
+        *(re.escape(needle) for needle, _ in _PATTERNS),
+        "://",
+        rf"(?i:(?:{'|'.join(map(_spaced, _LABELS))})(?:{_SEPARATORS}s)*{_SEPARATORS}[:=：>])",
+        rf"(?i:{'|'.join(map(_spaced, _SCHEMES))})",
+    ]
+)
 _INNER_LABEL = re.compile(r"[:=](?=[^:=])")
 _PLACEHOLDER = re.compile(
     r"(?i)pass|secret|s3cr|p%40ss|example|sample|dummy|changeme|your|test|fake|redacted|token"
@@ -111,8 +128,8 @@ def find_secrets(texts: Texts) -> Iterator[tuple[int, int, int]]:
     """Yield the text, first byte and end of each secret, in no order."""
     offsets, data = texts
     view = data.data
-    columns = (column.tolist() for column in _token_runs(offsets, data, _CLASSES))
-    for row, begin, end in zip(*columns, strict=True):
+    runs = screened(texts, _token_runs(offsets, data, _CLASSES), _SCREEN, _BEFORE)
+    for row, begin, end in runs.tolist():
         start = int(offsets[row])
         before = bytes(view[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")
         for left, right in _secrets(before, bytes(view[begin:end]).decode("ascii")):
@@ -136,15 +153,12 @@ def _private_keys(offsets: Array, data: Array) -> Iterator[tuple[int, int, int]]
 
 
 @kernel
-def _token_runs(offsets: Array, data: Array, classes: Array) -> tuple[Array, Array, Array]:
-    """Return text, first byte and end of the runs that may hold a secret.
+def _token_runs(offsets: Array, data: Array, classes: Array) -> Array:
+    """Return the spans that may hold a secret.
 
     They have letters and digits, and are long, or stand behind a sign such as "=", or hold one.
     """
-    size = len(data) // (_SHORT + 1) + len(offsets)
-    rows = np.empty(size, np.int32)
-    begins, ends = np.empty(size, np.int64), np.empty(size, np.int64)
-    runs = 0
+    out, runs = np.empty((len(data) // (_SHORT + 1) + len(offsets), 3), np.int64), 0
     for text in range(len(offsets) - 1):
         first, last = offsets[text], offsets[text + 1]
         i = first
@@ -170,9 +184,9 @@ def _token_runs(offsets: Array, data: Array, classes: Array) -> tuple[Array, Arr
                 left -= 1
             is_value = left >= first and classes[data[left]] == _SIGN
             if i - begin >= _LONG or (sign > begin and i - sign > _SHORT) or is_value:
-                rows[runs], begins[runs], ends[runs] = text, begin, i
+                out[runs, 0], out[runs, 1], out[runs, 2] = text, begin, i
                 runs += 1
-    return rows[:runs], begins[:runs], ends[:runs]
+    return out[:runs].copy()
 
 
 def _secrets(before: str, run: str) -> Iterator[tuple[int, int]]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from groundup.artifacts.arrays import Array, Texts, text_array, text_buffers
+from groundup.artifacts.arrays import Array, Texts, mask, text_array, text_buffers
 from groundup.refine.kernels import kernel
 from groundup.refine.scan import BLOCK, next_byte
 
@@ -28,6 +29,17 @@ def take_spans(texts: Texts, spans: Array) -> pa.StringArray:
 def put_spans(texts: Texts, spans: Array, values: pa.StringArray) -> pa.StringArray:
     """Return the column with `values` in the place of spans."""
     return text_array(*_put(texts, spans, text_buffers(values)))
+
+
+def screened(texts: Texts, spans: Array, pattern: str, before: int = 0, after: int = 0) -> Array:
+    """Return the spans in which an expression of RE2 matches; some bytes beside them count, too."""
+    # An expression takes milliseconds to compile.
+    if not len(spans):
+        return spans
+    windows = spans.copy()
+    windows[:, 1] = np.maximum(spans[:, 1] - before, texts[0][spans[:, 0]])
+    windows[:, 2] = np.minimum(spans[:, 2] + after, texts[0][spans[:, 0] + 1])
+    return spans[mask(pc.match_substring_regex(take_spans(texts, windows), pattern))]
 
 
 @kernel

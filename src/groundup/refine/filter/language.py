@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_array, text_buffers
 from groundup.refine.filter.language_model import SCALE, STATE_BITS, language_model
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import Number, kernel
 
 # A text is read in slices from its beginning to its end, so that neither a title page nor a license
 # decides. A short text is read whole. The size of a slice was measured together with the next two
@@ -160,13 +160,13 @@ def _shares(
 @kernel
 def _score_window(
     data: Array,
-    state: int,
+    state: Number,
     model: tuple[Array, ...],
     logarithms: Array,
     counts: Array,
     seen: Array,
     scores: Array,
-) -> int:
+) -> Number:
     """Write the log-probability of each class, up to a constant; return the state at the end.
 
     `counts` (of features, all zero) and `seen` (the features that occur) are scratch space.

@@ -9,8 +9,8 @@ processor, so what decides the speed is how many of their lines a byte of text t
     py3langid    weights as float32                                      9 cache lines a feature
     here         weights as int16: they are multiples of 1/512           5 cache lines a feature
 
-Unpacking the file of the package takes most of a second. So the tables are written to the folder of
-the compiled kernels once, and mapped from there: workers share one copy in memory.
+Unpacking the file of the package takes most of a second. So the tables are written once beside the
+compiled kernels, and mapped from there: workers share one copy in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from groundup.refine.kernels import cache_folder
 # A weight is a multiple of one by SCALE, so it fits an int16 exactly.
 SCALE = 512
 STATE_BITS = 16
-_NAMES = ("moves", "first", "features", "weights", "priors", "code_of", "codes")
+LAYOUT = 1  # of the tables in the cache
+_NAMES = ("moves", "first", "features", "weights", "priors", "code_of", "codes", "start")
 
 
 class LanguageModel(NamedTuple):
@@ -49,17 +50,17 @@ class LanguageModel(NamedTuple):
 @cache
 def language_model() -> LanguageModel:
     """Return the model, mapped from the cache where that can be written."""
-    folder = cache_folder() / f"language-{version('py3langid')}"
+    folder = cache_folder() / f"language-{LAYOUT}-{version('py3langid')}"
     if not folder.is_dir():
         _write(folder)
     arrays = _read(folder) if folder.is_dir() else _arrays()
-    *tables, codes, start = arrays.values()
-    return LanguageModel(*tables, tuple(codes.tolist()), int(start[0]))
+    codes, start = tuple(arrays.pop("codes").tolist()), int(arrays.pop("start")[0])
+    return LanguageModel(**arrays, codes=codes, start=start)
 
 
 def _read(folder: Path) -> dict[str, Array]:
-    names = (*_NAMES, "start")
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in names}
+    paths = {name: folder / f"{name}.npy" for name in _NAMES}
+    return {name: np.load(path, mmap_mode="r").view(np.ndarray) for name, path in paths.items()}
 
 
 def _write(folder: Path) -> None:

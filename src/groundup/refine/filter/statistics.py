@@ -201,7 +201,8 @@ def count_tokens(roles: Array, byte_roles: Array, offsets: Array, data: Array) -
         seen, ended = 0, False
         while i <= stop:
             # A space behind the text ends its last word.
-            role, i = np.int64(byte_roles[data[i]]) if i < stop else 0, i + 1
+            role: Number = np.int64(byte_roles[data[i]]) if i < stop else 0
+            i += 1
             if role == _FOREIGN:
                 point, i = code_point(data, i - 1, stop)
                 role = np.int64(roles[point])
