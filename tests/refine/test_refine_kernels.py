@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,10 @@ from groundup.refine.filter.statistics import (
     PARAGRAPHS,
     STOP_WORDS,
     Statistics,
+    count_words,
     repeated_lines,
     repeated_words,
+    select_words,
 )
 
 Plain = Callable[..., Any]
@@ -178,6 +181,17 @@ def statistics(texts: list[str]) -> Statistics:
     return Statistics(pa.RecordBatch.from_pydict({"text": pa.array(texts, pa.string())}))
 
 
+@examples(100)
+@given(TEXTS, st.randoms())
+def test_selected_words(texts: list[str], rng: Random) -> None:
+    """The words of some texts are those of these texts alone."""
+    keep = [rng.random() < 0.5 for _ in texts]
+    hashes, _, _, first = words(buffers(texts))
+    alone = words(buffers([text for text, kept in zip(texts, keep, strict=True) if kept]))
+    found = select_words(hashes, first, np.array(keep, np.bool_))
+    assert [part.tolist() for part in found] == [alone[0].tolist(), alone[3].tolist()]
+
+
 @examples(200)
 @given(TEXTS)
 def test_counts(plain_words: Plain, texts: list[str]) -> None:
@@ -243,6 +257,7 @@ def test_tokens_against_a_plain_count(parts: list[str]) -> None:
             want["word_chars"] += 1
     found = statistics(["".join(parts)])
     assert {name: found[name][0] for name in want} == want
+    assert count_words(*buffers(["".join(parts)])).tolist() == [want["words"]]
 
 
 UNITS = st.lists(st.sampled_from(["one two", "three", " ", "", "four five six"]), max_size=12)

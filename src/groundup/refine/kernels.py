@@ -15,7 +15,7 @@ Number: TypeAlias = Any
 # Modules whose kernels or constants are compiled into the kernels of other modules.
 SHARED = (
     *("clean/spans.py", "clean/unicode_classes.py", "dedup/lsh_index.py", "dedup/minhash.py"),
-    "scan.py",
+    *("filter/language_model.py", "scan.py"),
 )
 
 

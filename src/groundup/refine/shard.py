@@ -30,6 +30,7 @@ from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
 from groundup.refine.clean.pipeline import DEFAULT_PERSONAL, clean_texts, clean_turns
 from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
+from groundup.refine.dedup.minhash import Words
 from groundup.refine.filter import language
 from groundup.refine.filter.apply import (
     NO_THRESHOLDS,
@@ -70,10 +71,10 @@ class ShardWriter:
         self.changed, self.reasons = Counter[str](), Counter[str]()
         self.bytes_in = self.bytes_out = 0
 
-    def keep(self, batch: pa.RecordBatch) -> None:
+    def keep(self, batch: pa.RecordBatch, words: Words | None) -> None:
         """Write kept documents, and what later steps compare them by."""
         texts, sizes = text_buffers(batch.column("text")), lengths(batch.column("text"))
-        keys, hashes = document_keys(texts)
+        keys, hashes = document_keys(texts, words)
         self.documents.write(batch)
         self.stats.keep()
         self.keys.append(keys)
@@ -147,6 +148,7 @@ def refine_shard(
             out.changed += cleaned.changed
             out.stats.cleaned(texts, cleaned.texts)
             turns, empty = clean_turns(raw.column("turns"), personal), lengths(cleaned.texts) == 0
+            words = None
             batch = _replace(raw, text=cleaned.texts, turns=turns)
             batch = out.drop(batch, empty, "empty", 0.0, "nothing is left after cleaning")
             if len(batch):
@@ -156,7 +158,8 @@ def refine_shard(
                 result = apply_filters(batch, kind, filters, root, thresholds)
                 out.stats.score(result.scores)
                 batch = out.drop(batch, ~result.keep, result.reason, result.score, result.detail)
-            out.keep(batch)
+                words = result.words
+            out.keep(batch, words)
         return out.save()
 
 

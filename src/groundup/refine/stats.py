@@ -34,7 +34,7 @@ from groundup.artifacts.arrays import Array, Texts, lengths, mask, text_buffers
 from groundup.artifacts.corpus import DROPPED
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.filter.apply import Bounds
-from groundup.refine.filter.statistics import count_tokens, repeated_lines
+from groundup.refine.filter.statistics import count_words, repeated_lines
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.runtime.run import build_step
 
@@ -61,7 +61,7 @@ BEGINNING_BYTES = 8_192
 def text_stats(texts: Texts) -> Array:
     """Return the statistics of every text, shape (n, 3), float64; a share of nothing is NaN."""
     sizes = np.diff(texts[0]).astype(np.int64)
-    words = count_tokens(*texts)[:, 0]
+    words = count_words(*texts)
     _, _, repeated, read = repeated_lines(*texts, 1, BEGINNING_BYTES).T
     return np.stack([sizes, words, repeated / np.where(read, read, np.nan)], axis=1)
 

@@ -36,11 +36,18 @@ class CleanedTexts:
 
     def replace(self, rows: Array, after: pa.StringArray) -> Array:
         """Replace `rows` by `after`; return the mask of those that differ."""
-        differ = pc.not_equal(self.texts.filter(pa.array(rows)), after)
+        differ = mask(pc.not_equal(_selected(self.texts, rows), after))
         rows = rows.copy()
-        rows[rows] = mask(differ)
-        self.texts = replace_rows(self.texts, rows, after.filter(differ))
+        rows[rows] = differ
+        self.texts = (
+            after if rows.all() else replace_rows(self.texts, rows, after.filter(pa.array(differ)))
+        )
         return rows
+
+
+def _selected(texts: pa.StringArray, rows: Array) -> pa.StringArray:
+    """Return the rows of a mask; not a copy of them if they are all."""
+    return texts if rows.all() else texts.filter(pa.array(rows))
 
 
 def clean_texts(
@@ -62,8 +69,8 @@ def clean_texts(
         actions = personal.actions(is_code)
         if not rows.any() or not actions:
             continue
-        part, hits = redact(cleaned.texts.filter(pa.array(rows)), actions, is_code)
-        cleaned.texts = replace_rows(cleaned.texts, rows, part)
+        part, hits = redact(_selected(cleaned.texts, rows), actions, is_code)
+        cleaned.texts = part if rows.all() else replace_rows(cleaned.texts, rows, part)
         cleaned.changed += Counter({PII_LABELS[kind]: int(hit.sum()) for kind, hit in hits.items()})
         redacted[rows] = np.logical_or.reduce(list(hits.values()))
     _normalize_rows(cleaned, code, redacted)
@@ -86,7 +93,7 @@ def _normalize_rows(
     """
     if not rows.any():
         return rows
-    buffers = text_buffers(cleaned.texts.filter(pa.array(rows)))
+    buffers = text_buffers(_selected(cleaned.texts, rows))
     gently = (np.zeros_like(rows) if gentle is None else gentle)[rows]
     return cleaned.replace(rows, text_array(*normalize_whitespace(buffers, code[rows], gently)))
 

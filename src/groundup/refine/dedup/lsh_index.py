@@ -22,7 +22,15 @@ import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.whitespace import fold_whitespace
-from groundup.refine.dedup.minhash import BAND_ROWS, BANDS, EMPTY, band_keys, signatures
+from groundup.refine.dedup.minhash import (
+    BAND_ROWS,
+    BANDS,
+    EMPTY,
+    Words,
+    band_keys,
+    sign_words,
+    signatures,
+)
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import (
     BLOCK_ROWS,
@@ -53,10 +61,11 @@ ENTRY_BYTES = 64
 CROWD = 1.25
 
 
-def document_keys(texts: Texts) -> tuple[Array, Array]:
+def document_keys(texts: Texts, words: Words | None = None) -> tuple[Array, Array]:
     """Return the keys of texts, shape (n, WIDTH), uint64, and their hashes, shape (n, 16), uint8.
 
-    The hash is the MD5 of a text with its white space folded: equal texts have equal hashes.
+    `words` are those of the texts, where they have been found before. The hash is the MD5 of a text
+    with its white space folded: equal texts have equal hashes.
     """
     offsets, data = fold_whitespace(texts)
     digests = b"".join(
@@ -64,7 +73,8 @@ def document_keys(texts: Texts) -> tuple[Array, Array]:
         for begin, end in pairwise(offsets.tolist())
     )
     hashes = np.frombuffer(digests, np.uint8).reshape(-1, 16)
-    columns = np.ascontiguousarray(signatures(texts).T)
+    signed = signatures(texts) if words is None else sign_words(*words)
+    columns = np.ascontiguousarray(signed.T)
     keys = np.empty((WIDTH, len(hashes)), np.uint64)
     keys[EXACT] = hashes.view(np.uint64)[:, 0]
     for bands, height in ((NEAR, BAND_ROWS), (CLUSTER, CLUSTER_BAND_ROWS)):

@@ -94,6 +94,8 @@ _ASCII_LOWERCASE[0x80:] = 0
 _TABLES = (WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE)
 # Three arrays of one kernel: its tables, or its outputs.
 Triple: TypeAlias = tuple[Array, Array, Array]
+# Hashes of the words of n texts (uint64), and the n + 1 indices of their first words (int64).
+Words: TypeAlias = tuple[Array, Array]
 
 
 # Words and shingles
@@ -235,10 +237,15 @@ def unique(values: Array) -> int:
 # Minima and bands
 
 
-@kernel_with(_TABLES, _MULTIPLIERS, _SUMMANDS)
-def signatures(tables: Triple, multipliers: Array, summands: Array, texts: Texts) -> Array:
+def signatures(texts: Texts) -> Array:
     """Return the MinHash signatures of texts, shape (n, 112), uint32."""
-    hashes, _, _, first = _words(tables, texts)
+    hashes, _, _, first = words(texts)
+    return sign_words(hashes, first)
+
+
+@kernel_with(_MULTIPLIERS, _SUMMANDS)
+def sign_words(multipliers: Array, summands: Array, hashes: Array, first: Array) -> Array:
+    """Return the MinHash signatures of texts from their words."""
     out = np.full((len(first) - 1, PERMUTATIONS), EMPTY, np.uint32)
     for text in range(len(first) - 1):
         row, end = out[text], first[text + 1]

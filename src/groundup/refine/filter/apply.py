@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, mask
 from groundup.errors import GroundupError, RecipeError
+from groundup.refine.dedup.minhash import Words
 from groundup.refine.filter.rules import RULE_SETS, Rule
 from groundup.refine.filter.statistics import Statistics
 from groundup.runtime.user_code import load_function
@@ -34,6 +35,7 @@ class FilterResult:
     score: Array
     detail: Array  # names the rule set and the bounds
     scores: dict[str, Array] = field(default_factory=dict)  # of every document, by reason
+    words: Words | None = None  # of the kept documents, if a rule has counted them
 
     def reject(self, keep: Array, scores: Array, reason: str) -> Array:
         """Drop the rows of the inverse of `keep` that no filter has dropped yet; return them."""
@@ -67,7 +69,7 @@ def apply_filters(
                     result.detail[row] = f"{name}: {rule.bounds(language)}"
         else:
             result.reject(*_call(name, root, batch), name)
-    return result
+    return replace(result, words=statistics.kept_words(result.keep))
 
 
 def _call(name: str, root: Path, batch: pa.RecordBatch) -> tuple[Array, Array]:

@@ -104,10 +104,7 @@ class Rule:
         low, high = np.full(len(score), self.low), np.full(len(score), self.high)
         applies = np.ones(len(score), np.bool_)
         if self.languages or self.not_languages or self.by_language:
-            column = pc.fill_null(statistics.batch.column("language"), "")
-            languages = np.asarray(column.to_pylist(), object)
-            for code in set(languages.tolist()):
-                rows = languages == code
+            for code, rows in statistics.languages.items():
                 low[rows], high[rows] = self.limits(code)
                 applies[rows] = (not self.languages or code in self.languages) and (
                     code not in self.not_languages

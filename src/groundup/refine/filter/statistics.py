@@ -29,7 +29,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_MARKS,
     code_point,
 )
-from groundup.refine.dedup.minhash import hash_words, mix, words
+from groundup.refine.dedup.minhash import Words, hash_words, mix, words
 from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.scan import hash_bytes, next_byte, next_foreign, slot_of, table_size
 
@@ -103,6 +103,20 @@ class Statistics:
         tokens = np.diff(self._words[3])
         surplus = self["words"] - self.estimated_words()
         return np.rint(tokens / np.maximum(tokens - surplus, 1)).astype(np.int64)
+
+    @cached_property
+    def languages(self) -> dict[str, Array]:
+        """The mask of the texts in each language; "" is none."""
+        column = pc.fill_null(self.batch.column("language"), "").dictionary_encode()
+        of_text = column.indices.to_numpy()
+        return {code: of_text == k for k, code in enumerate(column.dictionary.to_pylist())}
+
+    def kept_words(self, keep: Array) -> Words | None:
+        """Return the hashes of the words of the texts of a mask, if they have been found."""
+        if "_words" not in self.__dict__:
+            return None
+        hashes, _, _, first = self._words
+        return select_words(hashes, first, keep)
 
     @cached_property
     def _words(self) -> tuple[Array, Array, Array, Array]:
@@ -305,6 +319,49 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 
                 keys[slot] = key
             begin = i = max(i, end + 1)
     return out
+
+
+@kernel
+def select_words(hashes: Array, first: Array, keep: Array) -> Words:
+    """Return the words of the texts of a mask, and the indices of their first words."""
+    chosen = np.flatnonzero(keep)
+    out_first = np.zeros(len(chosen) + 1, np.int64)
+    for k in range(len(chosen)):
+        out_first[k + 1] = out_first[k] + first[chosen[k] + 1] - first[chosen[k]]
+    out = np.empty(out_first[-1], np.uint64)
+    for k in range(len(chosen)):
+        begin, end = first[chosen[k]], first[chosen[k] + 1]
+        out[out_first[k] : out_first[k + 1]] = hashes[begin:end]
+    return out, out_first
+
+
+@kernel_with(_ROLES, _BYTE_ROLES)
+def count_words(roles: Array, byte_roles: Array, offsets: Array, data: Array) -> Array:
+    """Return the words of each text, as `count_tokens` counts them."""
+    out = np.zeros(len(offsets) - 1, np.int64)
+    for text in range(len(offsets) - 1):
+        i, stop, role, count = offsets[text], offsets[text + 1], 0, 0
+        while i < stop:
+            end = next_foreign(data, i, stop)
+            # A word begins behind white space; after the first byte, this compiles to vector code.
+            if i < end:
+                count += (byte_roles[data[i]] != 0) & (role & _PART == 0)
+                for k in range(i + 1, end):
+                    count += _is_space(data[k - 1]) & (not _is_space(data[k]))
+                i, role = end, np.int64(byte_roles[data[end - 1]])
+            while i < stop and data[i] >= 0x80:
+                before = role
+                point, i = code_point(data, i, stop)
+                role = np.int64(roles[point])
+                count += bool(role & _SINGLE) | (bool(role & _PART) & (before & _PART == 0))
+        out[text] = count
+    return out
+
+
+@kernel
+def _is_space(byte: Number) -> bool:
+    """Whether a byte of ASCII is white space, which has no role."""
+    return (byte == 0x20) | ((byte >= 0x09) & (byte <= 0x0C))
 
 
 @kernel
