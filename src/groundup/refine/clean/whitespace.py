@@ -17,12 +17,15 @@ from groundup.refine.clean.unicode_classes import (
     DROP,
     HIDDEN,
     JOINER,
+    MARK,
     NEWLINE,
+    PLAIN,
     RETURN,
     SPACE,
+    UNSTABLE,
     code_point,
 )
-from groundup.refine.kernels import kernel, kernel_with
+from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.scan import BLOCK
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
@@ -53,23 +56,33 @@ def normalize_whitespace(classes: Array, texts: Texts, code: Array, gentle: Arra
 @kernel
 def _drop_invisible(data: Array, i: int, stop: int, classes: Array, out: Array, pos: int) -> int:
     """Write a gentle text to `out` from `pos`; return its end."""
-    previous = 0x0A
+    previous: Number = 0x0A
     while i < stop:
-        begin, i = i, _without_controls(data, i, stop)
+        begin, i = i, _visible(data, i, stop, classes)
         if i > begin:
-            pos, previous = _copy(data, begin, i, out, pos), data[i - 1]
+            pos, previous = _copy(data, begin, i, out, pos), _last_point(data, begin, i)
             continue
         point, i = code_point(data, i, stop)
-        kind = classes[point]
-        if kind == DROP or (kind == JOINER and not _may_join(previous)):
-            continue
-        pos = _copy(data, begin, i, out, pos)
-        previous = point
+        if classes[point] == JOINER and _may_join(previous):
+            pos, previous = _copy(data, begin, i, out, pos), point
     return pos
 
 
 @kernel
-def _without_controls(data: Array, i: int, stop: int) -> int:
+def _visible(data: Array, i: int, stop: int, classes: Array) -> int:
+    """Return the position from `i` of the next character to drop, or joiner."""
+    while i < stop:
+        i = _plain(data, i, stop)
+        if i < stop:
+            point, following = code_point(data, i, stop)
+            if classes[point] in (DROP, JOINER):
+                break
+            i = following
+    return i
+
+
+@kernel
+def _plain(data: Array, i: int, stop: int) -> int:
     """Return the end of the visible ASCII characters, blanks and line feeds from `i`."""
     while i + BLOCK <= stop:
         bad = False
@@ -85,6 +98,15 @@ def _without_controls(data: Array, i: int, stop: int) -> int:
 
 
 @kernel
+def _last_point(data: Array, begin: int, end: int) -> Number:
+    """Return the last code point of data[begin:end], which is not empty."""
+    last = end - 1
+    while last > begin and data[last] & 0xC0 == 0x80:
+        last -= 1
+    return code_point(data, last, end)[0]
+
+
+@kernel
 def _normalize_text(
     data: Array, i: int, stop: int, code: bool, classes: Array, out: Array, start: int
 ) -> int:
@@ -93,11 +115,11 @@ def _normalize_text(
     pos = solid = text_end = start
     newlines, previous = 0, 0x0A
     while i < stop:
-        if data[i] < 0x7F and pos == text_end > start:
-            begin, i = i, _words(data, i, stop, code)
+        if pos == text_end > start:
+            begin, i = i, _words(data, i, stop, classes, code)
             if i > begin:
                 pos = solid = text_end = _copy(data, begin, i, out, pos)
-                previous, newlines = data[i - 1], 0
+                previous, newlines = _last_point(data, begin, i), 0
                 continue
         begin = i
         point, i = code_point(data, i, stop)
@@ -128,13 +150,34 @@ def _normalize_text(
 
 
 @kernel
-def _words(data: Array, i: int, stop: int, code: bool) -> int:
+def _words(data: Array, i: int, stop: int, classes: Array, code: bool) -> int:
     """Return the end of the words from `i` that stay as they are, or `i`.
 
-    They are of visible ASCII characters, with one blank or line feed between two. In source code,
-    more blanks may follow.
+    One blank or line feed stands between two. In source code, more blanks may follow.
     """
     begin = i
+    while i < stop:
+        i = _ascii_words(data, i, stop, code)
+        if i == stop:
+            break
+        if data[i] >= 0x80:
+            point, following = code_point(data, i, stop)
+            if classes[point] not in (PLAIN, MARK, UNSTABLE):
+                break
+            i = following
+        elif data[i] in (_BLANK, _LINE) and i + 1 < stop and data[i + 1] > _BLANK:
+            i += 1
+        else:
+            break
+    # A space is settled only when what follows it is.
+    while i > begin and data[i - 1] <= _BLANK:
+        i -= 1
+    return i
+
+
+@kernel
+def _ascii_words(data: Array, i: int, stop: int, code: bool) -> int:
+    """Return the end of the blocks of ASCII from `i` that hold nothing else than such words."""
     while i + BLOCK < stop:
         bad = False
         for k in range(i, i + BLOCK):
@@ -147,9 +190,6 @@ def _words(data: Array, i: int, stop: int, code: bool) -> int:
         i += BLOCK
     while i < stop and _is_visible(data[i]):
         i += 1
-    # A space is settled only when what follows it is.
-    while i > begin and data[i - 1] <= _BLANK:
-        i -= 1
     return i
 
 
@@ -182,8 +222,8 @@ def fold_whitespace(classes: Array, texts: Texts) -> Texts:
         i, start, gap = offsets[text], pos, False
         while i < offsets[text + 1]:
             end = i
-            if data[i] < 0x7F and pos > start and not gap:
-                end = _words(data, i, offsets[text + 1], False)
+            if pos > start and not gap:
+                end = _words(data, i, offsets[text + 1], classes, False)
             if end > i:
                 for k in range(i, end):
                     out[pos + k - i] = _BLANK if data[k] == _LINE else data[k]
