@@ -340,7 +340,8 @@ def count_words(roles: Array, byte_roles: Array, offsets: Array, data: Array) ->
     """Return the words of each text, as `count_tokens` counts them."""
     out = np.zeros(len(offsets) - 1, np.int64)
     for text in range(len(offsets) - 1):
-        i, stop, role, count = offsets[text], offsets[text + 1], 0, 0
+        i, stop, count = offsets[text], offsets[text + 1], 0
+        role: Number = 0
         while i < stop:
             end = next_foreign(data, i, stop)
             # A word begins behind white space; after the first byte, this compiles to vector code.
