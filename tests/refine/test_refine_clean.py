@@ -17,6 +17,7 @@ from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.refine.clean.mojibake import MOJIBAKE, has_mojibake
+from groundup.refine.clean.normal_form import normalize_form, unstable_lines
 from groundup.refine.clean.pipeline import clean_texts, clean_turns
 from groundup.refine.clean.unicode_classes import (
     BREAK,
@@ -203,6 +204,26 @@ def test_mojibake_is_found_by_lines(texts: list[str]) -> None:
     matches = pc.match_substring_regex(column, MOJIBAKE).to_pylist()
     assert has_mojibake(column, rows).tolist() == matches
     assert not has_mojibake(column, ~rows).any()
+
+
+@examples(300)
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=8) | TEXTS, max_size=6))
+def test_normal_form_by_lines(texts: list[str]) -> None:
+    """Only the lines that may not be in NFC are normalized, and the texts are in NFC then."""
+    column = pa.array(texts, pa.string())
+    found, changed = normalize_form(column, np.ones(len(texts), np.bool_))
+    whole = pc.utf8_normalize(column, form="NFC")
+    assert found.to_pylist() == whole.to_pylist()
+    assert changed.tolist() == [
+        before != after for before, after in zip(texts, whole.to_pylist(), strict=True)
+    ]
+
+
+def test_marks_in_order_are_stable() -> None:
+    """Vowel signs, tones and viramas need no normalization; two marks in a row may."""
+    texts = ["ক্ষ", "हिन्दी", "ที่", "e\u0301", "مُحَمَّد", "plain"]
+    spans = unstable_lines(text_buffers(pa.array(texts)), np.ones(len(texts), np.bool_))
+    assert sorted(set(spans[:, 0].tolist())) == [3, 4]
 
 
 def test_real_mojibake(mojibake: list[tuple[str, str]]) -> None:

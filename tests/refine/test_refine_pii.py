@@ -15,6 +15,8 @@ from tests.helpers.examples import examples
 from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.kinds import KINDS
 from groundup.recipe import Personal
+from groundup.refine.clean import contacts, pii, secrets
+from groundup.refine.clean.contacts import find_signatures
 from groundup.refine.clean.pii import MASKS, find_spans, redact
 from groundup.refine.clean.pipeline import clean_texts, clean_turns
 
@@ -291,3 +293,25 @@ def test_spans(texts: list[str]) -> None:
         number = texts[one.row].encode()[one.begin : one.end].decode("ascii")
         assert re.fullmatch(r"[+(]?[0-9a-f].*[0-9a-f:)]", number, re.DOTALL)
         assert "\n" not in number
+
+
+LINES = ["12 Main Street", "Springfield, IL 62701", "Tel.: +1 555 234 5678", "drıve 5", "Ann, 1914"]
+SECRETS = ["api_key = ", "Bearer ", "p a s s w o r d s : ", "a8Kd93jKd02mLpQ7", "ghp_" + "a1B2" * 9]
+
+
+@examples(100)
+@given(
+    st.lists(
+        st.lists(TEXTS.map(" ".join) | st.sampled_from([*LINES, *SECRETS, "\n"])).map("".join),
+        max_size=3,
+    )
+)
+def test_screens_miss_nothing(texts: list[str]) -> None:
+    """Without the screens of RE2, the same is found."""
+    buffers = text_buffers(pa.array(texts, pa.string()))
+    found = find_spans(buffers, ("ip", "phone", "secret")), list(find_signatures(buffers))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pii, contacts, secrets):
+            patch.setattr(module, "screened", lambda texts, spans, *_: spans)
+        plain = find_spans(buffers, ("ip", "phone", "secret")), list(find_signatures(buffers))
+    assert found == plain

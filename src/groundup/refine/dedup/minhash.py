@@ -137,11 +137,12 @@ def _split(data: Array, i: int, stop: int, tables: Triple, out: Triple, pos: int
     hashes, starts, ends = out
     hashed, begin, inside = FNV_BASIS, i, False
     while i < stop:
-        here = i
+        here, letter = i, ascii_lowercase[data[i]]
         # Most bytes are ASCII letters; they need no decoding.
-        while i < stop and ascii_lowercase[data[i]]:
-            hashed = (hashed ^ np.uint64(ascii_lowercase[data[i]])) * FNV_PRIME
+        while letter:
+            hashed = (hashed ^ np.uint64(letter)) * FNV_PRIME
             i += 1
+            letter = ascii_lowercase[data[np.uint64(i)]] if i < stop else np.uint8(0)
         if i > here and not inside:
             begin, inside = here, True
         if i == stop:
