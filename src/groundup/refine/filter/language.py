@@ -65,8 +65,12 @@ def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLang
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
     enough = letters.sum(axis=1) >= MIN_LETTERS
-    of_scripts = pc.replace_substring_regex(samples.filter(pa.array(~enough)), r"\PL+", "")
-    enough[~enough] = mask(pc.greater_equal(pc.binary_length(of_scripts), MIN_LETTERS))
+    # Of other scripts. Most texts begin with letters; where a row of numbers stands there, read on.
+    for characters in (3 * MIN_LETTERS, None):
+        unread = pc.utf8_slice_codeunits(samples.filter(pa.array(~enough)), 0, characters)
+        if len(unread):
+            of_scripts = pc.replace_substring_regex(unread, r"\PL+", "")
+            enough[~enough] = mask(pc.greater_equal(pc.binary_length(of_scripts), MIN_LETTERS))
     enough &= text >= MIN_TEXT
     shares[:, nothing] = 0
     shares /= np.maximum(text, MIN_TEXT)[:, None]
