@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import random
 import re
 import tempfile
 import time
@@ -200,6 +201,15 @@ def test_damage(kind: str, name: str, codec: str, data: st.DataObject) -> None:
         rest = b"" if how == "truncate" else whole[place + length :]
         whole = whole[:place] + new[how] + rest
     check(f"{name}.{codec}".rstrip("."), whole, kind, data.draw(st.integers(300, 3000)))
+
+
+def test_damage_after_a_wrong_record() -> None:
+    """Protects: a count ends at a wrong record, and damage after it still forbids pieces."""
+    records = [*map(_record, range(40)), b"wrong", random.Random(0).randbytes(1 << 18)]
+    frames = [bytes(pa.compress(record, "zstd", asbytes=True)) for record in records]
+    assert len(check("a.warc.zst", b"".join(frames), "web", 3000)) > 1
+    frames[-1] = frames[-1][:-9]
+    assert len(check("a.warc.zst", b"".join(frames), "web", 3000)) == 1
 
 
 @given(st.lists(st.integers(0, 200), min_size=20, max_size=80), st.integers(0, 10**6))

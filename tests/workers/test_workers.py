@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.helpers.raw import write_books, write_web
@@ -123,6 +124,34 @@ def test_a_server_that_has_threads_or_is_killed_costs_time_only(two: Workers) ->
         assert not any(isinstance(w.process, ForkedProcess) for w in threaded.pool.workers)
     finally:
         threaded.close()
+
+
+class Interrupted:
+    """A pipe to the server at which Ctrl-C comes before the answer."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipe, name)
+
+    def recv(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_exchange_ends_the_server(two: Workers) -> None:
+    # Protects: what is left of its answer would be read as the next one, which may never end.
+    pool = two.pool
+    assert isinstance(pool, ProcessPool)
+    pool.start()
+    server = pool.server
+    if server is None:
+        pytest.skip("nothing is forked here")
+    server.control = Interrupted(server.control)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        list(two.map(slow_square, [(1,), (2,)]))
+    assert not server.alive
+    assert list(two.map(slow_square, [(1,), (2,)])) == [1, 4]
 
 
 def test_an_item_that_kills_three_workers_is_named(two: Workers, tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def count_jobs(source: Source, hashed: HashedFile, cut: Facts) -> Iterator[Job]:
         )
 
 
-@build_step("collect/count", version=1)
+@build_step("collect/count", version=2)
 def count_records(
     folder: Path, hashed: HashedFile, start: int, stop: int, format: str, codec: str
 ) -> Facts:
@@ -248,11 +248,15 @@ def count_records(
     budget = Budget.of(stop - start)
     left, records, damaged = budget.left, None, False
     with hashed.open() as file:
-        stream = unpack(BoundedStream(FileRange(file, start, stop)), codec, budget)
+        part = BoundedStream(FileRange(file, start, stop))
+        plain = io.BufferedReader(unpack(part, codec, budget), BUFFER)
         try:
-            records = CUTTABLE[format].count(io.BufferedReader(stream, BUFFER))
+            records = CUTTABLE[format].count(plain)
+            # A count ends at a record that is wrong; what follows may be damaged.
+            while plain.read(BUFFER):
+                pass
         except DamagedError:
-            damaged = True
+            records, damaged = None, True
     return {"records": records, "unpacked": left - budget.left, "damaged": damaged}
 
 

@@ -37,8 +37,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-# An exchange with the server is made whole: the next one would read the rest.
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 # The process finds modules where this one finds them; before that it imports only `sys`.
 _MAIN = (
     "import sys; sys.path[:] = sys.argv[3:]; from {0} import {1};"
@@ -128,13 +126,26 @@ class ForkServer:
 
     def fork(self, pipe: Connection) -> ForkedProcess | None:
         """Return a new process that has this end of a pipe; None if the server cannot fork it."""
-        with contextlib.suppress(EOFError, OSError), _blocked(*_INTERRUPTS):
+        with contextlib.suppress(EOFError, OSError), self.exchange():
             self.control.send(FORK)
             send_handle(self.control, pipe.fileno(), self.process.pid)
             process, complete = self.control.recv()
             if process != REFUSED:
                 return ForkedProcess(self, process, complete)
         return None
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Ask the server, and read its answer; one that Ctrl-C interrupts ends the server.
+
+        The next exchange would read what is left of the answer. A mask of signals is no help:
+        another thread takes the signal, and Python interrupts this one all the same.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -167,7 +178,7 @@ class ForkedProcess:
         """Return the exit status, negative for a signal; raise subprocess.TimeoutExpired."""
         if self.returncode is None:
             try:
-                with _blocked(*_INTERRUPTS):
+                with self.server.exchange():
                     status = self._status(timeout)
                 self.returncode = os.waitstatus_to_exitcode(status)
             except (EOFError, OSError):
