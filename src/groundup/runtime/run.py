@@ -48,6 +48,7 @@ from groundup.runtime.progress import progress, say
 from groundup.runtime.resources import DATA_LIBRARIES, peak_memory, versions
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Artifact, Facts, Step, Store
+from groundup.runtime.user_code import forget_modules
 from groundup.runtime.work import Work
 from groundup.runtime.workers.map import Workers, default_workers
 
@@ -175,6 +176,8 @@ class Run:
         """
         # Workers on other machines do not start in this folder.
         root = root.resolve() if ray else root
+        # Workers find modules where this process does.
+        forget_modules(recipe.root)
         with locked(root):
             run = cls(root, recipe, redo=frozenset(redo))
             if ray and workers is not None:
