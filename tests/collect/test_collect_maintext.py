@@ -388,6 +388,13 @@ def test_first_section_heading(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main_text(page).startswith(f"Autumn\n\n{FIRST}\n\nWinter\n\n{SECOND}")
 
 
+def test_what_is_for_browsers_without_frames() -> None:
+    """Parsers hand it over as one text with its tags, which is none."""
+    frames = f"<html><frameset><frame src=a><noframes><p>{FIRST}<p>{SECOND}</noframes></frameset>"
+    assert main_text(frames) == ""
+    assert main_text(f"<body><p>{FIRST}</p><noembed><p>{SECOND}</noembed></body>") == FIRST
+
+
 def test_marks_are_read_in_linear_time() -> None:
     """Markup that is never closed costs what it is long."""
     for markup in ("<sup>1", "<sub><i>", "<q>", "<sup", "<h2>x", "<svg>", "<sup>1</sup>" * 2):

@@ -249,7 +249,7 @@ def count_records(
     left, records, damaged = budget.left, None, False
     with hashed.open() as file:
         part = BoundedStream(FileRange(file, start, stop))
-        plain = io.BufferedReader(unpack(part, codec, budget), BUFFER)
+        plain: Any = io.BufferedReader(unpack(part, codec, budget), BUFFER)
         try:
             records = CUTTABLE[format].count(plain)
             # A count ends at a record that is wrong; what follows may be damaged.

@@ -58,7 +58,7 @@ _HEADLINES = frozenset(("h1", "h2"))
 _CONTAINERS = frozenset("html body main article section div center table tbody tr td".split())
 _NO_TEXT = frozenset(
     "head script style svg audio video iframe object template select textarea button"
-    " canvas map".split()
+    " canvas map noframes noembed".split()
 )
 # Elements that are left out by their tag, and those that no name of theirs can leave out.
 _AROUND = frozenset("nav footer aside form menu figure dialog noscript".split())
