@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import (
     bpe_train,
+    bpe_encode,
     bzip2,
     checkpoint,
     contamination,
@@ -66,6 +67,7 @@ BENCHMARKS = {
     "checkpoint": checkpoint.measure,
     "bpe_train": bpe_train.measure,
     "continued": continued.measure,
+    "bpe_encode": bpe_encode.measure,
     "bzip2": bzip2.measure,
     "pieces": pieces.measure,
     "wikitext": wikitext.measure,

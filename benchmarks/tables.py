@@ -28,6 +28,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
         ("groundup", "datatrove", "datasketch", "rensa", "rensa, CMinHash", "rensa, single words")
     ],
     "encodings": [("ours", "chardet", "charset-normalizer")],
+    "bpe_encode": [("ours", "tokenizers", "tiktoken", "gigatoken")],
     "filters": [
         ("books", "wikipedia", "web", "saved pages", "labeled", "all"),
         ("our default filters", *(f"datatrove's {name}" for name in ARTICLES)),
