@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
-    bpe_train,
     bpe_encode,
+    bpe_train,
     bzip2,
     checkpoint,
     contamination,
