@@ -482,3 +482,9 @@ def test_a_quoted_line_that_was_broken_stays_a_quote() -> None:
 def test_what_programs_of_old_lists_write(text: str, own: str) -> None:
     """Short rules and drawn letters set off signatures; attributions have no verb, or no colon."""
     assert own_text(text) == own
+
+
+@pytest.mark.parametrize("marks", [" ", "- ", "|/", "\t", "_ ", "="])
+def test_a_long_line_is_read_in_linear_time(marks: str) -> None:
+    """Protects: patterns that try every place of a last line took hours for a megabyte."""
+    assert "end" in own_text(f"Hello,\n\n{marks * 200_000}end")

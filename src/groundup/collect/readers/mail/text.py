@@ -97,7 +97,7 @@ _SEPARATOR = re.compile(r"\s*(?:[-_=*~#+]{5,}|--|—)\s*")
 _SIGNATURE_LINES, _SET_OFF_LINES = 15, 6
 # Shorter rules set off a signature, too; letters that are drawn below a mail are none of it.
 _SHORT_RULE = re.compile(r"\s*[-_=*~]{3,4}\s*")
-_DRAWN = re.compile(r"\s*(?=.{12})[^\w\n]*_[\W_]*")
+_DRAWN = re.compile(r"(?=.{12})[^\w\n]*+_[\W_]*")
 CONTACT = re.compile(
     # A number that begins like a date is none of a telephone.
     r"\S@\S|\bwww\.|https?://"
