@@ -226,6 +226,9 @@ def test_the_column_of_most_prose_is_proposed() -> None:
         "tags": "view a:b c:d.e up",
     }
     assert propose_columns([tags] * 9) is None
+    # Protects: a blank to fill in was tried by every way to split it, which takes years.
+    blank = [noise | {"summary": f"{PROSE} The capital is {'_' * 60}?"}] * 9
+    assert propose_columns(blank) == "summary"
     nested = [noise | {"data": json.dumps({"body": PROSE}), "note": "a short note"}] * 3
     assert propose_columns(nested) == "data.body"
     assert texts(nested[:1], text="data.body") == [PROSE]

@@ -36,8 +36,10 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 # A run of this many characters without a space is base64 or an address, except in scripts that
 # write without spaces.
 _LONG_RUN = re.compile(r"[!-~]{60,}")
-# Names of columns, tags of caches: no prose has this share of its words written so.
-_IDENTIFIER, _IDENTIFIERS = re.compile(r"[^\W\d]\w*(?:[:._]\w+)+"), 0.3
+# Names of columns, tags of caches: no prose has this share of its words written so. The look ahead
+# finds a mark; an underscore is a letter to `\w`, so a repeat of both would try every split.
+_IDENTIFIER = re.compile(r"(?=\w+(?:[:.]|_\w))[^\W\d]\w*+(?:[:.]\w++)*+")
+_IDENTIFIERS = 0.3
 
 
 class MissingColumnError(LookupError):
