@@ -318,6 +318,19 @@ def test_forgotten_records_of_pieces(project: Path) -> None:
     assert row["id"] not in {document["id"] for document in tables["documents"]}
 
 
+def test_forgotten_records_of_a_file_before_it_was_cut(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Protects: a text came back whose entry has the digest of the whole file, not of a piece."""
+    known = _known(project / "raw/large.jsonl")
+    entry = ForgottenDocument("0" * 32, "renamed since", "large.jsonl", 50, raw=known.sha256)
+    (project / "run").mkdir()
+    Forgotten((entry,)).save(project / "run")
+    _, tables = _run(project, "run")
+    assert [row["record"] for row in tables["dropped"]] == [50]
+    assert "changed since" not in capfd.readouterr().err
+
+
 def test_a_file_that_changes_between_cut_and_reading(project: Path) -> None:
     """Protects: pieces of two states of a file are never mixed."""
     known = _known(project / "raw/large.jsonl")

@@ -275,7 +275,7 @@ def _source_jobs(
         origin = shard.files[0].origin
         for number, piece in enumerate(pieces.get((source.name, origin), [None])):
             inputs = {origin: piece.digest} if piece else contents
-            left_out = _forgotten_records(source, inputs, forgotten, piece)
+            left_out = _forgotten_records(source, contents, forgotten, piece)
             yield collect_shard.job(
                 f"{source.name}.{shard.name}" + (f"-{number:05d}" if piece else ""),
                 inputs=inputs,
@@ -324,12 +324,16 @@ def _forgotten_records(
 ) -> list[tuple[str, int]]:
     """Return origin and record of what is forgotten of raw files; warn where a file changed since.
 
-    `inputs` is origin → SHA-256 of the files, or of the piece of a file.
+    `inputs` is origin → SHA-256 of the files. An entry may have that of the file or of its piece,
+    by whether the file was cut when the document was forgotten.
     """
-    entries = forgotten.inside(source.name, inputs)
+    digests = [inputs] if piece is None else [inputs, dict.fromkeys(inputs, piece.digest)]
+    found = [entry for known in digests for entry in forgotten.inside(source.name, known)]
+    entries = list({(entry.origin, entry.record): entry for entry in found}.values())
     entries = [entry for entry in entries if piece is None or piece.holds(entry.record)]
-    files = {(file, entry.raw) for entry in entries for file in entry.files}
-    for file in sorted({file for file, raw in files if inputs.get(file, raw) != raw}):
+    files = {(file, entry.raw) for entry in entries for file in entry.files if file in inputs}
+    changed = {file for file, raw in files if all(known[file] != raw for known in digests)}
+    for file in sorted(changed):
         say(
             f'warning: source "{source.name}": {file} changed since records of it were forgotten;'
             " the records with the same numbers are left out"
