@@ -8,6 +8,7 @@ from tests.collect.conftest import Read
 
 from groundup.artifacts.document import Document
 from groundup.collect.detect import detect_kind
+from groundup.collect.files.formats import detect_format
 from groundup.collect.sources import list_source
 from groundup.recipe import Source
 
@@ -54,6 +55,13 @@ def test_a_page_is_its_title_and_body(read: Read, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(PAGE)
     detection = detect_kind(tmp_path / "a.html")
     assert (detection.kind, detection.reason) == ("documents", "pages of Notion")
+
+
+def test_a_page_inside_of_a_dump_is_no_page_of_an_export() -> None:
+    """One record quotes the page; the others are read as they are."""
+    page = "<page><title>A</title><ns>0</ns><revision><text>Text.</text></revision></page>"
+    data = f"<mediawiki>{page}{PAGE}{page}</mediawiki>".encode()
+    assert detect_format("dump.xml", data) == "mediawiki"
 
 
 def test_the_rows_of_a_database_are_read_once(tmp_path: Path) -> None:

@@ -146,9 +146,11 @@ def collect_tuning(run: Run) -> None:
     from groundup.collect.shard import collect_shard
 
     view = run.store.view("collect")
-    artifacts = [run.store.artifact(entry) for entry in view.manifest["artefacts"]] if view else []
+    entries = view.manifest["artefacts"] if view else None
+    # None for a damaged artifact, as for a view that is missing.
+    found = [None] if entries is None else [run.store.artifact(entry) for entry in entries]
     others, cuts = [], []
-    for artifact in artifacts or [None]:
+    for artifact in found:
         if artifact is None:
             folder = run.root / "collect"
             raise StoreError(f"{folder}: missing or damaged; `groundup run` builds it")

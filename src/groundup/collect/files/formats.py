@@ -312,9 +312,11 @@ def _text_format(named: str | None, head: str) -> str:  # noqa: PLR0911 - a tabl
         return "discourse"
     if named == "jsonl" and _is_json(head):
         return "json"
-    if named in (None, "html") and 'id="main-content"' in head and _CONFLUENCE.search(head):
+    # A record may quote such a page.
+    is_page = named == "html" or (named is None and _HTML.match(head) is not None)
+    if is_page and 'id="main-content"' in head and _CONFLUENCE.search(head):
         return "confluence"
-    if named in (None, "html") and 'class="page-body"' in head and _NOTION.search(head):
+    if is_page and 'class="page-body"' in head and _NOTION.search(head):
         return "notion"
     if named is not None and (
         named not in ("json", "jsonl", "notebook") or start.startswith(("{", "["))
