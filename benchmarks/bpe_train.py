@@ -47,7 +47,7 @@ def measure() -> dict[str, object] | None:
                 continue
             command = [sys.executable, "-m", "benchmarks.bpe_train", name, root]
             out, peaks = watched(command)
-            figures[f"MB/s, {name}"] = size / 1e6 / float(out)
+            figures[f"MB/s, {name}"] = size / 1e6 / float(out.split()[-1])
             figures[f"GB of memory, the process that merges, {name}"] = peaks["resident"]
             trained = folder / f"{name}.json"
             if trained.exists():

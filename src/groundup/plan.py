@@ -48,9 +48,9 @@ BYTES_PER_TOKEN = ((2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_
 MOST_BYTES_PER_TOKEN = 4.4
 # Bytes per second and core: unpacked raw files, collected text, and kept text, where the tokenizer
 # is trained, too. From benchmarks/results/raw_to_tokens.json.
-BYTES_PER_SECOND = {"collect": 6.2e6, "refine": 4.6e6, "tokenize": 1.2e6}
-# Imports, kernels and lists, which take their time whatever the size.
-SECONDS_TO_START = {"collect": 2.0, "refine": 4.0, "tokenize": 2.0}
+BYTES_PER_SECOND = {"collect": 12.8e6, "refine": 8.9e6, "tokenize": 18.9e6}
+# Imports and the start of workers, with kernels compiled (benchmarks/results/startup.json).
+SECONDS_TO_START = {"collect": 0.8, "refine": 0.9, "tokenize": 0.5}
 # Weights, gradients, momentum and second moment in float32. Muon keeps one moment less, so this is
 # the upper bound.
 BYTES_PER_PARAMETER = 16
