@@ -6,8 +6,8 @@ import os
 import platform
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -61,24 +61,6 @@ def watched(command: Sequence[str]) -> tuple[str, dict[str, float]]:
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, list(command), out, log)
     return out, {name: round(size / 1e9, 3) for name, size in peaks.items()}
-
-
-@contextmanager
-def watched_here() -> Iterator[list[int]]:
-    """Sample the memory of this process during a with block; yields a list: its peak in bytes."""
-    process, peak, stop = psutil.Process(), [0], threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.1):
-            peak[0] = max(peak[0], process.memory_info().rss)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        thread.join()
 
 
 def watched_tree(command: Sequence[str]) -> float:

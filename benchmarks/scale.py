@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from benchmarks.machine import machine, watched_here
+from benchmarks.machine import machine
 from groundup.commands.status import run_status
 from groundup.recipe import recipe_from
 from groundup.runtime.lock import write_lock
+from groundup.runtime.resources import peak_memory
 from groundup.runtime.run import Job, Run
 from groundup.runtime.store import Facts, Step
 
@@ -49,7 +50,7 @@ def costs(folder: Path, shards: int) -> dict[str, object]:
         work()
         figures[f"{name} (ms a shard)"] = 1000 * (time.perf_counter() - start) / shards
 
-    with watched_here() as peak, Run.open(recipe, folder / "run", workers=1) as run:
+    with peak_memory() as peak, Run.open(recipe, folder / "run", workers=1) as run:
         write_lock(run.root, recipe)
         jobs = [job(number) for number in range(shards)]
         with run.stage("collect"):
