@@ -89,7 +89,7 @@ def find_messages(record: Any) -> list[Utterance]:
     """Return the messages of a record; [] when it has no known layout."""
     if isinstance(record, (list, tuple)):
         return _parse_list(record)
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         return []
     record = lower_keys(record)
     return next(filter(None, (layout(record) for layout in _LAYOUTS)), [])
@@ -100,10 +100,10 @@ def refusal(record: Any) -> tuple[str, str] | None:
 
     A label that is false is a bad answer (KTO); an answer about a picture is no answer without it.
     """
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         return None
     values = lower_keys(record)
-    zero = next((key for key in LEARN_KEYS if _is_zero(values.get(key))), None)
+    zero = next((key for key in LEARN_KEYS if key in values and _is_zero(values[key])), None)
     if zero is not None:
         return "not-to-learn", f"{zero} is {values[zero]!r}"
     if _is_zero(values.get("label")) and _question_and_answer(values):
@@ -125,14 +125,15 @@ def _is_zero(value: Any) -> bool:
 
 def _media_part(value: Any, depth: int = MAX_PARTS_DEPTH) -> str | None:
     """Return the kind of the first part of a content that is no text."""
-    if depth == 0 or not isinstance(value, (Mapping, list, tuple)):
+    if depth == 0 or not isinstance(value, (dict, list, tuple)):
         return None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         kind = str(value.get("type", "")).removeprefix("input_").removesuffix("_url")
         if kind in _MEDIA and len(value) <= 3:
             return kind
         value = tuple(value.values())
-    return next(filter(None, (_media_part(part, depth - 1) for part in value)), None)
+    inner = (part for part in value if isinstance(part, (dict, list, tuple)))
+    return next(filter(None, (_media_part(part, depth - 1) for part in inner)), None)
 
 
 def content_text(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
@@ -144,7 +145,7 @@ def content_text(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
         return value.strip()
     if depth == 0:
         return ""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         key = next((key for key in ("text", "value", "content") if value.get(key)), None)
         return content_text(value[key], depth - 1) if key else ""
     if isinstance(value, (list, tuple)):
@@ -162,7 +163,7 @@ def parse_message(entry: Mapping[str, Any]) -> Utterance | None:
     content = _first_content(entry, CONTENT_KEYS)
     names = (str(entry[key]) for key in ROLE_KEYS if isinstance(entry.get(key), (str, int)))
     speaker = next((name for name in names if name.strip()), "speaker")
-    learn = not any(_is_zero(entry.get(key)) for key in LEARN_KEYS)
+    learn = not any(_is_zero(entry[key]) for key in LEARN_KEYS if key in entry)
     return Utterance(speaker, content, learn) if content else None
 
 
@@ -176,7 +177,7 @@ def _parse_list(entries: Sequence[Any]) -> list[Utterance]:
     if all(isinstance(entry, str) for entry in entries):
         texts = [(index, text.strip()) for index, text in enumerate(entries)]
         return [Utterance(("user", "assistant")[index % 2], text) for index, text in texts if text]
-    return parse_messages(entry for entry in entries if isinstance(entry, Mapping))
+    return parse_messages(entry for entry in entries if isinstance(entry, dict))
 
 
 def _with_system(record: Mapping[str, Any], messages: list[Utterance]) -> list[Utterance]:
@@ -190,9 +191,9 @@ def _with_system(record: Mapping[str, Any], messages: list[Utterance]) -> list[U
 @_layout
 def _reply_tree(record: Mapping[str, Any]) -> list[Utterance]:
     """Return one path of an OpenAssistant tree: the prompt, then the best-ranked replies."""
-    node = record.get("prompt") if isinstance(record.get("prompt"), Mapping) else record
+    node = record.get("prompt") if isinstance(record.get("prompt"), dict) else record
     messages: list[Utterance] = []
-    while isinstance(node, Mapping) and "replies" in node and len(messages) < MAX_TREE_DEPTH:
+    while isinstance(node, dict) and "replies" in node and len(messages) < MAX_TREE_DEPTH:
         message = parse_message({"role": node.get("role"), "text": node.get("text")})
         if message is None:
             break
@@ -210,14 +211,14 @@ def best_reply(replies: Any) -> Mapping[str, Any] | None:
 
     if not isinstance(replies, list):
         return None
-    return min((reply for reply in replies if isinstance(reply, Mapping)), key=rank, default=None)
+    return min((reply for reply in replies if isinstance(reply, dict)), key=rank, default=None)
 
 
 @_layout
 def _prompt_list(record: Mapping[str, Any]) -> list[Utterance]:
     """Return the messages of a prompt that is a list, with the answer, as TRL writes them."""
     prompt = record.get("prompt")
-    if not isinstance(prompt, (list, tuple)) or not all(isinstance(m, Mapping) for m in prompt):
+    if not isinstance(prompt, (list, tuple)) or not all(isinstance(m, dict) for m in prompt):
         return []
     messages = _parse_list(prompt)
     for answer in map(record.get, _ANSWER_KEYS):
@@ -252,7 +253,7 @@ def _message_list(record: Mapping[str, Any]) -> list[Utterance]:
     chosen = record.get("chosen")
     for entries in map(record.get, LIST_KEYS):
         messages = _parse_list(entries) if isinstance(entries, (list, tuple)) else []
-        if messages and isinstance(chosen, Mapping):
+        if messages and isinstance(chosen, dict):
             messages += _parse_list([chosen])
         if messages:
             return _with_system(record, messages)
@@ -271,7 +272,7 @@ def _instruction(record: Mapping[str, Any]) -> list[Utterance]:
     instances = record.get("instances")
     messages: list[Utterance] = []
     for index, instance in enumerate(instances if isinstance(instances, list) else [record]):
-        if not isinstance(instance, Mapping):
+        if not isinstance(instance, dict):
             continue
         parts = [instruction] if index == 0 else []
         parts += [_first_content(instance, ("input", "context"))]
