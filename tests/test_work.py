@@ -23,10 +23,10 @@ def built(name: str, seconds: float, processor: float, size: int = 0) -> Artifac
     ("artifacts", "seconds", "limit"),
     [
         ([built("a", 10, 9.5), built("b", 10, 9)], 10, "processors"),
-        ([built("a", 10, 2), built("b", 10, 3)], 10, "disk, network or other programs"),
-        ([built("a", 10, 9.5), built("b", 1, 1)], 10, "one long job, collect/shard a"),
+        ([built("a", 10, 2), built("b", 10, 3)], 10, "disk or network"),
+        ([built("a", 10, 9.5), built("b", 1, 1)], 10, "one long job"),
         # Ten short ones, half of the time between them.
-        ([built(str(n), 1, 1) for n in range(10)], 10, "work that one process does"),
+        ([built(str(n), 1, 1) for n in range(10)], 10, "one process"),
         ([], 10, ""),
     ],
 )
@@ -77,3 +77,12 @@ def test_a_stage_that_runs_says_how_much_of_it_is_there(tmp_path: Path) -> None:
     assert (work.there, work.planned, work.bytes_in) == (1, 2, 500)
     # What an earlier run built says nothing about the speed of this one.
     assert unfinished(run.store, "collect", time.time() + 10).bytes_in == 0
+
+
+def test_the_status_names_the_job_that_the_others_waited_for() -> None:
+    work = Work()
+    work.add([built("a", 10, 9.5), built("b", 1, 1)], 10)
+    stage = {"state": "done", "seconds": 10.0, "peak_bytes": None, "built": 2, "reused": 0}
+    stages = {"collect": stage | work.counts(2)}
+    text = status_text({"run": "x", "stages": stages, "training": {}})
+    assert "limited by one long job (collect/shard a)" in text

@@ -14,12 +14,12 @@ from groundup.runtime.lock import is_locked, require_run
 from groundup.runtime.progress import echo
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
-from groundup.runtime.work import unfinished
+from groundup.runtime.work import ONE_JOB, unfinished
 
 # The end of metrics.jsonl that is read; it holds the newest lines of the longest run.
 TAIL_BYTES = 65_536
 # What the ledger says of a stage that did work.
-MEASURED = ("seconds", "bytes_in", "limit", "peak_bytes")
+MEASURED = ("seconds", "bytes_in", "limit", "longest", "peak_bytes")
 
 
 def show_status(root: Path, watch: bool, as_json: bool) -> None:
@@ -35,10 +35,10 @@ def show_status(root: Path, watch: bool, as_json: bool) -> None:
 def run_status(root: Path) -> dict[str, Any]:
     """Return run, stages and training: the state of each stage, and the newest training figures.
 
-    Of a stage: state, seconds, bytes_in, what limited its speed, peak_bytes, and the artifacts that
-    the last run built and reused, None if it did not come to that stage. A stage that began and did
-    not end is "running" if a process works in the run, with how many of its planned parts are
-    there; else "killed". Raises StoreError if there is no run in `root`.
+    Of a stage: state, seconds, bytes_in, what limited its speed, its longest job, peak_bytes, and
+    the artifacts that the last run built and reused, None if it did not come to that stage. A stage
+    that began and did not end is "running" if a process works in the run, with how many of its
+    planned parts are there; else "killed". Raises StoreError if there is no run in `root`.
     """
     require_run(root)
     events = Ledger(root / "ledger.jsonl").events()
@@ -104,6 +104,8 @@ def status_text(status: dict[str, Any]) -> str:
             words += f", {state['parts']:,} of {state['planned_parts']:,}"
         columns = row.format(stage, words, seconds, speed, peak, built, reused)
         limit = f"limited by {state['limit']}" if state["limit"] else ""
+        if state["limit"] == ONE_JOB:
+            limit += f" ({state['longest']})"
         lines.append(f"{columns}  {state.get('error', limit)}".rstrip())
     metrics = status["training"]
     if metrics:

@@ -16,6 +16,7 @@ BUSY = 0.75
 LONG = 0.5
 # Share of the time of the jobs on a processor, below which they waited for files.
 WAITING = 0.6
+ONE_JOB = "one long job"
 
 
 @dataclass
@@ -47,18 +48,18 @@ class Work:
         if self.processor_seconds >= BUSY * workers * self.seconds:
             return "processors"
         if self.processor_seconds < WAITING * self.worker_seconds:
-            return "disk, network or other programs"
+            return "disk or network"
         if workers > 1 and self.longest_seconds >= LONG * self.seconds:
-            return f"one long job, {self.longest}"
-        return "work that one process does"
+            return ONE_JOB
+        return "one process"
 
     def counts(self, workers: int) -> dict[str, Any]:
         """Return what the ledger keeps of it."""
-        processor = round(self.processor_seconds, 3)
         return {
             "bytes_in": self.bytes_in,
-            "processor_seconds": processor,
+            "processor_seconds": round(self.processor_seconds, 3),
             "limit": self.limit(workers),
+            "longest": self.longest,
         }
 
 
