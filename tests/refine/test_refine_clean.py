@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from itertools import pairwise
 
 import ftfy
 import numpy as np
@@ -26,7 +25,7 @@ from groundup.refine.clean.unicode_classes import (
     UNSPACED,
     WORD_CLASSES,
 )
-from groundup.refine.clean.whitespace import fold_whitespace, normalize_whitespace
+from groundup.refine.clean.whitespace import normalize_whitespace
 
 
 def clean(*texts: str, code: bool = False) -> list[str]:
@@ -172,18 +171,6 @@ def test_word_classes() -> None:
         if category != "Cn" and category[:2] not in ("Cf", "Cc"):
             assert (WORD_CLASSES[point] != BREAK) == (category[0] in "LMN"), (hex(point), category)
     assert all(WORD_CLASSES[ord(c)] == UNSPACED for c in "中の가カไทยລາວមြ".replace("가", ""))
-
-
-@examples(200)
-@given(st.lists(TEXTS, max_size=4))
-def test_fold(texts: list[str]) -> None:
-    """Folding equals splitting at white space and joining by one space."""
-    offsets, data = fold_whitespace(text_buffers(pa.array(texts, pa.string())))
-    space = "[\t\n\x0b\x0c\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
-    whole = data.tobytes()
-    assert [whole[a:b].decode() for a, b in pairwise(offsets.tolist())] == [
-        re.sub(space, " ", t).strip(" ") for t in texts
-    ]
 
 
 @given(st.lists(st.text(SUSPICIOUS, max_size=6), min_size=1, max_size=8))

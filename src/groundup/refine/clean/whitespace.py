@@ -209,35 +209,3 @@ def _copy(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
     for k in range(begin, end):
         out[pos + k - begin] = data[k]
     return pos + end - begin
-
-
-@kernel_with(CLEANING_CLASSES)
-def fold_whitespace(classes: Array, texts: Texts) -> Texts:
-    """Return the texts with each run of white space as one space, and none at the ends."""
-    offsets, data = texts
-    count = len(offsets) - 1
-    out, out_offsets = np.empty(offsets[-1] - offsets[0], np.uint8), np.zeros(count + 1, np.int32)
-    pos = 0
-    for text in range(count):
-        i, start, gap = offsets[text], pos, False
-        while i < offsets[text + 1]:
-            end = i
-            if pos > start and not gap:
-                end = _words(data, i, offsets[text + 1], classes, False)
-            if end > i:
-                for k in range(i, end):
-                    out[pos + k - i] = _BLANK if data[k] == _LINE else data[k]
-                i, pos = end, pos + end - i
-                continue
-            begin = i
-            point, i = code_point(data, i, offsets[text + 1])
-            kind = classes[point]
-            if kind in (SPACE, NEWLINE, RETURN):
-                gap = pos > start
-                continue
-            if gap:
-                out[pos] = _BLANK
-                pos, gap = pos + 1, False
-            pos = _copy(data, begin, i, out, pos)
-        out_offsets[text + 1] = pos
-    return out_offsets, out

@@ -12,7 +12,6 @@ comparing a new shard with all others costs only its own keys.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
-from groundup.refine.clean.whitespace import fold_whitespace
+from groundup.refine.dedup.exact import folded_md5
 from groundup.refine.dedup.minhash import (
     BAND_ROWS,
     BANDS,
@@ -67,12 +66,7 @@ def document_keys(texts: Texts, words: Words | None = None) -> tuple[Array, Arra
     `words` are those of the texts, where they have been found before. The hash is the MD5 of a text
     with its white space folded: equal texts have equal hashes.
     """
-    offsets, data = fold_whitespace(texts)
-    digests = b"".join(
-        hashlib.md5(data.data[begin:end], usedforsecurity=False).digest()
-        for begin, end in pairwise(offsets.tolist())
-    )
-    hashes = np.frombuffer(digests, np.uint8).reshape(-1, 16)
+    hashes = folded_md5(texts)
     signed = signatures(texts) if words is None else sign_words(*words)
     columns = np.ascontiguousarray(signed.T)
     keys = np.empty((WIDTH, len(hashes)), np.uint64)
