@@ -13,6 +13,9 @@ by. Three steps, each a map over workers:
     collect/shard   a piece  its documents (`collect/shard.py`), by the digest of its bytes and the
                              number of its first record
 
+Pages of a dump in bzip2 are counted by reading them: unpacking them a second time would take a
+third of the time of reading. What was read is kept until `collect/shard` (`collect/results.py`).
+
 Cuts are content-defined: from the end of a window of bytes, the record is chosen whose first bytes
 have the smallest hash. So an appended file changes only its last pieces. A compressed file is cut
 where one of its members begins with a record: dumps of Wikipedia, and web archives.
@@ -27,8 +30,10 @@ import hashlib
 import heapq
 import io
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -47,16 +52,19 @@ from groundup.collect.files.streams import (
     Item,
 )
 from groundup.collect.readers.records.records import count_lines
-from groundup.collect.readers.registry import piecewise_format, read_item
+from groundup.collect.readers.registry import choose_reader, piecewise_format, read_item
 from groundup.collect.readers.web.warc import count_warc_records
 from groundup.collect.readers.wiki.dump import count_pages
+from groundup.collect.results import write_results
 from groundup.collect.sources import HashedFile, RawFile, origin_hash
 from groundup.recipe import Source
 from groundup.runtime.run import Job, Unkeyed, build_step
 from groundup.runtime.store import Facts
 
-# Most bytes of a piece, unless a record is longer.
+# Most bytes of a piece, unless a record is longer; and the share of them of one that is compressed,
+# which unpacks to three to six times its size.
 PIECE_BYTES = 64 << 20
+_PACKED_SHARE = 2
 # A cut is chosen in the last part of a piece, and in those after it if there is none.
 _WINDOW_SHARE = 16
 # By these bytes of a record, cuts are told from each other.
@@ -77,11 +85,14 @@ class Cuttable:
     begins: bytes
     # Records of a stream; None, or DamagedError, unless they are whole and nothing is wrong.
     count: Callable[[io.BufferedReader], int | None]
+    # Compressions in which records are counted by reading them: each gives one result, which says
+    # its number nowhere else.
+    read_once: tuple[str, ...] = ()
 
 
 CUTTABLE = {
     "jsonl": Cuttable(rb"", count_lines),
-    "mediawiki": Cuttable(rb"[ \t]*<page>", count_pages),
+    "mediawiki": Cuttable(rb"[ \t]*<page>", count_pages, read_once=("bzip2",)),
     "warc": Cuttable(rb"WARC/[01]\.\d", count_warc_records),
 }
 
@@ -97,6 +108,7 @@ class Piece:
     until: int | None = None  # number of the first record after it; None in the last piece
     unpacked: int = 0  # bytes that the pieces before it unpack to
     head: str = ""  # SHA-256 of the first bytes of the file, unpacked
+    is_counted: bool = False  # whether it is one range that holds whole records
 
     @property
     def size(self) -> int:
@@ -114,7 +126,7 @@ class Piece:
 
 
 def cut_job(source: Source, hashed: HashedFile, key: Mapping[str, Any]) -> Job:
-    """Return the job that cuts a raw file; `key` are the settings that decide how it is read."""
+    """Return the job that cuts a raw file; `key` is what decides how it is read."""
     return cut_file.job(
         f"{source.name}.{origin_hash(hashed.file.origin)}",
         inputs={hashed.file.origin: hashed.sha256},
@@ -126,7 +138,7 @@ def cut_job(source: Source, hashed: HashedFile, key: Mapping[str, Any]) -> Job:
     )
 
 
-@build_step("collect/cut", version=1)
+@build_step("collect/cut", version=2)
 def cut_file(
     folder: Path, hashed: HashedFile, source: Source, piece_bytes: int = PIECE_BYTES
 ) -> Facts:
@@ -147,7 +159,8 @@ def cut_file(
             return uncut
         if not (form := piecewise_format(item, source)):
             return uncut
-        cuts = [0, *_find_cuts(file, raw.size, CUTTABLE[form], codec, piece_bytes), raw.size]
+        most = piece_bytes // (_PACKED_SHARE if codec else 1)
+        cuts = [0, *_find_cuts(file, raw.size, CUTTABLE[form], codec, most), raw.size]
         first = Piece(0, cuts[1], "")
         results = (
             result
@@ -221,32 +234,57 @@ def _digest(file: IO[bytes], start: int, stop: int) -> str:
     return digest.hexdigest()
 
 
-def count_jobs(source: Source, hashed: HashedFile, cut: Facts) -> Iterator[Job]:
-    """Yield the jobs that count the records of the ranges of a file."""
+def count_jobs(
+    source: Source, hashed: HashedFile, cut: Facts, key: Mapping[str, Any], scratch: Path
+) -> Iterator[Job]:
+    """Yield the jobs that count the records of the ranges of a file.
+
+    `scratch` is a folder for what is read meanwhile.
+    """
     name = f"{source.name}.{origin_hash(hashed.file.origin)}"
     for number, (start, stop, digest) in enumerate(cut["ranges"]):
         yield count_records.job(
             f"{name}-{number:05d}",
             inputs={hashed.file.origin: digest},
             size=stop - start,
+            key_only=key,
             hashed=Unkeyed(hashed),
+            source=Unkeyed(source),
             start=Unkeyed(start),
             stop=Unkeyed(stop),
             format=cut["format"],
             codec=cut["codec"],
+            results=Unkeyed(results_path(scratch, source, digest, cut["head"])),
         )
 
 
-@build_step("collect/count", version=2)
+def results_path(scratch: Path, source: Source, digest: str, head: str) -> Path:
+    """Return where the results of a range are; `digest` and `head` as a Piece has them."""
+    return scratch / f"{source.name}-{digest[:32]}-{head[:32]}"
+
+
+@build_step("collect/count", version=3)
 def count_records(
-    folder: Path, hashed: HashedFile, start: int, stop: int, format: str, codec: str
+    folder: Path,
+    hashed: HashedFile,
+    source: Source,
+    start: int,
+    stop: int,
+    format: str,
+    codec: str,
+    results: Path | None = None,
 ) -> Facts:
     """Count the records of a range of a raw file, and the bytes that it unpacks to.
 
     `records` is None where they are not whole, `damaged` says whether the range cannot be unpacked.
+    Where counting is as good as reading, the records are read into the file `results`.
     """
-    budget = Budget.of(stop - start)
-    left, records, damaged = budget.left, None, False
+    limit = Budget.of(stop - start).left
+    if results and codec in CUTTABLE[format].read_once and _has_room(results, hashed.file.size):
+        # What is wrong with a range is for the count to say.
+        with suppress(Exception):
+            return _read_range(hashed, source, Piece(start, stop, ""), results, limit)
+    budget, records, damaged = Budget(limit), None, False
     with hashed.open() as file:
         part = BoundedStream(FileRange(file, start, stop))
         plain: Any = io.BufferedReader(unpack(part, codec, budget), BUFFER)
@@ -257,7 +295,31 @@ def count_records(
                 pass
         except DamagedError:
             records, damaged = None, True
-    return {"records": records, "unpacked": left - budget.left, "damaged": damaged}
+    return {"records": records, "unpacked": limit - budget.left, "damaged": damaged}
+
+
+def _has_room(results: Path, size: int) -> bool:
+    """Return whether the disk has twice the size of a raw file left: results take less than it."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(results.parent).free > 2 * size
+
+
+def _read_range(
+    hashed: HashedFile, source: Source, piece: Piece, results: Path, limit: int
+) -> Facts:
+    """Read the records of a range into `results`, numbered from 0, and return what a count does.
+
+    Raises DamagedError, or what a parser raises, unless the range is whole and nothing is wrong.
+    """
+    raw = hashed.file
+    with hashed.open() as file:
+        (item,) = open_piece(raw, file, Selection(source.include, source.exclude), piece)
+        if isinstance(item, Refused):
+            raise DamagedError(item.reason, item.detail)
+        records = write_results(results, choose_reader(item, source)(item, source))
+        unpacked = Budget.of(raw.size).left - item.budget.left
+        Budget(limit).take(unpacked)
+    return {"records": records, "unpacked": unpacked, "damaged": False}
 
 
 def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
@@ -271,12 +333,14 @@ def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
     pieces: list[Piece] = []
     record = unpacked = place = 0
     limit = Budget.of(size).left
-    for (start, stop, digest), count in zip(ranges[:-1], counts, strict=False):
+    for (start, stop, digest), count in zip(ranges, counts, strict=False):
         if count["records"] is None or unpacked + count["unpacked"] > limit:
             break
         until = record + count["records"]
-        pieces.append(Piece(start, stop, digest, record, until, unpacked, cut["head"]))
+        pieces.append(Piece(start, stop, digest, record, until, unpacked, cut["head"], True))
         record, unpacked, place = until, unpacked + count["unpacked"], stop
+    if ranges and len(pieces) == len(ranges):
+        return [*pieces[:-1], replace(pieces[-1], until=None)]
     rest = [digest for _, _, digest in ranges[len(pieces) :]]
     digest = rest[0] if len(rest) == 1 else hashlib.sha256("".join(rest).encode()).hexdigest()
     return [*pieces, Piece(place, size, digest, record, None, unpacked, cut["head"])]

@@ -11,7 +11,7 @@ full first, the cuts up to the next such file move.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from groundup.artifacts.kinds import KINDS
 from groundup.collect.charset import repair_text
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import ARCHIVES, Selection
-from groundup.collect.files.streams import DamagedError, read_all
+from groundup.collect.files.streams import DamagedError, Item, read_all
 from groundup.collect.licenses import (
     archive_project,
     detect_license,
@@ -47,6 +47,7 @@ from groundup.collect.readers.chat.people import (
 )
 from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item, user_reader
+from groundup.collect.results import read_results
 from groundup.collect.sources import HashedFile, RawFile, origin_hash
 from groundup.recipe import Source
 from groundup.runtime.run import build_step
@@ -182,6 +183,7 @@ def collect_shard(
     refused: Sequence[Sequence[str]] = (),
     people: Mapping[str, People] | None = None,
     piece: Piece | None = None,
+    results: Path | None = None,
 ) -> Facts:
     """Read raw files of a source; every record becomes a document, or is listed with the reason.
 
@@ -192,10 +194,12 @@ def collect_shard(
         refused: origin, reason and detail of files that are not opened.
         people: folder of an export of chats → who is who in it.
         piece: what is read of the only file, where it is cut; by default all of it.
+        results: what a count read of the piece already, if the file exists; it is deleted.
 
     Raises SourceError if a file is no longer what was hashed.
     """
     reader = user_reader(source.reader, root or Path()) if source.reader else None
+    known = _Known(projects or {}, people or {})
     with (
         TableWriter(folder / "documents.parquet", DOCUMENT) as documents,
         TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
@@ -203,9 +207,12 @@ def collect_shard(
         writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
         for hashed in files:
             with hashed.open() as file:
-                _collect_file(
-                    hashed.file, file, projects or {}, people or {}, writer, reader, piece
-                )
+                if piece and results and results.exists():
+                    for result in read_results(results, piece.first):
+                        writer.add(hashed.file.origin, result)
+                    results.unlink(missing_ok=True)
+                else:
+                    _collect_file(hashed.file, file, known, writer, reader, piece)
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
     return {
@@ -217,44 +224,63 @@ def collect_shard(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a raw file before it is read."""
+
+    projects: Mapping[str, str]  # root of a source tree → license
+    people: Mapping[str, People]  # folder of an export of chats → who is who in it
+
+    def of(self, raw: RawFile, file: IO[bytes], source: Source) -> _Known:
+        """Return it with what the members of an archive add, which takes a pass over it."""
+        projects, people = self.projects, self.people
+        if KINDS[source.kind].is_code:
+            projects = _archive_projects(raw, file, source) or projects
+        elif KINDS[source.kind].has_turns and raw.origin.lower().endswith(ARCHIVES):
+            people = {**people, **_archive_people(raw, file, source)}
+        file.seek(0)
+        return _Known(projects, people)
+
+    def place(self, item: Item, roots: frozenset[str]) -> Item:
+        """Return an item with its project, license and people; `roots` are those of `projects`."""
+        root = project_root(item.origin, roots)
+        archive, in_archive, _ = item.origin.partition("!/")
+        name = archive_project(archive) if in_archive else root.rpartition("/")[2]
+        people = nearest_people(item.origin, self.people)
+        return replace(item, project=name, license=self.projects.get(root, ""), people=people)
+
+
 def _collect_file(
     raw: RawFile,
     file: IO[bytes],
-    projects: Mapping[str, str],
-    people: Mapping[str, People],
+    known: _Known,
     writer: CollectedShardWriter,
     reader: Reader | None,
     piece: Piece | None,
 ) -> None:
     """Read every record of a raw file, or of a piece of it, or of the members of an archive."""
     source = writer.source
-    if KINDS[source.kind].is_code:
-        projects = _archive_projects(raw, file, source) or projects
-        file.seek(0)
-    elif KINDS[source.kind].has_turns and raw.origin.lower().endswith(ARCHIVES):
-        people = {**people, **_archive_people(raw, file, source)}
-        file.seek(0)
-    roots, seen = frozenset(projects), False
-    selection = Selection(source.include, source.exclude)
-    if piece is None:
-        items = open_items(raw.path, file, raw.origin, raw.size, selection)
-    else:
-        items = open_piece(raw, file, selection, piece)
-    for item in items:
+    known = known.of(raw, file, source)
+    roots, seen = frozenset(known.projects), False
+    for item in _open(raw, file, source, piece):
         seen = True
         if isinstance(item, Refused):
             writer.add(item.origin, Reject(item.reason, detail=item.detail))
             continue
-        root = project_root(item.origin, roots)
-        archive, in_archive, _ = item.origin.partition("!/")
-        name = archive_project(archive) if in_archive else root.rpartition("/")[2]
-        known = nearest_people(item.origin, people)
-        placed = replace(item, project=name, license=projects.get(root, ""), people=known)
-        for result in read_item(placed, source, reader):
+        for result in read_item(known.place(item, roots), source, reader):
             writer.add(item.origin, result)
     if not seen:
         detail = "an archive without any member that the source's patterns name"
         writer.add(raw.origin, Reject("nothing-selected", detail=detail))
+
+
+def _open(
+    raw: RawFile, file: IO[bytes], source: Source, piece: Piece | None
+) -> Iterator[Item | Refused]:
+    selection = Selection(source.include, source.exclude)
+    if piece is None:
+        return open_items(raw.path, file, raw.origin, raw.size, selection)
+    return open_piece(raw, file, selection, piece)
 
 
 def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str, str]:

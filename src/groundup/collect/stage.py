@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from groundup.runtime.user_code import code_digest
 if TYPE_CHECKING:
     from groundup.collect.files.archives import Refused
     from groundup.collect.pieces import Piece
+    from groundup.collect.readers.chat.people import People
     from groundup.collect.sources import HashedFile
 
     # Name of the source and origin of a file that is cut → its pieces.
@@ -201,7 +203,7 @@ def _jobs(run: Run, sources: Sequence[Source]) -> tuple[list[Job], list[Artifact
     jobs = [
         job
         for source, files, refused in listed
-        for job in _source_jobs(source, files, refused, forgotten, root, pieces)
+        for job in _source_jobs(run, source, files, refused, forgotten, pieces)
     ]
     return jobs, artifacts
 
@@ -211,28 +213,39 @@ def _cut_large_files(run: Run, listed: Sequence[_Listed]) -> tuple[Pieces, list[
     from groundup.collect import pieces
 
     large = [
-        (source, hashed)
+        (source, hashed, _key_of_cuts(source, run.recipe.root))
         for source, files, _ in listed
         for hashed in files
         # What a user's reader makes of a part of a file is not known.
         if hashed.file.size > pieces.PIECE_BYTES and not source.reader
     ]
-    jobs = [
-        pieces.cut_job(source, hashed, _key_settings(source, run.recipe.root))
-        for source, hashed in large
+    cuts = run.build("collect", [pieces.cut_job(*file) for file in large], "cutting large files")
+    counting = [
+        job
+        for (source, hashed, key), cut in zip(large, cuts, strict=True)
+        for job in pieces.count_jobs(source, hashed, cut.facts, key, _scratch(run))
     ]
-    cuts = run.build("collect", jobs, "cutting large files")
-    files = list(zip(large, cuts, strict=True))
-    counting = [job for file, cut in files for job in pieces.count_jobs(*file, cut.facts)]
     counts = run.build("collect", counting, "counting records")
     following = iter([count.facts for count in counts])
     cut_files: Pieces = {}
-    for (source, hashed), cut in files:
+    for (source, hashed, _), cut in zip(large, cuts, strict=True):
         of_file = list(islice(following, len(cut.facts["ranges"])))
         parts = pieces.join_ranges(hashed.file.size, cut.facts, of_file)
         if len(parts) > 1:
             cut_files[source.name, hashed.file.origin] = parts
     return cut_files, [*cuts, *counts]
+
+
+def _key_of_cuts(source: Source, root: Path) -> dict[str, Any]:
+    """Return what decides where a file is cut: whether, and how, the readers read its records."""
+    from groundup.collect.shard import VERSION
+
+    return {**_key_settings(source, root), "readers": VERSION}
+
+
+def _scratch(run: Run) -> Path:
+    """Return the folder for what is read while records are counted; it lasts as long as the run."""
+    return run.store.staging / "results"
 
 
 def _without_missing_ocr(source: Source) -> Source:
@@ -249,52 +262,86 @@ def _without_missing_ocr(source: Source) -> Source:
 
 
 def _source_jobs(
+    run: Run,
     source: Source,
     files: Sequence[HashedFile],
     refused: Sequence[Refused],
     forgotten: Forgotten,
-    root: Path,
     pieces: Pieces,
 ) -> Iterator[Job]:
     """Yield one job per shard of a source, and one for the files that are not opened."""
-    from groundup.collect.licenses import folder_projects, project_root
+    from groundup.collect.licenses import folder_projects
     from groundup.collect.pieces import PIECE_BYTES
-    from groundup.collect.readers.chat.people import folder_people, people_digest
+    from groundup.collect.readers.chat.people import folder_people
     from groundup.collect.shard import collect_shard, cut_shards
 
-    key = _key_settings(source, root)
     by_file = {hashed.file: hashed for hashed in files}
     paths = {file.origin: file.path for file in by_file}
     projects = folder_projects(paths) if KINDS[source.kind].is_code else {}
     people = folder_people(paths) if KINDS[source.kind].has_turns else {}
-    roots = frozenset(projects)
+    jobs = _ShardJobs(run, source, forgotten, projects, people)
     for shard in cut_shards(list(by_file), shard_bytes=PIECE_BYTES):
-        hashed_files = [by_file[file] for file in shard.files]
-        contents = {hashed.file.origin: hashed.sha256 for hashed in hashed_files}
-        present = {project_root(file.origin, roots) for file in shard.files} & roots
-        licenses = {path: projects[path] for path in sorted(present)}
+        of_shard = [by_file[file] for file in shard.files]
         # A file that is cut is too large for others to be in its shard.
-        origin = shard.files[0].origin
-        for number, piece in enumerate(pieces.get((source.name, origin), [None])):
-            inputs = {origin: piece.digest} if piece else contents
-            left_out = _forgotten_records(source, contents, forgotten, piece)
-            yield collect_shard.job(
-                f"{source.name}.{shard.name}" + (f"-{number:05d}" if piece else ""),
-                inputs=inputs,
-                size=piece.size if piece else shard.size,
-                key_only=key,
-                files=Unkeyed(hashed_files),
-                source=Unkeyed(source),
-                projects=Keyed(licenses, licenses or ABSENT),
-                forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
-                root=Unkeyed(root),
-                people=Keyed(people, people_digest(people) if people else ABSENT),
-                piece=Keyed(piece, piece.key if piece else ABSENT),
-            )
+        parts = pieces.get((source.name, shard.files[0].origin), [])
+        for number, piece in enumerate(parts):
+            yield jobs.job(f"{shard.name}-{number:05d}", of_shard, piece)
+        if not parts:
+            yield jobs.job(shard.name, of_shard)
     if refused:
         listed = [[entry.origin, entry.reason, entry.detail] for entry in refused]
         unopened = {"files": Unkeyed(()), "source": Unkeyed(source), "refused": listed}
-        yield collect_shard.job(f"{source.name}.unread", {}, 0, key, **unopened)
+        yield collect_shard.job(f"{source.name}.unread", {}, 0, jobs.key, **unopened)
+
+
+@dataclass(frozen=True)
+class _ShardJobs:
+    """The jobs of the shards of one source."""
+
+    run: Run
+    source: Source
+    forgotten: Forgotten
+    projects: Mapping[str, str]  # root of a source tree → license
+    people: Mapping[str, People]  # folder of an export of chats → who is who in it
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Settings that decide the bytes of every shard."""
+        return _key_settings(self.source, self.run.recipe.root)
+
+    def job(self, name: str, files: Sequence[HashedFile], piece: Piece | None = None) -> Job:
+        """Return the job of a shard, or of a piece of the only file in it."""
+        from groundup.collect.licenses import project_root
+        from groundup.collect.pieces import results_path
+        from groundup.collect.readers.chat.people import people_digest
+        from groundup.collect.shard import collect_shard
+
+        source, people = self.source, self.people
+        inputs = {hashed.file.origin: hashed.sha256 for hashed in files}
+        size = sum(hashed.file.size for hashed in files)
+        left_out = _forgotten_records(source, inputs, self.forgotten, piece)
+        results = None
+        if piece:
+            inputs, size = dict.fromkeys(inputs, piece.digest), piece.size
+            if piece.is_counted:
+                results = results_path(_scratch(self.run), source, piece.digest, piece.head)
+        roots = frozenset(self.projects)
+        present = {project_root(hashed.file.origin, roots) for hashed in files} & roots
+        licenses = {path: self.projects[path] for path in sorted(present)}
+        return collect_shard.job(
+            f"{source.name}.{name}",
+            inputs=inputs,
+            size=size,
+            key_only=self.key,
+            files=Unkeyed(files),
+            source=Unkeyed(source),
+            projects=Keyed(licenses, licenses or ABSENT),
+            forgotten=Keyed(left_out, [list(record) for record in left_out] or ABSENT),
+            root=Unkeyed(self.run.recipe.root),
+            people=Keyed(people, people_digest(people) if people else ABSENT),
+            piece=Keyed(piece, piece.key if piece else ABSENT),
+            results=Unkeyed(results),
+        )
 
 
 def _key_settings(source: Source, root: Path) -> dict[str, Any]:

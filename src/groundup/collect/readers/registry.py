@@ -215,6 +215,18 @@ def piecewise_format(item: Item, source: Source) -> str:
     return form
 
 
+def choose_reader(item: Item, source: Source) -> Reader:
+    """Return the reader of READERS for a file's format and its source's kind."""
+    form = detect_format(item.name, item.head)
+    if form == "empty":
+        return _reject_format
+    family = "records" if form in RECORD_FORMATS else form
+    if source.text and family == "records":
+        return read_text_records
+    keys = ((form, source.kind), (ANY, source.kind), (family, source.kind), (family, ANY))
+    return next((READERS[key] for key in keys if key in READERS), _reject_format)
+
+
 # Records at the start of a file that hold no text, after which nobody expects one.
 MAX_WITHOUT_TEXT = 1_000_000
 
@@ -228,14 +240,7 @@ def read_item(
     """
     last_record = item.first - 1
     try:
-        form = detect_format(item.name, item.head)
-        family = "records" if form in RECORD_FORMATS else form
-        keys = ((form, source.kind), (ANY, source.kind), (family, source.kind), (family, ANY))
-        known = next((READERS[key] for key in keys if key in READERS), _reject_format)
-        if source.text and family == "records":
-            known = read_text_records
-        reader = reader or (_reject_format if form == "empty" else known)
-        results = reader(item, source)
+        results = (reader or choose_reader(item, source))(item, source)
         # Pieces are made of a file only where texts come.
         for result in results if item.first else _while_texts_may_come(results):
             last_record = max(last_record, result.record)
