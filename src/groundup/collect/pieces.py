@@ -35,13 +35,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from groundup.artifacts.document import Document
-from groundup.collect.files.archives import Refused, find_codec, open_items, unpack
-from groundup.collect.files.compression import MEMBER_STARTS
+from groundup.collect.files.archives import find_codec, open_items, unpack
+from groundup.collect.files.compression import MEMBER_STARTS, first_bzip2_bytes
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import (
     BUFFER,
@@ -56,7 +57,7 @@ from groundup.collect.readers.registry import choose_reader, piecewise_format, r
 from groundup.collect.readers.web.warc import count_warc_records
 from groundup.collect.readers.wiki.dump import count_pages
 from groundup.collect.results import write_results
-from groundup.collect.sources import HashedFile, RawFile, origin_hash
+from groundup.collect.sources import HashedFile, origin_hash
 from groundup.recipe import Source
 from groundup.runtime.run import Job, Unkeyed, build_step
 from groundup.runtime.store import Facts
@@ -149,30 +150,20 @@ def cut_file(
     """
     raw = hashed.file
     uncut: Facts = {"format": "", "codec": "", "head": "", "ranges": []}
+    if (head := open_head(hashed, Selection(source.include, source.exclude))) is None:
+        return uncut
     with hashed.open() as file:
-        codec = find_codec(file.read(6))
-        file.seek(0)
-        selection = Selection(source.include, source.exclude)
-        item = next(open_items(raw.path, file, raw.origin, raw.size, selection), None)
-        # Members of archives are not cut.
-        if not isinstance(item, Item) or item.origin != raw.origin:
+        whole = open_piece(head, file, Piece(0, raw.size, ""))
+        if not (form := piecewise_format(whole, source)):
             return uncut
-        if not (form := piecewise_format(item, source)):
-            return uncut
-        most = piece_bytes // (_PACKED_SHARE if codec else 1)
-        cuts = [0, *_find_cuts(file, raw.size, CUTTABLE[form], codec, most), raw.size]
-        first = Piece(0, cuts[1], "")
-        results = (
-            result
-            for part in open_piece(raw, file, selection, first)
-            if isinstance(part, Item)
-            for result in read_item(part, source)
-        )
-        if len(cuts) == 2 or not any(isinstance(result, Document) for result in results):
+        most = piece_bytes // (_PACKED_SHARE if head.codec else 1)
+        cuts = [0, *_find_cuts(file, raw.size, CUTTABLE[form], head.codec, most), raw.size]
+        first = open_piece(head, file, Piece(0, cuts[1], ""))
+        if len(cuts) == 2 or not any(isinstance(r, Document) for r in read_item(first, source)):
             return uncut
         ranges = [[start, stop, _digest(file, start, stop)] for start, stop in pairwise(cuts)]
-    head = hashlib.sha256(item.head).hexdigest()
-    return {"format": form, "codec": codec, "head": head, "ranges": ranges}
+    digest = hashlib.sha256(head.item.head).hexdigest()
+    return {"format": form, "codec": head.codec, "head": digest, "ranges": ranges}
 
 
 def _find_cuts(
@@ -221,8 +212,11 @@ def _choose_cut(
 
 def _member_begins(file: IO[bytes], place: int, size: int, form: Cuttable, codec: str) -> bool:
     """Return whether a member of a compressed file seems to start at `place`, with a record."""
-    packed = BoundedStream(FileRange(file, place, min(place + _MEMBER_BYTES, size)))
-    plain = unpack(packed, codec, Budget.of(0)).peek(_SAMPLE)
+    packed = FileRange(file, place, min(place + _MEMBER_BYTES, size))
+    if codec == "bzip2":
+        plain = first_bzip2_bytes(packed.read(), _SAMPLE)
+    else:
+        plain = unpack(BoundedStream(packed), codec, Budget.of(0)).peek(_SAMPLE)
     return bool(plain) and re.match(form.begins, plain) is not None
 
 
@@ -313,9 +307,7 @@ def _read_range(
     """
     raw = hashed.file
     with hashed.open() as file:
-        (item,) = open_piece(raw, file, Selection(source.include, source.exclude), piece)
-        if isinstance(item, Refused):
-            raise DamagedError(item.reason, item.detail)
+        item = open_item(hashed, file, source, piece)
         records = write_results(results, choose_reader(item, source)(item, source))
         unpacked = Budget.of(raw.size).left - item.budget.left
         Budget(limit).take(unpacked)
@@ -346,19 +338,44 @@ def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
     return [*pieces, Piece(place, size, digest, record, None, unpacked, cut["head"])]
 
 
-def open_piece(
-    raw: RawFile, file: IO[bytes], selection: Selection, piece: Piece
-) -> Iterator[Item | Refused]:
-    """Yield what `open_items` does for a raw file that is cut, with the bytes of a piece of it."""
-    file.seek(0)
-    codec = find_codec(file.read(6))
-    file.seek(0)
-    for item in open_items(raw.path, file, raw.origin, raw.size, selection):
-        if isinstance(item, Refused):
-            yield item
-            continue
-        budget = Budget.of(raw.size)
-        budget.take(piece.unpacked)
-        part = BoundedStream(FileRange(file, piece.start, piece.stop))
-        stream: Any = io.BufferedReader(unpack(part, codec, budget), BUFFER)
-        yield replace(item, stream=stream, path=None, budget=budget, first=piece.first)
+def open_item(hashed: HashedFile, file: IO[bytes], source: Source, piece: Piece) -> Item:
+    """Return what `open_items` yields for a raw file that is cut, with the bytes of a piece of it.
+
+    Raises DamagedError if the bytes before the piece unpack to more than the file may.
+    """
+    head = open_head(hashed, Selection(source.include, source.exclude))
+    assert head is not None, "it was cut"
+    return open_piece(head, file, piece)
+
+
+@dataclass(frozen=True, slots=True)
+class FileHead:
+    """How a raw file begins: what all of its pieces need."""
+
+    item: Item  # without a stream
+    codec: str
+    size: int
+
+
+# Of a file in bzip2 a stream is unpacked for it, which is too much to do for each piece.
+@lru_cache(maxsize=16)
+def open_head(hashed: HashedFile, selection: Selection) -> FileHead | None:
+    """Return the beginning of a raw file; None for an archive, and for what cannot be opened."""
+    raw = hashed.file
+    with hashed.open() as file:
+        codec = find_codec(file.read(6))
+        file.seek(0)
+        item = next(open_items(raw.path, file, raw.origin, raw.size, selection), None)
+        # Members of archives are not cut.
+        if not isinstance(item, Item) or item.origin != raw.origin:
+            return None
+        return FileHead(replace(item, stream=io.BufferedReader(io.BytesIO())), codec, raw.size)
+
+
+def open_piece(head: FileHead, file: IO[bytes], piece: Piece) -> Item:
+    """Return the item of a file with the bytes of a piece of it."""
+    budget = Budget.of(head.size)
+    budget.take(piece.unpacked)
+    part = BoundedStream(FileRange(file, piece.start, piece.stop))
+    stream: Any = io.BufferedReader(unpack(part, head.codec, budget), BUFFER)
+    return replace(head.item, stream=stream, path=None, budget=budget, first=piece.first)

@@ -11,7 +11,7 @@ full first, the cuts up to the next such file move.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from groundup.collect.licenses import (
     project_licenses,
     project_root,
 )
-from groundup.collect.pieces import PIECE_BYTES, Piece, open_piece
+from groundup.collect.pieces import PIECE_BYTES, Piece, open_item
 from groundup.collect.readers.chat.people import (
     PEOPLE_FILES,
     People,
@@ -212,7 +212,7 @@ def collect_shard(
                         writer.add(hashed.file.origin, result)
                     results.unlink(missing_ok=True)
                 else:
-                    _collect_file(hashed.file, file, known, writer, reader, piece)
+                    _collect_file(hashed, file, known, writer, reader, piece)
         for origin, reason, detail in refused:
             writer.add(origin, Reject(reason, detail=detail))
     return {
@@ -251,7 +251,7 @@ class _Known:
 
 
 def _collect_file(
-    raw: RawFile,
+    hashed: HashedFile,
     file: IO[bytes],
     known: _Known,
     writer: CollectedShardWriter,
@@ -259,10 +259,16 @@ def _collect_file(
     piece: Piece | None,
 ) -> None:
     """Read every record of a raw file, or of a piece of it, or of the members of an archive."""
-    source = writer.source
+    raw, source = hashed.file, writer.source
     known = known.of(raw, file, source)
     roots, seen = frozenset(known.projects), False
-    for item in _open(raw, file, source, piece):
+    items: Iterable[Item | Refused]
+    if piece is None:
+        selection = Selection(source.include, source.exclude)
+        items = open_items(raw.path, file, raw.origin, raw.size, selection)
+    else:
+        items = [open_item(hashed, file, source, piece)]
+    for item in items:
         seen = True
         if isinstance(item, Refused):
             writer.add(item.origin, Reject(item.reason, detail=item.detail))
@@ -272,15 +278,6 @@ def _collect_file(
     if not seen:
         detail = "an archive without any member that the source's patterns name"
         writer.add(raw.origin, Reject("nothing-selected", detail=detail))
-
-
-def _open(
-    raw: RawFile, file: IO[bytes], source: Source, piece: Piece | None
-) -> Iterator[Item | Refused]:
-    selection = Selection(source.include, source.exclude)
-    if piece is None:
-        return open_items(raw.path, file, raw.origin, raw.size, selection)
-    return open_piece(raw, file, selection, piece)
 
 
 def _archive_projects(raw: RawFile, file: IO[bytes], source: Source) -> dict[str, str]:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import IO, Any
 
-from groundup.collect.files.streams import DamagedError, read_some
+from groundup.collect.files.streams import HEAD, DamagedError, read_some
 
 # Header of a bzip2 stream that is not empty: block size, then the magic of its first block.
 _BZIP2_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -110,12 +110,12 @@ class _Bzip2Unpacker:
             yield from self._unpack_in_steps(pieces)
             return
         ahead: deque[tuple[bytes, Future[bytes]]] = deque()
-        # One stream is unpacked first, since many files are opened for their first bytes only.
-        streams = 0
+        # Many files are opened for their first bytes only: nothing is unpacked ahead of those.
+        streams = size = 0
         pool = ThreadPoolExecutor(_BZIP2_THREADS, thread_name_prefix="bzip2")
         try:
             while True:
-                most = min(streams, _BZIP2_THREADS)
+                most = min(streams, _BZIP2_THREADS) if size > HEAD else 0
                 while len(ahead) <= most and (piece := next(pieces, b"")):
                     ahead.append((piece, pool.submit(_unpack_whole, piece)))
                 if not ahead:
@@ -127,6 +127,7 @@ class _Bzip2Unpacker:
                     yield from self._unpack_in_steps(rest)
                     return
                 streams += 1
+                size += len(plain)
                 yield plain
         finally:
             # Without waiting: the garbage collector may end a stream that nobody reads to its end,
@@ -155,6 +156,13 @@ class _Bzip2Unpacker:
             raise self._damage
         if not stream.eof:
             raise EOFError("it ends inside a bzip2 stream")
+
+
+def first_bzip2_bytes(packed: bytes, count: int) -> bytes:
+    """Return the first plain bytes of a stream, b"" if there are none; it unpacks one block."""
+    with suppress(OSError):
+        return bz2.BZ2Decompressor().decompress(packed, count)
+    return b""
 
 
 def _unpack_whole(piece: bytes) -> bytes:
