@@ -337,22 +337,23 @@ def test_an_overflow_of_fp16_is_no_event_and_a_lasting_one_is(tmp_path: Path) ->
 
 
 def test_ranks_decide_alike(tmp_path: Path) -> None:
-    # Protects: the decision rests on numbers that one sum gave to all ranks, the norm being the
-    # first one's.
+    # Protects: the decision rests on numbers that one sum gave to all ranks; each adds the square of
+    # the norm of what it holds, and its tokens.
     class Two:
         rank, world, is_first, device = 1, 2, False, torch.device("cpu")
 
         def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-            # As if the other rank had added its own: this one must not add its norm.
-            if tensor.dtype == torch.float64:
-                assert tensor[2] == 0
-                tensor += torch.tensor([5.0, 48.0, 7.5, 1, 0], dtype=torch.float64)
-            return tensor
+            # What the other rank, with 2 of the 5 sequences, has added.
+            return tensor + torch.tensor([5.0, 32.0, 7.5**2, 1, 0], dtype=torch.float64)
 
     trainer = Trainer(fresh(tmp_path), train_setup(2, config=PLAIN))
-    trainer.train_step.ranks = Two()  # type: ignore[assignment]
-    stats = trainer.train_step.forward_backward(torch.ones(3, 17, dtype=torch.int64), 0)
-    assert stats.norm == 7.5 and stats.tokens == 96 and stats.stop and not stats.reload
+    rows = torch.ones(3, 17, dtype=torch.int64)
+    alone = trainer.train_step.forward_backward(rows, 0, 3)
+    trainer.sharding.ranks = Two()  # type: ignore[assignment]
+    stats = trainer.train_step.forward_backward(rows, 0, 5)
+    assert stats.norm == pytest.approx(math.hypot(alone.norm * 3 / 5, 7.5))
+    assert stats.loss == pytest.approx((alone.loss * 48 + 5) / 80)
+    assert stats.tokens == 80 and stats.stop and not stats.reload
 
 
 def test_targets_that_do_not_count_weigh_nothing(tmp_path: Path) -> None:
@@ -369,7 +370,7 @@ def test_targets_that_do_not_count_weigh_nothing(tmp_path: Path) -> None:
         )
         inputs = rows.clone()
         trainer.model.loss = _masked(trainer.model.loss)  # type: ignore[method-assign]
-        stats = trainer.train_step.forward_backward(inputs, 0)
+        stats = trainer.train_step.forward_backward(inputs, 0, len(inputs))
         assert stats.tokens == int((rows[:, 1:] >= 0).sum())
         found.append((stats.loss, stats.norm))
     assert np.allclose(found[0], found[1], rtol=1e-5) and np.allclose(found[0], found[2], rtol=1e-5)

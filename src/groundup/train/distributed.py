@@ -1,7 +1,9 @@
-"""What a training process shares with others: its rank, sums over all ranks, and signals to stop.
+"""What a training process shares with others: its rank, collectives, and signals to stop.
 
 Data parallel: every rank holds the whole model, takes its share of the sequences of a step, and
-adds its gradients to those of the others. torchrun starts the processes (launch.py).
+adds its gradients to those of the others (sharding.py). torchrun starts the processes (launch.py).
+
+All sums have a fixed order, so a resumed run adds as one that never stopped, to the last bit.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import FrameType
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -21,11 +25,33 @@ from torch import Tensor
 
 from groundup.train.hardware import Hardware
 
-# An all-reduce over the whole gradient at once would hold a second copy of it inside the library.
-BUCKET_ELEMENTS = 16 << 20
 # SIGUSR1 is what cluster schedulers send some time before they end a job.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 RELOAD_SIGNAL = signal.SIGHUP
+
+
+class Pending(Protocol):
+    """A collective that was started and not waited for."""
+
+    def wait(self) -> object:
+        """Let what follows see its result; a GPU waits, not this process."""
+        ...
+
+
+@dataclass(frozen=True)
+class PendingSum:
+    """An exchange of pieces, to be added in the order of ranks."""
+
+    exchange: Pending
+    received: Tensor  # [ranks, piece]
+    target: Tensor  # [piece]
+
+    def wait(self) -> None:
+        """Wait for the pieces of all ranks, and set `target` to their sum."""
+        self.exchange.wait()
+        self.target.copy_(self.received[0])
+        for piece in self.received[1:]:
+            self.target.add_(piece)
 
 
 @dataclass(frozen=True)
@@ -42,21 +68,44 @@ class DistributedContext:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Replace `tensor` by its sum over all ranks, and return it.
+        """Return the sum of a small tensor over all ranks, the same bits on each."""
+        if self.world == 1:
+            return tensor
+        parts = tensor.new_empty(self.world, tensor.numel())
+        parts[self.rank] = tensor.flatten()
+        self.start_all_gather(parts).wait()
+        return sum(parts[1:], start=parts[0]).view_as(tensor)
 
-        In pieces of fixed size, and not by DistributedDataParallel: that rearranges its buckets
-        after the first step, so a resumed run would add in another order and its weights would
-        differ in the last bit.
+    def start_reduce_scatter(self, pieces: Tensor) -> Pending:
+        """Start to replace row `rank` of `pieces` [world, N] by its sum over all ranks.
+
+        The other rows must not change before it is waited for.
         """
-        if self.world > 1:
-            for piece in tensor.view(-1).split(BUCKET_ELEMENTS):
-                dist.all_reduce(piece)
-        return tensor
+        own = pieces[self.rank]
+        if self.device.type == "cuda":
+            # In place, as NCCL allows for exactly this row.
+            return _single("reduce_scatter", "tensor")(own, pieces.flatten())
+        # The reduce-scatter of gloo moves as many bytes as its all-reduce, twice these.
+        received = torch.empty_like(pieces)
+        exchange = dist.all_to_all_single(received.flatten(), pieces.flatten(), async_op=True)
+        return PendingSum(exchange, received, own)
+
+    def start_all_gather(self, pieces: Tensor) -> Pending:
+        """Start to fill the rows of `pieces` [world, N] with those of each rank, from its own."""
+        return _single("all_gather", "into_tensor")(pieces.flatten(), pieces[self.rank])
 
     def barrier(self) -> None:
         """Wait until all ranks have come here."""
         if self.world > 1:
             dist.barrier()
+
+
+def _single(collective: str, old_ending: str) -> Callable[[Tensor, Tensor], Pending]:
+    """Return a collective over one tensor per rank, by its name in this version of PyTorch."""
+    # `all_gather_into_tensor` is `all_gather_single` from 2.13 on, and likewise the other.
+    name = f"{collective}_single"
+    function: Any = getattr(dist, name if hasattr(dist, name) else f"{collective}_{old_ending}")
+    return partial(function, async_op=True)
 
 
 @contextmanager

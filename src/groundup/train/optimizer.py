@@ -6,9 +6,19 @@
     gradients │     …     │          …          │       …       │              …              │ …
                   Stack            Stack              Stack                  Stack
 
-So the gradient norm, clipping and the sum over ranks are one operation each. Parameters of equal
-kind and shape lie side by side as a stack [n, *shape], and an optimizer updates a stack at once:
-a model of 20 layers has hundreds of parameters, and about eight stacks.
+So the gradient norm and clipping are one operation each. Parameters of equal kind and shape lie
+side by side as a stack [n, *shape], and an optimizer updates a stack at once: a model of 20 layers
+has hundreds of parameters, and about eight stacks.
+
+Several ranks divide the work (ZeRO-1, Rajbhandari et al. 2020, arXiv 1910.02054). All hold all
+weights and gradients, but each updates its own part of every stack, and holds the optimizer's state
+of that part only. A stack is cut into groups, one piece per rank in each. A piece of a stack of
+matrices is a matrix, since Muon needs whole ones; of other stacks it is a range of numbers:
+
+    7 matrices, 3 ranks   │ 0 │ 1 │ 2 │  │ 0 │ 1 │ 2 │  │ 0 │ padding │    pieces by their rank
+                            group 0         group 1         group 2
+
+One collective sums the gradients of a group, and another gathers its new weights (sharding.py).
 
 An example: a gradient G [2, 192, 512] of two matrices. Muon averages it over the last steps
 (momentum), then replaces each matrix U S V^T by U V^T: all directions of the update have the same
@@ -40,54 +50,90 @@ MUON_MOMENTUM = 0.95
 # to between about 0.7 and 1.2, which is orthogonal enough and needs no decomposition.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
+# Numbers of a group of embeddings. A larger group is summed later, and its copies need more memory.
+GROUP_NUMBERS = 16 << 20
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Parameters of one kind and shape; `weights` and `gradients` [n, *shape] are views."""
+    """Parameters of one kind and shape, cut into pieces of which each rank updates some."""
 
     kind: Kind
     names: tuple[str, ...]
-    weights: Tensor
-    gradients: Tensor
+    shape: torch.Size  # of one parameter
+    # All pieces [groups, ranks, piece], views of the flat buffers; the last ones may be padding.
+    all_weights: Tensor
+    all_gradients: Tensor
+    rank: int
+
+    @property
+    def weights(self) -> Tensor:
+        """View of the weights that this rank updates: [n, *shape] if it trains alone, otherwise
+        [groups, *shape] of matrices and [groups, piece] of other kinds.
+        """
+        return self._own(self.all_weights)
+
+    @property
+    def gradients(self) -> Tensor:
+        """View of their gradients, of the same shape."""
+        return self._own(self.all_gradients)
+
+    @property
+    def has_whole_parameters(self) -> bool:
+        """Whether a piece is a parameter, and not a range of numbers."""
+        return self.all_weights.shape[2] == self.shape.numel()
 
     @property
     def label(self) -> str:
         """Name in the optimizer's state on disk, such as `matrix-192x512`."""
-        return f"{self.kind}-{'x'.join(str(size) for size in self.weights.shape[1:])}"
+        return f"{self.kind}-{'x'.join(str(size) for size in self.shape)}"
+
+    def stacked(self, pieces: Tensor) -> Tensor:
+        """Return weights or gradients [groups, ranks, piece] as [n, *shape], a view."""
+        size = self.shape.numel() * len(self.names)
+        return pieces.flatten()[:size].view(-1, *self.shape)
+
+    def saved_shape(self, own: Tensor) -> torch.Size:
+        """Return the shape on disk of a state of which this rank has `own`: [n, ...]."""
+        row = own.shape[1:] if self.has_whole_parameters else self.shape
+        return torch.Size((len(self.names), *row))
+
+    def _own(self, pieces: Tensor) -> Tensor:
+        own = pieces[:, self.rank]
+        return own.view(-1, *self.shape) if self.has_whole_parameters else own
 
 
 class FlatParameters:
-    """All parameters of a model in one buffer; the model keeps using them as views."""
+    """All parameters of a model in one buffer; the model keeps using them as views.
 
-    def __init__(self, model: nn.Module) -> None:
-        # Kind and shape → the parameters that share it, in the order of the model.
-        groups: dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]] = {}
-        for name, weight in model.named_parameters():
-            kind: Kind = "matrix"
-            if weight.ndim < 2:
-                kind = "norm"
-            elif "embed" in name or "lm_head" in name:
-                # The head has a row per token too; it is no matrix inside a block.
-                kind = "embedding"
-            groups.setdefault((kind, weight.shape), []).append((name, weight))
-        first = next(model.parameters())
-        total = sum(weight.numel() for weight in model.parameters())
+    `rank` of `world` ranks updates its own pieces.
+    """
+
+    def __init__(self, model: nn.Module, rank: int = 0, world: int = 1) -> None:
+        alike = group_alike(model)
+        layouts = [
+            _pieces(kind, len(members), shape.numel(), world)
+            for (kind, shape), members in alike.items()
+        ]
+        first, total = next(model.parameters()), sum(map(math.prod, layouts))
         # One allocation each, and every parameter and gradient is a view into it.
-        self.weights = torch.empty(total, dtype=first.dtype, device=first.device)
+        self.weights = torch.zeros(total, dtype=first.dtype, device=first.device)
         self.gradients = torch.zeros_like(self.weights)
         self.stacks: list[Stack] = []
         start = 0
-        for (kind, shape), members in groups.items():
-            end = start + len(members) * shape.numel()
-            weights = self.weights[start:end].view(len(members), *shape)
-            gradients = self.gradients[start:end].view(len(members), *shape)
+        for ((kind, shape), members), layout in zip(alike.items(), layouts, strict=True):
+            end = start + math.prod(layout)
+            all_weights = self.weights[start:end].view(layout)
+            all_gradients = self.gradients[start:end].view(layout)
+            names = tuple(name for name, _ in members)
+            stack = Stack(kind, names, shape, all_weights, all_gradients, rank)
+            weights, gradients = map(stack.stacked, (all_weights, all_gradients))
             for index, (_, weight) in enumerate(members):
                 weights[index].copy_(weight.detach())
                 weight.data = weights[index]
                 # backward() adds to a gradient that exists, so it stays in the buffer.
                 weight.grad = gradients[index]
-            self.stacks.append(Stack(kind, tuple(name for name, _ in members), weights, gradients))
+            self.stacks.append(stack)
             start = end
 
     def zero_grad(self) -> None:
@@ -98,28 +144,53 @@ class FlatParameters:
         """Return the norm of the whole gradient, without waiting for the device."""
         return torch.linalg.vector_norm(self.gradients)
 
+    def own_grad_norm(self) -> Tensor:
+        """Return the norm of the gradients of this rank's pieces; alone, that of all."""
+        if all(stack.all_gradients.shape[1] == 1 for stack in self.stacks):
+            return self.grad_norm()
+        norms = [torch.linalg.vector_norm(stack.gradients) for stack in self.stacks]
+        return torch.linalg.vector_norm(torch.stack(norms))
+
+    def scale_grad(self, factor: float) -> None:
+        """Multiply the gradients of this rank's pieces."""
+        for stack in self.stacks:
+            stack.gradients.mul_(factor)
+
     def are_finite(self) -> bool:
         """Whether every weight is finite."""
         return bool(torch.isfinite(self.weights).all())
 
-    def norms(self) -> dict[str, dict[str, float]]:
-        """Return the norms `gradient` and `weights` of each parameter, by name."""
-        norms: dict[str, dict[str, float]] = {}
-        for stack in self.stacks:
-            gradients, weights = (
-                torch.linalg.vector_norm(tensor.flatten(1), dim=1).tolist()
-                for tensor in (stack.gradients, stack.weights)
-            )
-            for name, gradient, weight in zip(stack.names, gradients, weights, strict=True):
-                norms[name] = {"gradient": gradient, "weights": weight}
-        return norms
+
+def group_alike(
+    model: nn.Module,
+) -> dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]]:
+    """Return the parameters by kind and shape, in the order of the model."""
+    alike: dict[tuple[Kind, torch.Size], list[tuple[str, nn.Parameter]]] = {}
+    for name, weight in model.named_parameters():
+        kind: Kind = "matrix"
+        if weight.ndim < 2:
+            kind = "norm"
+        elif "embed" in name or "lm_head" in name:
+            # The head has a row per token too; it is no matrix inside a block.
+            kind = "embedding"
+        alike.setdefault((kind, weight.shape), []).append((name, weight))
+    return alike
+
+
+def _pieces(kind: Kind, count: int, numbers: int, world: int) -> tuple[int, int, int]:
+    """Return groups, ranks and numbers of a piece of a stack of `count` parameters."""
+    if kind == "matrix" or world == 1:
+        return -(-count // world), world, numbers
+    groups = -(-count * numbers // GROUP_NUMBERS)
+    return groups, world, -(-count * numbers // (groups * world))
 
 
 class UpdateRule(Protocol):
     """How one stack is updated."""
 
     RATE: ClassVar[str]  # the recipe's [train] key of the learning rate that the rule uses
-    state: dict[str, Tensor]  # tensors that a checkpoint keeps, by name
+    # Tensors that a checkpoint keeps, by name. Their first dimension is that of `stack.weights`.
+    state: dict[str, Tensor]
 
     def __init__(self, stack: Stack, dtype: torch.dtype) -> None: ...
 
@@ -222,11 +293,12 @@ class Optimizer:
     ) -> None:
         self.weight_decay, self.steps = weight_decay, 0
         self._rules: list[tuple[Stack, UpdateRule]] = []
-        self._state: dict[str, Tensor] = {}
+        # By name, a stack and this rank's pieces of its state: [groups, ...].
+        self.state: dict[str, tuple[Stack, Tensor]] = {}
         for stack in parameters.stacks:
             rule = (OPTIMIZERS[name] if stack.kind == "matrix" else AdamW)(stack, dtype)
             self._rules.append((stack, rule))
-            self._state |= rule.state
+            self.state |= {key: (stack, tensor) for key, tensor in rule.state.items()}
 
     @torch.no_grad()
     def step(self, learning_rate: float, muon_learning_rate: float = 0.0) -> None:
@@ -241,22 +313,29 @@ class Optimizer:
     def reset(self) -> None:
         """Return to the state before the first step."""
         self.steps = 0
-        for tensor in self._state.values():
-            tensor.zero_()
+        for _, own in self.state.values():
+            own.zero_()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state as plain tensors, for safetensors."""
-        state = {name: tensor.cpu() for name, tensor in self._state.items()}
+        """Return the state of a rank that trains alone as plain tensors, for safetensors."""
+        state = {name: own.cpu() for name, (_, own) in self.state.items()}
         return state | {"steps": torch.tensor(self.steps)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state that `state_dict` returned."""
+        """Take over this rank's pieces of a state, whatever the number of ranks that wrote it."""
         # Names hold kind and shape, so this finds another model as well as another optimizer.
-        shapes = {name: tensor.shape for name, tensor in self._state.items()}
+        shapes = {name: stack.saved_shape(own) for name, (stack, own) in self.state.items()}
         if shapes != {name: tensor.shape for name, tensor in state.items() if name != "steps"}:
             raise GroundupError("optimizer.safetensors: belongs to another model or optimizer")
-        for name, tensor in self._state.items():
-            tensor.copy_(state[name])
+        for name, (stack, own) in self.state.items():
+            ranks = stack.all_weights.shape[1]
+            # Range by range, so that of a mapped file only these bytes are read.
+            for group, piece in enumerate(own.view(len(own), -1)):
+                begin = (group * ranks + stack.rank) * len(piece)
+                saved = state[name].flatten()[begin : begin + len(piece)]
+                piece[: len(saved)] = saved
+                # The padding.
+                piece[len(saved) :] = 0
         self.steps = int(state["steps"])
 
 

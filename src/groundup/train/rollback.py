@@ -65,14 +65,18 @@ class Incidents:
     parameters: FlatParameters
     hardware: Hardware
 
-    def record(self, state: TrainState, reason: str, stats: StepStats) -> str:
+    def record(
+        self,
+        state: TrainState,
+        reason: str,
+        stats: StepStats,
+        norms: Mapping[str, Mapping[str, float]],
+    ) -> str:
         """Write the incident of the rejected step of `state`. Return a summary of one line.
 
-        The gradients of the step must still be in `parameters`; they are overwritten.
+        `norms` are those of `Sharding.norms`. The gradients in `parameters` are overwritten.
         """
         first, sequences = samples_of_step(state.spans, state.step)
-        # Before the gradients of single sequences take their place.
-        norms = self.parameters.norms()
         incident = {
             "step": state.step,
             "reason": reason,

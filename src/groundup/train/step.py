@@ -6,13 +6,13 @@
        ├─ micro-batch 1 ─ Transformer.loss ─ backward ─┤ gradients add up in FlatParameters
        └─ …                                            │
                                                        ▼
-                        sum over ranks of the gradients, the loss, the token count
+                        sum over ranks of the gradients (sharding.py), the loss, the token count
                                                        │
                         StepStats: five numbers, the same on every rank   ◄─ the only wait for the
                                                        │                     device in a step
                         Trainer: does the guard accept the step?
                                                        │ yes
-                        clip ─ Optimizer.step ─────────┘
+                        clip ─ Optimizer.step ─ gather the weights of all ranks
 
 Everything above the read is queued on the device without waiting for it.
 
@@ -35,9 +35,10 @@ from torch import Tensor
 
 from groundup.model.transformer import Transformer
 from groundup.train.data import derive_seed
-from groundup.train.distributed import DistributedContext, Signals
+from groundup.train.distributed import Signals
 from groundup.train.hardware import Hardware
 from groundup.train.optimizer import FlatParameters, Optimizer
+from groundup.train.sharding import Sharding
 
 
 @dataclass(frozen=True)
@@ -61,43 +62,49 @@ class TrainStep:
     optimizer: Optimizer
     hardware: Hardware
     seed: int
-    ranks: DistributedContext
+    sharding: Sharding
 
     def forward_backward(
-        self, rows_NT: Tensor, step: int, loss_scale: float = 1.0, signals: Signals | None = None
+        self,
+        rows_NT: Tensor,
+        step: int,
+        sequences: int,
+        loss_scale: float = 1.0,
+        signals: Signals | None = None,
     ) -> StepStats:
         """Compute the gradients of a step from this rank's token ids [N, context + 1].
 
-        All ranks hear at the same step which signals have come to any of them.
+        `sequences` are those of all ranks together, whose shares may differ. All ranks hear at the
+        same step which signals have come to any of them.
         """
-        device, signals = self.ranks.device, signals or Signals()
+        ranks, signals = self.sharding.ranks, signals or Signals()
+        device = ranks.device
         tokens = int((rows_NT[:, 1:] >= 0).sum())
         # Targets of all ranks. `grad_factor` corrects the mean for those that are ignored (< 0).
-        targets = rows_NT[:, 1:].numel() * self.ranks.world
+        targets = sequences * (rows_NT.shape[1] - 1)
         total_loss = torch.zeros((), device=device)
         self.parameters.zero_grad()
         micro_batches = rows_NT.to(device, non_blocking=True).split(self.hardware.micro_batch)
         for number, rows_BT in enumerate(micro_batches):
             if self.model.config.dropout:
                 # A function of the step, so a resumed run drops the same activations.
-                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, self.ranks.rank))
+                torch.manual_seed(derive_seed(self.seed, "dropout", step, number, ranks.rank))
+            if number == len(micro_batches) - 1:
+                self.sharding.expect_gradients()
             with self.hardware.autocast():
                 loss = self.model.loss(rows_BT[:, :-1], rows_BT[:, 1:], "sum")
             # Scaled before backward: small gradients of fp16 would become zero.
             (loss * (loss_scale / targets)).backward()
             total_loss += loss.detach()
-        self.ranks.sum(self.parameters.gradients)
+        self.sharding.finish_gradients()
         # One tensor for all numbers, so the device is waited for once.
         asked = signals.stop, signals.reload
         sums = torch.tensor([0, tokens, 0, *asked], dtype=torch.float64, device=device)
-        sums[0] = total_loss
-        if self.ranks.is_first:
-            # Rank 0's alone: if the last bit differed, ranks could decide differently.
-            sums[2] = self.parameters.grad_norm()
-        loss_sum, tokens_sum, scaled_norm, stops, reloads = self.ranks.sum(sums).tolist()
+        sums[0], sums[2] = total_loss, self.parameters.own_grad_norm().double() ** 2
+        loss_sum, tokens_sum, squares, stops, reloads = ranks.sum(sums).tolist()
         mean = loss_sum / tokens_sum if tokens_sum else math.nan
         factor = targets / loss_scale / tokens_sum if tokens_sum else math.nan
-        norm = scaled_norm * factor
+        norm = math.sqrt(squares) * factor
         return StepStats(mean, norm, int(tokens_sum), factor, stops > 0, reloads > 0)
 
     def update(
@@ -107,5 +114,6 @@ class TrainStep:
         factor = stats.grad_factor * min(1.0, clip / stats.norm if stats.norm else 1.0)
         # A factor of 1 is usual, and then the pass over all gradients is saved.
         if factor != 1:
-            self.parameters.gradients.mul_(factor)
+            self.parameters.scale_grad(factor)
         self.optimizer.step(learning_rate, muon_learning_rate)
+        self.sharding.gather_weights()

@@ -49,6 +49,7 @@ from groundup.train.logging import Interval, Logbook, SampleCallback, perplexity
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.train.rollback import Incidents, rolled_back
 from groundup.train.setup import SettingsTimeline, TrainSetup
+from groundup.train.sharding import Sharding
 from groundup.train.state import FP16_FLOOR, FP16_PATIENCE, FP16_SCALE, Checkpoints, TrainState
 from groundup.train.step import StepStats, TrainStep
 from groundup.train.validation import Validation
@@ -71,11 +72,12 @@ class Trainer:
         # Weights follow in `_restore`.
         self.model = Transformer(setup.config, seed=None).to(self.ranks.device).train()
         self.model.recompute = hardware.recompute
-        self.parameters = FlatParameters(self.model)
+        self.parameters = FlatParameters(self.model, self.ranks.rank, self.ranks.world)
+        self.sharding = Sharding(self.model, self.parameters, self.ranks)
         dtype = torch.bfloat16 if hardware.precision == "bf16" else torch.float32
         self.optimizer = Optimizer(self.parameters, train.optimizer, train.weight_decay, dtype)
         self.train_step = TrainStep(
-            self.model, self.parameters, self.optimizer, hardware, setup.seed, self.ranks
+            self.model, self.parameters, self.optimizer, hardware, setup.seed, self.sharding
         )
         windows = setup.open_loader(root, "validation")
         self.validation = Validation(windows, train.validation_tokens, self.ranks)
@@ -91,7 +93,8 @@ class Trainer:
         self._restore(self.checkpoints.latest_valid())
         if hardware.compile:
             for block in self.model.model.layers:
-                block.compile()
+                # And not `block.compile()`, which would compile its hooks too (sharding.py).
+                block.forward = torch.compile(block.forward)
 
     def train(self) -> None:
         """Train to the end step.
@@ -117,7 +120,11 @@ class Trainer:
                 self.interval.waited += time.perf_counter() - start
                 # Gradients only. The weights change in `_update`, after the guard has judged them.
                 stats = self.train_step.forward_backward(
-                    rows_NT, self.state.step, self.state.loss_scale, signals
+                    rows_NT,
+                    self.state.step,
+                    self.state.spans[-1][2],
+                    self.state.loss_scale,
+                    signals,
                 )
                 trouble = self._update(stats, now)
                 self.interval.busy += time.perf_counter() - start
@@ -177,13 +184,14 @@ class Trainer:
             self.interval.refuse(stats.tokens)
         elif reason := state.guard.judge(stats.loss, stats.norm, train.guard):
             self.interval.refuse(stats.tokens)
+            # The first of a row is examined: the others mostly have the same cause.
+            norms = self.sharding.norms() if state.guard.streak == 0 else {}
             if self.logbook is not None:
                 say(f"  step {state.step}: {reason}; this step is not applied")
                 refused = {"refused_loss": stats.loss, "refused_norm": stats.norm}
                 self.logbook.write(state.step, guard=reason, **refused)
-                # The first of a row is examined: the others mostly have the same cause.
-                if state.guard.streak == 0:
-                    self.last_incident = self.incidents.record(state, reason, stats)
+                if norms:
+                    self.last_incident = self.incidents.record(state, reason, stats, norms)
                     say(f"    {self.last_incident}")
             if state.guard.refuse(state.step):
                 trouble = reason
@@ -275,12 +283,13 @@ class Trainer:
     def _save(self) -> str:
         """Commit a checkpoint, unless the weights are broken. Return why to roll back, or ""."""
         self._write_log()
+        self.sharding.wait_for_weights()
         if not self.parameters.are_finite():
             return "the weights are not finite"
+        optimizer = self.sharding.optimizer_state(self.optimizer)
         if self.logbook is not None:
             try:
                 facts = {"metrics_bytes": self.logbook.metrics.size()}
-                optimizer = self.optimizer.state_dict()
                 self.checkpoints.save(self.model, optimizer, self.state, facts, self.seconds)
             except Exception as error:
                 if not is_full_disk(error):
@@ -306,6 +315,7 @@ class Trainer:
 
     def _restore(self, checkpoint: tuple[Artifact, TrainState] | None) -> None:
         """Load a checkpoint, or begin at step 0 if there is none."""
+        self.sharding.wait_for_weights()
         metrics_bytes = 0
         if checkpoint is not None:
             artifact, self.state = checkpoint
