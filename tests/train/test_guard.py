@@ -337,8 +337,8 @@ def test_an_overflow_of_fp16_is_no_event_and_a_lasting_one_is(tmp_path: Path) ->
 
 
 def test_ranks_decide_alike(tmp_path: Path) -> None:
-    # Protects: the decision rests on numbers that one sum gave to all ranks; each adds the square of
-    # the norm of what it holds, and its tokens.
+    # Protects: the decision rests on numbers that one sum gave to all ranks. Each adds its tokens,
+    # and the square of the norm of what it holds.
     class Two:
         rank, world, is_first, device = 1, 2, False, torch.device("cpu")
 
