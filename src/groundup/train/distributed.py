@@ -31,7 +31,7 @@ RELOAD_SIGNAL = signal.SIGHUP
 
 
 class Pending(Protocol):
-    """A collective that was started and not waited for."""
+    """A collective that was started."""
 
     def wait(self) -> object:
         """Let what follows see its result; a GPU waits, not this process."""

@@ -50,8 +50,8 @@ MUON_MOMENTUM = 0.95
 # to between about 0.7 and 1.2, which is orthogonal enough and needs no decomposition.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
-# Numbers of a group of embeddings. A larger group is summed later, and its copies need more memory.
-GROUP_NUMBERS = 16 << 20
+# Most numbers of a group of embeddings. More would be summed later, and copied at once.
+GROUP_NUMBERS = 4 << 20
 
 
 @dataclass(frozen=True)

@@ -183,18 +183,7 @@ class Trainer:
         if overflow:
             self.interval.refuse(stats.tokens)
         elif reason := state.guard.judge(stats.loss, stats.norm, train.guard):
-            self.interval.refuse(stats.tokens)
-            # The first of a row is examined: the others mostly have the same cause.
-            norms = self.sharding.norms() if state.guard.streak == 0 else {}
-            if self.logbook is not None:
-                say(f"  step {state.step}: {reason}; this step is not applied")
-                refused = {"refused_loss": stats.loss, "refused_norm": stats.norm}
-                self.logbook.write(state.step, guard=reason, **refused)
-                if norms:
-                    self.last_incident = self.incidents.record(state, reason, stats, norms)
-                    say(f"    {self.last_incident}")
-            if state.guard.refuse(state.step):
-                trouble = reason
+            trouble = self._refuse(stats, reason)
         else:
             # `rate` is 1, halved by each rollback.
             scale = lr_scale(state.step, now.steps, train.warmup_steps, train.final_learning_rate)
@@ -208,6 +197,21 @@ class Trainer:
             self.interval.add(stats.loss, stats.norm, rates[0], stats.tokens)
         state.step += 1
         return trouble
+
+    def _refuse(self, stats: StepStats, reason: str) -> str:
+        """Record a step that the guard refused. Return why to roll back, or ""."""
+        state = self.state
+        self.interval.refuse(stats.tokens)
+        # The first of a row is examined: the others mostly have the same cause.
+        norms = self.sharding.norms() if state.guard.streak == 0 else {}
+        if self.logbook is not None:
+            say(f"  step {state.step}: {reason}; this step is not applied")
+            refused = {"refused_loss": stats.loss, "refused_norm": stats.norm}
+            self.logbook.write(state.step, guard=reason, **refused)
+            if norms:
+                self.last_incident = self.incidents.record(state, reason, stats, norms)
+                say(f"    {self.last_incident}")
+        return reason if state.guard.refuse(state.step) else ""
 
     def _roll_back(self, reason: str) -> None:
         """Return to the last checkpoint before the trouble, and skip what was read since."""
