@@ -135,20 +135,34 @@ def test_markup_is_no_language() -> None:
     assert found.share.max() <= 1
 
 
+def test_half_of_a_text_decides() -> None:
+    """Codes are the same whether texts are read to their end, for shares, or only until decided."""
+    english, german = (f"{sentence} " * 9 for sentence in list(SENTENCES)[:2])
+    texts = [english + german * n for n in range(2 * language.SIDE_BY_SIDE)]
+    texts += [german * n + english for n in range(4)] + [*SENTENCES, "1 2 3 4 5 6 7 8 9 " * 50]
+    found = language.detect(pa.array(texts)).code.to_pylist()
+    assert found == language.detect(pa.array(texts), ["en"]).code.to_pylist()
+    assert {"en", "de", ""} <= set(found)
+
+
 @examples(100)
-@given(st.lists(TEXTS, min_size=1, max_size=4))
+@given(st.lists(TEXTS, min_size=1, max_size=2 * language.SIDE_BY_SIDE))
 def test_window_against_py3langid(reference: LanguageIdentifier, texts: list[str]) -> None:
     """Log-probabilities of a window equal those of py3langid; texts are independent."""
     model = language_model.language_model()
     for text in texts:
         data = np.frombuffer(text.encode(), np.uint8)[: language.WINDOW_BYTES]
+        offsets = np.array([0, len(data)], np.int32)
+        found = language.read_features(
+            (offsets, data), model.moves, model.first, model.features, model.start
+        )
         counts, seen = (
-            np.zeros(len(model.weights), np.int32),
-            np.empty(len(language._LOGARITHMS), np.int32),
+            np.zeros(len(model.weights), np.uint16),
+            np.empty(len(language.LOGARITHMS) + 3, np.int32),
         )
         scores = np.empty(len(model.priors), np.float32)
-        language._score_window(
-            data, model.start, model[:6], language._LOGARITHMS, counts, seen, scores
+        language.score_window(
+            found, model.weights, model.priors, language.LOGARITHMS, counts, seen, scores
         )
         if (scores != model.priors).any():
             assert np.allclose(scores, reference._raw_score(data.tobytes()), rtol=1e-4, atol=1e-2)

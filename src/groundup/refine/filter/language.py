@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_array, text_buffers
 from groundup.refine.filter.language_model import SCALE, STATE_BITS, language_model
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import kernel
 
 # A text is read in slices from its beginning to its end, so that neither a title page nor a license
 # decides. A short text is read whole. The size of a slice was measured together with the next two
@@ -41,7 +41,9 @@ MIN_UNSURE_SHARE = 0.05
 NO_LANGUAGE, MIN_TEXT = "zxx", 0.5
 # What a feature counts by how often it occurs; divided by SCALE, which weights are multiplied by. A
 # window is shorter than twice its size, so no feature occurs more often.
-_LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32) / np.float32(SCALE)
+LOGARITHMS = np.log1p(np.arange(2 * WINDOW_BYTES + 1)).astype(np.float32) / np.float32(SCALE)
+# Texts that are read at the same time.
+SIDE_BY_SIDE = 8
 
 
 class DetectedLanguages(NamedTuple):
@@ -52,7 +54,10 @@ class DetectedLanguages(NamedTuple):
 
 
 def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLanguages:
-    """Detect the language of every text; the share of a text too short to tell is 1."""
+    """Detect the language of every text, and its share in the languages asked for.
+
+    The share of a text too short to tell is 1. Without languages to ask for, it means nothing.
+    """
     model = language_model()
     samples = text_array(*sample_slices(text_buffers(texts)))
     letters = ascii_letters(text_buffers(samples))
@@ -61,7 +66,10 @@ def detect(texts: pa.StringArray, languages: Sequence[str] = ()) -> DetectedLang
     capitals[capitals] = mask(pc.utf8_is_upper(samples.filter(pa.array(capitals))))
     lowered = pc.utf8_lower(samples.filter(pa.array(capitals)))
     samples = replace_rows(samples, capitals, lowered)
-    shares = _shares(text_buffers(samples), model[:6], model.start, len(model.codes), _LOGARITHMS)
+    offsets, data = text_buffers(samples)
+    found = read_features((offsets, data), model.moves, model.first, model.features, model.start)
+    bayes = (model.weights, model.priors, model.code_of)
+    shares = _shares(offsets, found, bayes, len(model.codes), LOGARITHMS, bool(languages))
     nothing = model.codes.index(NO_LANGUAGE)
     text = 1 - shares[:, nothing]
     enough = letters.sum(axis=1) >= MIN_LETTERS
@@ -135,60 +143,98 @@ def sample_slices(texts: Texts) -> Texts:
 
 
 @kernel
+def read_features(texts: Texts, moves: Array, first: Array, features: Array, start: int) -> Array:
+    """Return the feature that ends at each byte of the texts, or -1.
+
+    Each move waits for the memory, and the next one for it. So texts are read side by side, one
+    byte of each in turn.
+    """
+    (offsets, data), following, ended = texts, 0, 0
+    found = np.full(len(data), -1, np.int32)
+    # Of the texts that are being read: the next byte, the end, and the state.
+    pos, stop, states = np.zeros((3, SIDE_BY_SIDE), np.int64)
+    while ended < SIDE_BY_SIDE:
+        ended = 0
+        for k in range(SIDE_BY_SIDE):
+            i = pos[k]
+            if i < stop[k]:
+                state = np.int64(moves[states[k] >> STATE_BITS, data[i]])
+                found[i] = features[first[state >> STATE_BITS] + (state & (1 << STATE_BITS) - 1)]
+                pos[k], states[k] = i + 1, state
+            elif following < len(offsets) - 1:
+                pos[k], stop[k], states[k] = offsets[following], offsets[following + 1], start
+                following += 1
+            else:
+                ended += 1
+    return found
+
+
+@kernel
 def _shares(
-    texts: Texts, model: tuple[Array, ...], start: int, codes: int, logarithms: Array
+    offsets: Array,
+    found: Array,
+    bayes: tuple[Array, ...],
+    codes: int,
+    logarithms: Array,
+    is_exact: bool,
 ) -> Array:
     """Return the share of each text in each language, shape (texts, codes), float32.
 
-    The share is the mean of the probabilities of its windows.
+    The share is the mean of the probabilities of its windows. Unless all must be exact, a text is
+    left as soon as one share is more than half: the rest of the text cannot change that.
     """
-    (offsets, data), (_, _, _, weights, priors, code_of) = texts, model
+    weights, priors, code_of = bayes
     shares = np.zeros((len(offsets) - 1, codes), np.float32)
-    counts, seen = np.zeros(len(weights), np.int32), np.empty(len(logarithms), np.int32)
-    scores = np.empty(len(priors), np.float32)
+    counts, seen = np.zeros(len(weights), np.uint16), np.empty(len(logarithms) + 3, np.int32)
+    chances = np.empty(len(priors), np.float32)
     for text in range(len(offsets) - 1):
-        begin, size, state = offsets[text], offsets[text + 1] - offsets[text], start
+        begin, size = offsets[text], offsets[text + 1] - offsets[text]
         windows = max(1, round(size / WINDOW_BYTES))
-        part = np.float32(1 / windows)
+        part, most = np.float32(1 / windows), np.float32(0)
         for window in range(windows):
             first, last = begin + size * window // windows, begin + size * (window + 1) // windows
-            state = _score_window(data[first:last], state, model, logarithms, counts, seen, scores)
-            scores -= scores.max()
-            np.exp(scores / np.float32(max(1, last - first) ** TEMPERATURE), scores)
-            whole = scores.sum()
-            for c in range(len(scores)):
-                shares[text, code_of[c]] += part * scores[c] / whole
+            score_window(found[first:last], weights, priors, logarithms, counts, seen, chances)
+            chances -= chances.max()
+            np.exp(chances / np.float32(max(1, last - first) ** TEMPERATURE), chances)
+            whole = chances.sum()
+            for c in range(len(chances)):
+                shares[text, code_of[c]] += part * chances[c] / whole
+                most = max(most, shares[text, code_of[c]])
+            if most > 0.5 and not is_exact:
+                break
     return shares
 
 
 @kernel
-def _score_window(
-    data: Array,
-    state: Number,
-    model: tuple[Array, ...],
+def score_window(
+    found: Array,
+    weights: Array,
+    priors: Array,
     logarithms: Array,
     counts: Array,
     seen: Array,
     scores: Array,
-) -> Number:
-    """Write the log-probability of each class, up to a constant; return the state at the end.
+) -> None:
+    """Write the log-probability of each class, up to a constant, from the features of a window.
 
     `counts` (of features, all zero) and `seen` (the features that occur) are scratch space.
     """
-    moves, first, features, weights, priors, _ = model
     distinct = 0
-    for byte in data:
-        state = np.int64(moves[state >> STATE_BITS, byte])
-        feature = features[first[state >> STATE_BITS] + (state & ((1 << STATE_BITS) - 1))]
+    for feature in found:
         if feature >= 0:
-            if counts[feature] == 0:
-                seen[distinct] = feature
-                distinct += 1
-            counts[feature] += 1
+            seen[distinct] = feature
+            distinct += counts[feature] == 0
+            counts[feature] += np.uint16(1)
     scores[:] = priors
-    for feature in seen[:distinct]:
-        times = logarithms[counts[feature]]
-        counts[feature] = 0
+    # Four at a time, since their weights come from memory; the last ones may count 0 times.
+    seen[distinct : distinct + 3] = seen[0]
+    for k in range(0, distinct, 4):
+        f, g, h, i = seen[k], seen[k + 1], seen[k + 2], seen[k + 3]
+        of_f, of_g = logarithms[counts[f]], logarithms[counts[g] * (k + 1 < distinct)]
+        of_h = logarithms[counts[h] * (k + 2 < distinct)]
+        of_i = logarithms[counts[i] * (k + 3 < distinct)]
         for c in range(len(scores)):
-            scores[c] += times * np.float32(weights[feature, c])
-    return state
+            score = scores[c] + of_f * np.float32(weights[f, c]) + of_g * np.float32(weights[g, c])
+            scores[c] = score + of_h * np.float32(weights[h, c]) + of_i * np.float32(weights[i, c])
+    for k in range(distinct):
+        counts[seen[k]] = np.uint16(0)
