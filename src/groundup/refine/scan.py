@@ -12,20 +12,29 @@ from groundup.artifacts.arrays import Array
 from groundup.refine.kernels import Number, kernel
 
 BLOCK = 32
+ZERO, NINE = 0x30, 0x39
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @kernel
 def next_byte(data: Array, i: int, stop: int, byte: int) -> int:
     """Return the position of the next `byte` in data[i:stop]; `stop` if there is none."""
+    return next_between(data, i, stop, byte, byte)
+
+
+@kernel
+def next_between(data: Array, i: int, stop: int, low: int, high: int) -> int:
+    """Return the position of the next byte from `low` to `high` in data[i:stop], or `stop`."""
+    lowest, span = np.uint8(low), np.uint8(high - low)
     while i + BLOCK <= stop:
         found = False
         for k in range(i, i + BLOCK):
-            found |= data[np.uint64(k)] == byte
+            # Below the lowest, the difference wraps around.
+            found |= np.uint8(data[np.uint64(k)] - lowest) <= span
         if found:
             break
         i += BLOCK
-    while i < stop and data[i] != byte:
+    while i < stop and not low <= data[i] <= high:
         i += 1
     return i
 

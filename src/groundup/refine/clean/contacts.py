@@ -19,6 +19,7 @@ import numpy as np
 from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.spans import screened
 from groundup.refine.kernels import kernel
+from groundup.refine.scan import ZERO, next_between, next_byte
 
 _NUMBER = r"[+(]?\d[\d ()./-]{5,20}\d(?: ?(?:x|ext\.?) ?\d{1,5})?"
 _PHONE_NAME = (
@@ -54,6 +55,7 @@ _STRONG = (
 _PART = rf"(?>(?i:{_MAIL}|{_SITE})|{_STRONG}|{_TOWN}[,.]?)"
 _LINE = re.compile(rf"[ \t>*|]*{_PART}(?:(?: ?[|·•,;/] ?| {{1,3}}){_PART}){{0,3}}[ \t|]*")
 _STRONG_LINE = re.compile(rf"[ \t>*|]*(?:{_STRONG})(?:\W|$)")
+_AT, _LINE_FEED = 0x40, 0x0A
 _LONGEST, _MIN_LINES, _MAX_WORDS = 120, 2, 5
 # A contact line has one of these.
 _SIGNS = np.zeros(256, np.bool_)
@@ -103,20 +105,24 @@ def _line_groups(offsets: Array, data: Array, signs: Array, strange: Array) -> A
     for text in range(len(offsets) - 1):
         i, last = offsets[text], offsets[text + 1]
         first, lines, end = i, 0, i - 2
-        while i < last:
-            # Most bytes are neither, and cost only this test.
+        while True:
+            i = next_between(data, i, last, ZERO, _AT)
+            if i == last:
+                break
+            # Other signs are between digits and the @.
             if not signs[data[i]]:
                 i += 1
                 continue
-            line = i
-            while line > offsets[text] and data[line - 1] != 10:
+            line, i = i, next_byte(data, i, last, _LINE_FEED)
+            while line > offsets[text] and i - line <= _LONGEST and data[line - 1] != _LINE_FEED:
                 line -= 1
-            i, words, strangers = line, 0, 0
-            while i < last and data[i] != 10:
-                words += 97 <= data[i] <= 122 and data[i - 1] == 32
-                strangers += strange[data[i]]
-                i += 1
-            if i - line > _LONGEST or strangers or words > _MAX_WORDS:
+            if i - line > _LONGEST:
+                continue
+            words = strangers = 0
+            for k in range(line, i):
+                words += 97 <= data[k] <= 122 and data[k - 1] == 32
+                strangers += strange[data[k]]
+            if strangers or words > _MAX_WORDS:
                 continue
             if line != end + 1:
                 first, lines = line, 0

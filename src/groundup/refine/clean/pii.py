@@ -26,6 +26,7 @@ from groundup.refine.clean.contacts import find_signatures
 from groundup.refine.clean.secrets import find_secrets
 from groundup.refine.clean.spans import address_lines, put_spans, screened, take_spans
 from groundup.refine.kernels import kernel
+from groundup.refine.scan import NINE, ZERO, next_between
 
 IP, PHONE, SECRET, SIGNATURE = "ip", "phone", "secret", "signature"
 # What replaces a masked item, by kind.
@@ -198,10 +199,10 @@ def _byte_table(members: bytes) -> Array:
     return table
 
 
-# The bytes of a run, the bytes that are counted in it, and the minimum count. The shortest IPv4
-# address of interest has six digits, the shortest phone number seven.
-_NUMBER_RUN = (_byte_table(b"0123456789 +()./-"), _byte_table(b"0123456789"), 6)
-_IPV6_RUN = (_byte_table(b"0123456789abcdefABCDEF:"), _byte_table(b":"), 2)
+# The bytes of a run, the first and the last of those that are counted in it, and the minimum count.
+# The shortest IPv4 address of interest has six digits, the shortest phone number seven.
+_NUMBER_RUN = (_byte_table(b"0123456789 +()./-"), ZERO, NINE, 6)
+_IPV6_RUN = (_byte_table(b"0123456789abcdefABCDEF:"), ord(":"), ord(":"), 2)
 # Context of a run in bytes: a label before it; a port, an extension or a letter after it.
 _BEFORE, _AFTER = 32, 12
 
@@ -340,21 +341,21 @@ def _find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
 
 
 @kernel
-def _runs(offsets: Array, data: Array, members: Array, counted: Array, least: int) -> Array:
-    """Return the spans of `members` with `least` bytes of `counted`."""
+def _runs(offsets: Array, data: Array, members: Array, low: int, high: int, least: int) -> Array:
+    """Return the spans of `members` with at least so many bytes from `low` to `high`."""
     out, runs = np.empty((len(data) // (least + 1) + len(offsets), 3), np.int64), 0
     for text in range(len(offsets) - 1):
         i = last = offsets[text]
-        while i < offsets[text + 1]:
-            # Most bytes are not counted, and cost only this test.
-            if not counted[data[i]]:
-                i += 1
-                continue
+        stop = offsets[text + 1]
+        while True:
+            i = next_between(data, i, stop, low, high)
+            if i == stop:
+                break
             begin, count = i, 0
             while begin > last and members[data[begin - 1]]:
                 begin -= 1
-            while i < offsets[text + 1] and members[data[i]]:
-                count += counted[data[i]]
+            while i < stop and members[data[i]]:
+                count += low <= data[i] <= high
                 i += 1
             last = i
             if count >= least:

@@ -22,6 +22,7 @@ import numpy as np
 from groundup.artifacts.arrays import Array, Texts
 from groundup.refine.clean.spans import screened
 from groundup.refine.kernels import kernel
+from groundup.refine.scan import NINE, ZERO, next_between
 
 # Formats of services, each with what every secret of it contains. They leave no doubt.
 _FORMATS: list[tuple[str, str]] = [
@@ -162,11 +163,10 @@ def _token_runs(offsets: Array, data: Array, classes: Array) -> Array:
     for text in range(len(offsets) - 1):
         first, last = offsets[text], offsets[text + 1]
         i = first
-        while i < last:
-            # Most bytes are no digits, and cost only this test.
-            if data[i] < 48 or data[i] > 57:
-                i += 1
-                continue
+        while True:
+            i = next_between(data, i, last, ZERO, NINE)
+            if i == last:
+                break
             begin, letters = i, 0
             while begin > first and classes[data[begin - 1]]:
                 begin -= 1
