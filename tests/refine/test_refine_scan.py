@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
-from groundup.refine.scan import BLOCK, hash_bytes, next_byte, next_foreign
+from groundup.refine.scan import (
+    BLOCK,
+    NINE,
+    ZERO,
+    hash_bytes,
+    next_between,
+    next_byte,
+    next_foreign,
+)
 
 
 def view(data: bytes) -> np.ndarray:
@@ -18,7 +26,12 @@ def view(data: bytes) -> np.ndarray:
 @given(st.integers(0, 3 * BLOCK), st.integers(0, 3 * BLOCK), st.integers(0, 3 * BLOCK))
 def test_next(before: int, behind: int, start: int) -> None:
     """The next byte of a kind is found wherever it stands; none gives the end."""
-    for byte, find in ((b"\n", lambda *a: next_byte(*a, 10)), (b"\xc3", next_foreign)):
+    finders = (
+        (b"\n", lambda *a: next_byte(*a, 10)),
+        (b"9", lambda *a: next_between(*a, ZERO, NINE)),
+        (b"\xc3", next_foreign),
+    )
+    for byte, find in finders:
         data = b"x" * before + byte + b"y" * behind
         found = data.find(byte, start)
         assert find(view(data), start, len(data)) == (

@@ -88,7 +88,8 @@ def _spaced(word: str) -> str:
 _SCREEN = "|".join(
     [
         *(re.escape(needle) for needle, _ in _PATTERNS),
-        "://",
+        # A password in an address.
+        r"://[^/@?#]*:[^/@?#]+@",
         rf"(?i:(?:{'|'.join(map(_spaced, _LABELS))})(?:{_SEPARATORS}s)*{_SEPARATORS}[:=：>])",
         rf"(?i:{'|'.join(map(_spaced, _SCHEMES))})",
     ]
