@@ -27,7 +27,7 @@ def next_between(data: Array, i: int, stop: int, low: int, high: int) -> int:
     """Return the position of the next byte from `low` to `high` in data[i:stop], or `stop`."""
     lowest, span = np.uint8(low), np.uint8(high - low)
     while i + BLOCK <= stop:
-        found = False
+        found: Number = False
         for k in range(i, i + BLOCK):
             # Below the lowest, the difference wraps around.
             found |= np.uint8(data[np.uint64(k)] - lowest) <= span
