@@ -37,6 +37,8 @@ _ESCAPED_BYTES = {0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for b
 # Encodings of host names: their decoders take time by the square of the length.
 _NOT_OF_TEXTS = frozenset(("punycode", "idna"))
 SAMPLE_BYTES = 1 << 16
+# Seven-bit ISO-2022 (Japanese, Korean mail) passes as ASCII; its escape sequences show it.
+_ISO_2022 = b"\x1b$"
 
 
 def bom_encoding(data: bytes) -> str | None:
@@ -122,8 +124,7 @@ def open_text(item: Item) -> io.TextIOWrapper:
 
 def _is_utf8(data: bytes) -> bool:
     """Return whether `data` is UTF-8, maybe cut at its end or damaged in a few places."""
-    # Seven-bit ISO-2022 (Japanese, Korean mail) passes as ASCII; its escape sequences show it.
-    if b"\x1b$" in data[:SAMPLE_BYTES]:
+    if _ISO_2022 in data[:SAMPLE_BYTES]:
         return False
     try:
         data.decode("utf-8")
@@ -152,6 +153,15 @@ def _is_text_encoding(name: str) -> bool:
         return False
 
 
+def _utf8_text(data: bytes) -> str | None:
+    """Return `data` as text if it is UTF-8 throughout; None where something says otherwise."""
+    if bom_encoding(data) or _wide_encoding(data) or _ISO_2022 in data[:SAMPLE_BYTES]:
+        return None
+    with suppress(UnicodeDecodeError):
+        return data.decode("utf-8")
+    return None
+
+
 def decode(data: bytes, declared: str = "") -> str:
     """Return `data` as text with `\\n` for every line break.
 
@@ -159,7 +169,9 @@ def decode(data: bytes, declared: str = "") -> str:
     """
     if is_binary(data):
         raise DamagedError("binary", "it holds bytes that no text holds")
-    text = data.decode(detect_encoding(data, declared), "replace")
+    text = _utf8_text(data)
+    if text is None:
+        text = data.decode(detect_encoding(data, declared), "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
