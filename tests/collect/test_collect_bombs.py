@@ -18,11 +18,11 @@ from groundup.collect.files import archives, compression
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.formats import detect_format
 from groundup.collect.files.globs import Selection
-from groundup.collect.readers.books import unwrap
 from groundup.collect.readers.chat import conversations
 from groundup.collect.readers.chat.layouts import find_messages
 from groundup.collect.readers.records import records
 from groundup.collect.readers.registry import read_item
+from groundup.collect.readers.wrapped_lines import unwrap
 from groundup.collect.scrape.robots import read_rules
 from groundup.collect.scrape.url_list import read_sitemap
 from groundup.recipe import Source

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from groundup.artifacts.document import Document, Reject
 from groundup.collect.readers import books, text
-from groundup.collect.readers.books import find_books, split_books, unwrap
+from groundup.collect.readers.books import find_books, split_books
+from groundup.collect.readers.wrapped_lines import unwrap
 
 Read = Callable[..., list[Document | Reject]]
 PROSE = (

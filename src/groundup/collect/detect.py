@@ -27,7 +27,6 @@ from groundup.collect.files.child import Child
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers import code
-from groundup.collect.readers.books import has_wrapped_lines
 from groundup.collect.readers.chat.chats import chat_metadata, is_chat
 from groundup.collect.readers.chat.conversations import is_irc, is_message_row
 from groundup.collect.readers.chat.layouts import find_messages
@@ -38,6 +37,7 @@ from groundup.collect.readers.records.columns import propose_columns, prose_colu
 from groundup.collect.readers.records.databases import sample_documents
 from groundup.collect.readers.records.records import RECORD_FORMATS, read_records
 from groundup.collect.readers.text import TEXT_KEYS, record_text
+from groundup.collect.readers.wrapped_lines import has_wrapped_lines
 
 # An archive is judged by this many of its members.
 MAX_MEMBERS = 300

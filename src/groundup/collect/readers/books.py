@@ -9,24 +9,19 @@ Project Gutenberg marks its books, often several in one file:
     schoolmaster set out                                   the book
     *** END OF THIS PROJECT GUTENBERG EBOOK A TALE ***
     The license                                            removed
-
-A line of wrapped prose ends where the next word did not fit; a line of verse ends where the poet
-ended it. `unwrap` tells the two apart and joins only the first.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
-from operator import add
+from collections.abc import Iterator
 
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.collect.charset import decode
 from groundup.collect.files.streams import DamagedError, Item
 from groundup.collect.readers.text import declared_encoding, read_text
+from groundup.collect.readers.wrapped_lines import unwrap
 from groundup.recipe import Source
 
 # A long title wraps a marker into several lines. It ends at the next asterisks, or at the end of
@@ -89,18 +84,6 @@ _LAST_CHARACTERS = 6000
 _ITALICS = re.compile(r"_(?<![\w_]_)(\S(?:[^_]{0,400}?\S)?)_(?![\w_])")
 _HEAD_CHARACTERS = 20_000
 MAX_FILE_BYTES = 4 * MAX_DOCUMENT_BYTES  # several books are searched in one piece
-
-# A run of spaces is tried from its start only.
-_TRAILING_SPACE = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
-_FEW_SPACES = 4
-_BLANK_LINES = re.compile(r"(\n[ \t]*\n\s*)")
-# A line that ends this many characters before the next word would overflow was still wrapped.
-_SLACK = 3
-_MIN_WIDTH, _MAX_WIDTH = 50, 120  # margins that prose is wrapped at
-# Share of the lines of a block that have to be wrapped, in prose and where most lines start with a
-# capital letter.
-_WRAPPED_SHARE, _WRAPPED_SHARE_CAPITALS = 0.75, 0.97
-_SAMPLE_BLOCKS = 4000
 
 
 def read_books(item: Item, source: Source) -> Iterator[Document | Reject]:
@@ -231,117 +214,3 @@ def _plain_words(text: str) -> list[str]:
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     bare = "".join(c for c in decomposed if not unicodedata.combining(c))
     return re.findall(r"\w+", bare.replace("'", "").replace("’", ""))
-
-
-def unwrap(text: str) -> str:
-    """Return text with every wrapped paragraph on one line.
-
-    Blank lines between blocks become one, or two where there were many.
-    """
-    text = _strip_lines(text.expandtabs(4) if "\t" in text else text).strip("\n")
-    width = _wrap_width([block for block, _ in islice(_blocks(text), _SAMPLE_BLOCKS)])
-    if width == 0:
-        return text.strip()
-    # Not a list: millions of short blocks would take a hundred times their size.
-    out = io.StringIO()
-    for block, breaks in _blocks(text):
-        out.write(_join_wrapped(block, width) if "\n" in block else block)
-        if breaks:
-            out.write("\n\n" if breaks < 4 else "\n\n\n")
-    return out.getvalue().strip()
-
-
-def _join_wrapped(block: str, width: int) -> str:
-    """Return a block of several lines as one line if it is prose wrapped at a margin."""
-    lines = block.split("\n")
-    bare, indents = list(map(str.strip, lines)), [0] * len(lines)
-    # Most blocks have no indents.
-    if bare != lines:
-        indents = [len(line) - len(line.lstrip()) for line in lines]
-    if not _is_wrapped_prose(bare, indents, width):
-        return block
-    joined = " ".join(bare)
-    if "- " not in joined and "— " not in joined:
-        return joined
-    joined = bare[0]
-    for line in bare[1:]:
-        # A dash, and a hyphen inside a word, join without a space.
-        is_glued = joined.endswith(("-", "—")) and joined[-2:-1] not in ("", " ")
-        joined += line if is_glued else f" {line}"
-    return joined
-
-
-def _strip_lines(text: str) -> str:
-    """Return a text without the spaces at the ends of its lines."""
-    # The pattern looks at each space. Most texts have few at the ends of lines, or one or two.
-    text = text.rstrip(" ")
-    for _ in range(_FEW_SPACES):
-        if " \n" not in text:
-            return text
-        text = text.replace(" \n", "\n")
-    return _TRAILING_SPACE.sub("", text)
-
-
-def _blocks(text: str) -> Iterator[tuple[str, int]]:
-    """Yield the blocks of a text, each with the number of line breaks after it.
-
-    Its lines have no spaces at their ends.
-    """
-    block, *pieces = text.split("\n\n")
-    breaks = 0
-    for piece in pieces:
-        start = piece.lstrip() if piece[:1].isspace() else piece
-        breaks += 2 + piece.count("\n", 0, len(piece) - len(start))
-        if start:
-            yield block, breaks
-            block, breaks = start, 0
-    yield block, breaks
-
-
-def has_wrapped_lines(text: str) -> bool:
-    """Return whether the lines of a text are wrapped at a margin."""
-    return _wrap_width(_BLANK_LINES.split(text.replace("\r", ""))[::2]) > 0
-
-
-def _wrap_width(blocks: list[str]) -> int:
-    """Return the column that the prose of a text is wrapped at; 0 when it is not wrapped."""
-    sample = [block.split("\n") for block in blocks[:_SAMPLE_BLOCKS]]
-    # The last line of a paragraph is short, so it tells nothing.
-    lengths = sorted(chain.from_iterable(map(len, lines[:-1]) for lines in sample))
-    if len(lengths) < 8:
-        lengths = sorted(len(line) for lines in sample for line in lines) or [0]
-    width = lengths[min(len(lengths) - 1, int(len(lengths) * 0.95))]
-    return width if _MIN_WIDTH <= width <= _MAX_WIDTH else 0
-
-
-def _is_wrapped_prose(lines: Sequence[str], indents: Sequence[int], width: int) -> bool:
-    """Return whether the margin ended the lines of a block, not its writer.
-
-    `lines` are stripped of their indents. An indented block (a letter, a quotation) has its own
-    margin: its longest line.
-    """
-    block_indent = min(indents[1:])
-    if max(indents[1:]) - block_indent > 2 or any("   " in line for line in lines):
-        return False
-    ends = list(map(add, indents, map(len, lines)))
-    longest, breaks = max(ends), len(lines) - 1
-    if longest < _MIN_WIDTH:
-        return False
-    # Two lines cannot show their own margin; that of the text judges them.
-    has_own_margin = (block_indent > 2 or longest > width + _SLACK) and len(lines) > 3
-    # With a space and a word behind it, a wrapped line ends beyond this.
-    margin = (longest if has_own_margin else width) - _SLACK - 1
-    wrapped = sum(
-        end > margin or len(following.partition(" ")[0]) > margin - end
-        for end, following in zip(ends, lines[1:], strict=False)
-    )
-    if wrapped / breaks < _WRAPPED_SHARE:
-        return False
-    # Verse starts every line with a capital letter; prose one line in eight.
-    capitals = sum(line.lstrip("\"'“‘(")[:1].isupper() for line in lines[1:]) / breaks
-    if capitals > 0.9 and len(lines) > 3:
-        return False
-    least = _WRAPPED_SHARE if capitals < 0.7 else _WRAPPED_SHARE_CAPITALS
-    return wrapped / breaks >= least
-
-
