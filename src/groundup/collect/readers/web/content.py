@@ -242,7 +242,8 @@ def _is_around(names: str) -> bool:
 
 def _size(element: Any) -> int:
     """Return how many characters the text of an element has, without white space."""
-    return len("".join("".join(element.itertext()).split()))
+    text = etree.tostring(element, encoding="unicode", method="text", with_tail=False)
+    return len("".join(text.split()))
 
 
 class _PageReader:

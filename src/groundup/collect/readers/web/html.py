@@ -67,7 +67,7 @@ _SENTENCE = re.compile(r"[.!?…。！？।۔؟။]")
 # are possessive: no backtracking.
 _ATTRIBUTE = r"[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+)?+)?+"
 _FLOOD = re.compile(
-    rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})*+"
+    rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})++"
 )
 # What a colon announces: lines up to a blank one, and beyond it indented lines (lists, code), items
 # and their addresses.
@@ -103,12 +103,13 @@ _COOKIE_NOTICE = re.compile(
 
 _TAG = re.compile(r"<[^<>]*>")
 _BETWEEN_TAGS = re.compile(r">\s*([^<\s][^<]*)")
-# What is not shown is read up to each "<", ten times faster than by every character.
+# What is not shown is read up to each "<", ten times faster than by every character. One look ahead
+# is enough for most tags.
 _NOT_SHOWN = re.compile(
-    r"<!--[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)"
-    r"|<(title|script|style|textarea|svg|noscript|template|select|iframe)\b"
-    r"[^<]*+(?:<(?!/\1\s*>)[^<]*+)*+(?:</\1\s*>|\Z)",
-    re.IGNORECASE | re.DOTALL,
+    r"<(?=[!tsni])(?:!--[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)"
+    r"|(title|script|style|textarea|svg|noscript|template|select|iframe)\b"
+    r"[^<]*+(?:<(?!/\1\s*>)[^<]*+)*+(?:</\1\s*>|\Z))",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,500}?)</h\1\s*>", re.IGNORECASE | re.DOTALL)
 # The look back follows a tab: it would be tried at every place otherwise.
@@ -217,7 +218,7 @@ def main_text(page: str) -> str:
     """
     # In a script this may cut what only looks like a tag; scripts are not extracted.
     page = _FLOOD.sub(r"\1", page) if len(page) > _SHORT else page
-    page = write_marks(_EDIT_LINK.sub("", page))
+    page = write_marks(_EDIT_LINK.sub("", page) if "editsection" in page else page)
     return _fast_text(page) or _careful_text(page)
 
 
@@ -240,7 +241,7 @@ def _fast_text(page: str) -> str:
         return ""
     if notices := _notices(kept := _trim_to_prose(text, page)):
         kept = _trim_to_prose(_without(notices, text), page)
-    text = _FAST_ITEM.sub("- ", kept)
+    text = _FAST_ITEM.sub("- ", kept) if "•" in kept else kept
     # Cells of a row have tabs between them, and so may code.
     return text if "\t" not in text or "<pre" in page else _CELL_TABS.sub(" | ", text)
 
@@ -289,13 +290,14 @@ def _trim_to_prose(text: str, page: str) -> str:
     # The line above stays if it is a heading, and another of its level is in the text; so titles of
     # pages are left out, as menus and bylines are.
     above = next((line.strip() for line in reversed(lines[:first]) if line.strip()), "")
+    name = " ".join(above.split())
     levels: dict[str, set[str]] = {}
-    for tag in _HEADING.finditer(page):
+    for tag in _HEADING.finditer(page) if name else ():
         heading = " ".join(html.unescape(_TAG.sub("", tag[2])).split())
         levels.setdefault(tag[1], set()).add(heading)
-    inside, name = {" ".join(line.split()) for line in kept.split("\n")}, " ".join(above.split())
-    others = (headings - {name, ""} for headings in levels.values() if name in headings)
-    return f"{above}\n\n{kept}" if name and any(map(inside.intersection, others)) else kept
+    others = [headings - {name, ""} for headings in levels.values() if name in headings]
+    inside = {" ".join(line.split()) for line in kept.split("\n")} if others else set()
+    return f"{above}\n\n{kept}" if any(map(inside.intersection, others)) else kept
 
 
 def _text_below(text: str, lines: Sequence[str]) -> str:
