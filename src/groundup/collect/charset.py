@@ -182,9 +182,14 @@ def repair_text(text: str) -> str:
     """
     if text.isascii():
         return text
-    with suppress(UnicodeEncodeError):
+    try:
         text.encode("utf-8")
-        return text
+    except UnicodeEncodeError:
+        return _without_surrogates(text)
+    return text
+
+
+def _without_surrogates(text: str) -> str:
     # Pairs are joined first: what is left of the escapes are bytes.
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     text = text.translate(_ESCAPED_BYTES)

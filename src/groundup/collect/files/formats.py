@@ -359,7 +359,11 @@ def _markup_format(named: str | None, head: str) -> str | None:
     if head.lstrip()[:1] in (".", "'", "\\"):
         is_page = _MAN_TITLE.search(head) and _MAN_SECTION.search(head)
         return "man" if is_page or _MAN_LINK.match(head) else None
-    heading = _ASCIIDOC_HEADING.search(head)
+    # Few texts have a line that starts like this.
+    has_sign = head.startswith("=") or "\n=" in head
+    heading = _ASCIIDOC_HEADING.search(head) if has_sign else None
+    if heading is None and named != "asc":
+        return None
     lines = len(_ASCIIDOC_LINE.findall(head))
     if named == "asc":
         return "asciidoc" if heading or lines else None

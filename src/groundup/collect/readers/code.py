@@ -106,7 +106,7 @@ def read_code(item: Item, source: Source) -> Iterator[Document | Reject]:
             return
     text = decode(read_all(item.stream, MAX_CODE_BYTES))
     is_docs = language in DOC_LANGUAGES
-    if not is_docs and _GENERATED.search("\n".join(_COMMENT.findall(text[:2000]))):
+    if not is_docs and _is_generated(text[:2000]):
         yield Reject("generated", detail=" ".join(text[:200].split())[:100])
         return
     if language in ("javascript", "typescript", "css"):
@@ -119,6 +119,15 @@ def read_code(item: Item, source: Source) -> Iterator[Document | Reject]:
             return
     group = item.project or item.origin
     yield Document(text, group=group, license=item.license, language="" if is_docs else language)
+
+
+def _is_generated(head: str) -> bool:
+    """Return whether comments at the start of a file say that a program wrote it."""
+    lowered = head.lower()
+    # Few files have any of the words, which are found a hundred times faster than the patterns.
+    if "generated" not in lowered and "do not" not in lowered:
+        return False
+    return _GENERATED.search("\n".join(_COMMENT.findall(head))) is not None
 
 
 def is_code_record(record: Mapping[Any, Any]) -> bool:

@@ -53,12 +53,11 @@ def conversation_documents(
         yield from _join_threads(rows, item)
         return
     for index, record in rows:
-        messages = chat.find_messages(record)
         if isinstance(record, Reject):
             yield record
         elif refused := chat.refusal(record):
             yield Reject(refused[0], index, refused[1])
-        elif messages:
+        elif messages := chat.find_messages(record):
             yield _document(messages, index, _thread_group(record, index, item))
         elif isinstance(record, Mapping) and record_text(record):
             yield text_document(record, index, item)
@@ -92,7 +91,8 @@ def _thread_group(record: Any, index: int, item: Item) -> str:
     name = ""
     if isinstance(record, Mapping):
         values = lower_keys(record)
-        ids = (str(values[key]) for key in _ID_KEYS if isinstance(values.get(key), (str, int)))
+        keys = () if values.keys().isdisjoint(_ID_KEYS) else _ID_KEYS
+        ids = (str(values[key]) for key in keys if isinstance(values.get(key), (str, int)))
         prompt = values.get("prompt")
         prompt_id = prompt.get("message_id", "") if isinstance(prompt, Mapping) else ""
         name = next(ids, str(prompt_id))

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from groundup.artifacts.document import UNLEARNED, Turn
 from groundup.collect import read_table
@@ -50,8 +49,7 @@ def _layout(function: Layout) -> Layout:
     return function
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
+class Utterance(NamedTuple):
     """One message of a conversation, with the speaker as the record names them."""
 
     speaker: str
@@ -65,24 +63,28 @@ def render(messages: Sequence[Utterance]) -> tuple[str, list[Turn]]:
     A role is `user`, `assistant`, `system`, or the name of the speaker in lower case. Broken
     encodings are repaired.
     """
-    messages = [
-        Utterance(repair_text(it.speaker), repair_text(it.content), it.learn) for it in messages
-    ]
+    speakers = [repair_text(message.speaker) for message in messages]
     # In data of dialogue systems SYSTEM is the machine; an instruction comes once, at the start.
-    system_speaks = sum(message.speaker.strip().lower() == "system" for message in messages) > 1
+    system_speaks = sum(speaker.strip().lower() == "system" for speaker in speakers) > 1
     turns, lines = [], []
-    for message in messages:
-        role = re.sub(r"\s+", " ", message.speaker.strip().lower()) or "speaker"
-        if role in _USERS:
-            role = "user"
-        elif role in _ASSISTANTS or (system_speaks and role == "system"):
-            role = "assistant"
+    for speaker, message in zip(speakers, messages, strict=True):
+        role, name = _role(speaker, system_speaks)
+        content = repair_text(message.content)
         unlearned = role == "assistant" and not message.learn
-        turns.append({"role": UNLEARNED if unlearned else role, "content": message.content})
-        is_role = role in ("user", "assistant", "system", "speaker")
-        name = role.capitalize() if is_role else message.speaker.strip()
-        lines.append(f"{name}: {message.content}")
+        turns.append({"role": UNLEARNED if unlearned else role, "content": content})
+        lines.append(f"{name}: {content}")
     return "\n".join(lines), turns
+
+
+def _role(speaker: str, system_speaks: bool) -> tuple[str, str]:
+    """Return the role of a speaker, and the name that stands before a line."""
+    role = " ".join(speaker.lower().split()) or "speaker"
+    if role in _USERS:
+        role = "user"
+    elif role in _ASSISTANTS or (system_speaks and role == "system"):
+        role = "assistant"
+    is_role = role in ("user", "assistant", "system", "speaker")
+    return role, role.capitalize() if is_role else speaker.strip()
 
 
 def find_messages(record: Any) -> list[Utterance]:
@@ -127,13 +129,16 @@ def _media_part(value: Any, depth: int = MAX_PARTS_DEPTH) -> str | None:
     """Return the kind of the first part of a content that is no text."""
     if depth == 0 or not isinstance(value, (dict, list, tuple)):
         return None
+    parts: Iterable[Any] = value
     if isinstance(value, dict):
         kind = str(value.get("type", "")).removeprefix("input_").removesuffix("_url")
         if kind in _MEDIA and len(value) <= 3:
             return kind
-        value = tuple(value.values())
-    inner = (part for part in value if isinstance(part, (dict, list, tuple)))
-    return next(filter(None, (_media_part(part, depth - 1) for part in inner)), None)
+        parts = value.values()
+    for part in parts:
+        if isinstance(part, (dict, list, tuple)) and (inner := _media_part(part, depth - 1)):
+            return inner
+    return None
 
 
 def content_text(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
@@ -154,17 +159,25 @@ def content_text(value: Any, depth: int = MAX_PARTS_DEPTH) -> str:
 
 
 def _first_content(record: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return next((text for key in keys if (text := content_text(record.get(key)))), "")
+    for key in keys:
+        if key in record and (text := content_text(record[key])):
+            return text
+    return ""
 
 
 def parse_message(entry: Mapping[str, Any]) -> Utterance | None:
     """Return one message; None when it has no content."""
     entry = lower_keys(entry)
     content = _first_content(entry, CONTENT_KEYS)
-    names = (str(entry[key]) for key in ROLE_KEYS if isinstance(entry.get(key), (str, int)))
-    speaker = next((name for name in names if name.strip()), "speaker")
-    learn = not any(_is_zero(entry[key]) for key in LEARN_KEYS if key in entry)
-    return Utterance(speaker, content, learn) if content else None
+    if not content:
+        return None
+    learn = entry.keys().isdisjoint(LEARN_KEYS) or not any(
+        _is_zero(entry[key]) for key in LEARN_KEYS if key in entry
+    )
+    for key in ROLE_KEYS:
+        if key in entry and isinstance(entry[key], (str, int)) and str(entry[key]).strip():
+            return Utterance(str(entry[key]), content, learn)
+    return Utterance("speaker", content, learn)
 
 
 def parse_messages(entries: Iterable[Mapping[str, Any]]) -> list[Utterance]:
