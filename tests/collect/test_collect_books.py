@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.artifacts.document import Document, Reject
-from groundup.collect.readers import books, text
+from groundup.collect.readers import books, text, wrapped_lines
 from groundup.collect.readers.books import find_books, split_books
 from groundup.collect.readers.wrapped_lines import unwrap
 
@@ -123,6 +123,23 @@ def test_unwrap_keeps_every_word(parts: list[str]) -> None:
     """Joining lines changes white space only."""
     text = " ".join(parts)
     assert "".join(unwrap(text).split()) == "".join(text.split())
+
+
+def test_parts_of_a_text_are_joined_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is measured in parts is joined as one that is measured at once."""
+    text = "\n\n".join([PROSE, "\x0c", VERSE, "   " + PROSE, "\xa0", PROSE.replace("\n", "-\n")])
+    whole = unwrap(text)
+    assert PROSE.replace("\n", " ") in whole
+    monkeypatch.setattr(wrapped_lines, "_PART_CHARACTERS", 10)
+    assert unwrap(text) == whole
+
+
+def test_markers_in_any_case_and_between_other_characters() -> None:
+    """Markers are found in lines that name Gutenberg, whatever characters stand before them."""
+    start, end = "*** Start of this Project  GUTENBERG eBook ***", "*** END OF PROJECT gutenberg X"
+    text = f"Éé “Gutenberg” 𝄞\n{start}\nthe book\n{end}\n"
+    ((_, first, last),) = find_books(text)
+    assert text[first:last] == "\nthe book\n"
 
 
 def test_real_books(read: Read, real_data: Path) -> None:

@@ -49,9 +49,10 @@ def bom_encoding(data: bytes) -> str | None:
 def is_binary(head: bytes) -> bool:
     """Return whether the first bytes of a file are no text in any known encoding."""
     head = head[:8192]
-    if not head or bom_encoding(head) or _wide_encoding(head):
-        return False
     controls = len(head) - len(head.translate(None, _CONTROL))
+    # Most texts hold none.
+    if not controls or bom_encoding(head) or _wide_encoding(head):
+        return False
     return b"\0" in head or controls > len(head) // 50
 
 
@@ -62,9 +63,11 @@ def strip_controls(data: bytes) -> bytes:
 
 def _wide_encoding(head: bytes) -> str | None:
     """Return UTF-16 or UTF-32 without a byte order mark, by the positions of zero bytes."""
-    head = head[: len(head) & ~3][:4096]
     # Text that has many zeros, but none at its start, is damaged.
-    if len(head) < 16 or not head.count(0) > len(head) * 0.3 or 0 not in head[:64]:
+    if 0 not in head[:64]:
+        return None
+    head = head[: len(head) & ~3][:4096]
+    if len(head) < 16 or not head.count(0) > len(head) * 0.3:
         return None
     shares = [head[n::4].count(0) / (len(head) / 4) for n in range(4)]
     for name, zeros in _ZERO_BYTES.items():

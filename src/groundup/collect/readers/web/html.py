@@ -66,9 +66,7 @@ _SENTENCE = re.compile(r"[.!?…。！？।۔؟။]")
 # Attributes as the tokenizer of the HTML standard (13.2.5.32 to 39) splits them. The quantifiers
 # are possessive: no backtracking.
 _ATTRIBUTE = r"[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>\"'][^\s>]*+)?+)?+"
-_FLOOD = re.compile(
-    rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})++"
-)
+_FLOOD = re.compile(rf"(<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{{MAX_ATTRIBUTES}}}+)(?:{_ATTRIBUTE})++")
 # What a colon announces: lines up to a blank one, and beyond it indented lines (lists, code), items
 # and their addresses.
 _ANNOUNCED = re.compile(
