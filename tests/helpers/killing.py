@@ -46,17 +46,27 @@ def digests(out: Path) -> dict[str, str]:
     }
 
 
-def start(recipe: Path, out: Path, *extra: str) -> subprocess.Popen[bytes]:
+# Runs the command line with pieces of as many bytes as its first argument says.
+IN_PIECES = """
+import runpy, sys
+from groundup.collect import pieces
+pieces.PIECE_BYTES = int(sys.argv.pop(1))
+runpy.run_module("groundup", run_name="__main__")
+"""
+
+
+def start(
+    recipe: Path, out: Path, *extra: str, piece_bytes: int = 0, workers: int = 2
+) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
-        "-m",
-        "groundup",
+        *(("-c", IN_PIECES, str(piece_bytes)) if piece_bytes else ("-m", "groundup")),
         "run",
         str(recipe),
         "--out",
         str(out),
         "--workers",
-        "2",
+        str(workers),
         *extra,
     ]
     return subprocess.Popen(
@@ -64,8 +74,10 @@ def start(recipe: Path, out: Path, *extra: str) -> subprocess.Popen[bytes]:
     )
 
 
-def finish(recipe: Path, out: Path, *extra: str) -> dict[str, str]:
-    process = start(recipe, out, *extra)
+def finish(
+    recipe: Path, out: Path, *extra: str, piece_bytes: int = 0, workers: int = 2
+) -> dict[str, str]:
+    process = start(recipe, out, *extra, piece_bytes=piece_bytes, workers=workers)
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
     return digests(out)
@@ -90,6 +102,7 @@ class Killer:
     longest: float
     # More of the command line, such as where to stop.
     extra: tuple[str, ...] = ()
+    piece_bytes: int = 0
     kills: int = 0
     in_commit: int = 0
     finished: int = 0
@@ -99,7 +112,7 @@ class Killer:
         """Start the run and kill it at a random moment, or, hunting, at the first commit after that
         moment.
         """
-        process = start(self.recipe, self.out, *self.extra)
+        process = start(self.recipe, self.out, *self.extra, piece_bytes=self.piece_bytes)
         moment = time.monotonic() + self.rng.uniform(0.3, self.longest)
         while process.poll() is None and (
             time.monotonic() < moment or (hunt and not committing(self.out))
@@ -128,4 +141,5 @@ class Killer:
         while self.kills < kills or self.in_commit < in_commit:
             assert self.kills + self.finished < 5 * kills, "commits are not being hit"
             self.kill_once(hunt=self.in_commit < in_commit and self.kills % 2 == 0)
-        assert finish(self.recipe, self.out, *self.extra) == self.expected
+        end = finish(self.recipe, self.out, *self.extra, piece_bytes=self.piece_bytes)
+        assert end == self.expected
