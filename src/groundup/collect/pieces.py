@@ -18,7 +18,8 @@ third of the time of reading. What was read is kept until `collect/shard` (`coll
 
 Cuts are content-defined: from the end of a window of bytes, the record is chosen whose first bytes
 have the smallest hash. So an appended file changes only its last pieces. A compressed file is cut
-where one of its members begins with a record: dumps of Wikipedia, and web archives.
+where one of its members begins with a record: dumps of Wikipedia, and web archives. Parquet is cut
+between row groups, whose rows are counted in it.
 
 A range is a piece only if it holds whole records and nothing is wrong with it. From the first one
 that does not, the rest of the file is one piece, and is read as if the file had never been cut.
@@ -43,6 +44,7 @@ from typing import IO, Any
 from groundup.artifacts.document import Document
 from groundup.collect.files.archives import find_codec, open_items, unpack
 from groundup.collect.files.compression import MEMBER_STARTS, first_bzip2_bytes
+from groundup.collect.files.formats import detect_format
 from groundup.collect.files.globs import Selection
 from groundup.collect.files.streams import (
     BUFFER,
@@ -52,6 +54,7 @@ from groundup.collect.files.streams import (
     FileRange,
     Item,
 )
+from groundup.collect.readers.records.columnar import cut_row_groups
 from groundup.collect.readers.records.records import count_lines
 from groundup.collect.readers.registry import choose_reader, piecewise_format, read_item
 from groundup.collect.readers.web.warc import count_warc_records
@@ -149,21 +152,41 @@ def cut_file(
     is not read to its end then.
     """
     raw = hashed.file
-    uncut: Facts = {"format": "", "codec": "", "head": "", "ranges": []}
+    uncut: Facts = {"format": "", "codec": "", "head": "", "ranges": [], "rows": []}
     if (head := open_head(hashed, Selection(source.include, source.exclude))) is None:
         return uncut
     with hashed.open() as file:
         whole = open_piece(head, file, Piece(0, raw.size, ""))
         if not (form := piecewise_format(whole, source)):
             return uncut
-        most = piece_bytes // (_PACKED_SHARE if head.codec else 1)
-        cuts = [0, *_find_cuts(file, raw.size, CUTTABLE[form], head.codec, most), raw.size]
+        cuts, rows = _cuts_and_rows(head, file, form, piece_bytes)
         first = open_piece(head, file, Piece(0, cuts[1], ""))
         if len(cuts) == 2 or not any(isinstance(r, Document) for r in read_item(first, source)):
             return uncut
         ranges = [[start, stop, _digest(file, start, stop)] for start, stop in pairwise(cuts)]
-    digest = hashlib.sha256(head.item.head).hexdigest()
-    return {"format": form, "codec": head.codec, "head": digest, "ranges": ranges}
+    # The end of a Parquet file says what all of its bytes mean.
+    digest = hashed.sha256 if rows else hashlib.sha256(head.item.head).hexdigest()
+    facts = {"format": form, "codec": head.codec, "head": digest, "ranges": ranges}
+    return {**facts, "rows": rows}
+
+
+def _cuts_and_rows(
+    head: FileHead, file: IO[bytes], form: str, piece_bytes: int
+) -> tuple[list[int], list[int]]:
+    """Return the places to cut a file at, with its ends, and the rows of each range.
+
+    There are no rows where a format does not say how many there are.
+    """
+    if form == "parquet":
+        if head.item.path is None:
+            return [0, head.size], []
+        cuts = cut_row_groups(head.item.path, head.size, piece_bytes)
+        firsts = [first for _, first in cuts]
+        # Those after the last cut are not asked for.
+        rows = [after - first for first, after in pairwise([*firsts, firsts[-1]])]
+        return [*(start for start, _ in cuts), head.size], rows
+    most = piece_bytes // (_PACKED_SHARE if head.codec else 1)
+    return [0, *_find_cuts(file, head.size, CUTTABLE[form], head.codec, most), head.size], []
 
 
 def _find_cuts(
@@ -233,8 +256,11 @@ def count_jobs(
 ) -> Iterator[Job]:
     """Yield the jobs that count the records of the ranges of a file.
 
-    `scratch` is a folder for what is read meanwhile.
+    `scratch` is a folder for what is read meanwhile. A file that says how many rows it has needs no
+    jobs.
     """
+    if cut["rows"]:
+        return
     name = f"{source.name}.{origin_hash(hashed.file.origin)}"
     for number, (start, stop, digest) in enumerate(cut["ranges"]):
         yield count_records.job(
@@ -317,9 +343,11 @@ def _read_range(
 def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
     """Return the pieces of a file of `size` bytes; a single one if it cannot be cut.
 
-    `counts` are those of its ranges, in order.
+    `counts` are those of its ranges, in order; none for a file that says how many rows it has.
     """
     ranges = cut["ranges"]
+    if cut["rows"]:
+        counts = [{"records": rows, "unpacked": 0, "damaged": False} for rows in cut["rows"]]
     if cut["codec"] not in _RESUMABLE and any(count["damaged"] for count in counts):
         ranges = []
     pieces: list[Piece] = []
@@ -374,6 +402,11 @@ def open_head(hashed: HashedFile, selection: Selection) -> FileHead | None:
 
 def open_piece(head: FileHead, file: IO[bytes], piece: Piece) -> Item:
     """Return the item of a file with the bytes of a piece of it."""
+    if detect_format(head.item.name, head.item.head) == "parquet" and head.item.path:
+        # What its values take is known to who reads them only. Together they take no more than
+        # those of the file may.
+        budget, span = Budget.of(piece.stop - piece.start), (piece.start, piece.stop)
+        return replace(head.item, budget=budget, first=piece.first, span=span)
     budget = Budget.of(head.size)
     budget.take(piece.unpacked)
     part = BoundedStream(FileRange(file, piece.start, piece.stop))

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,15 +221,14 @@ def _cut_large_files(run: Run, listed: Sequence[_Listed]) -> tuple[Pieces, list[
     ]
     cuts = run.build("collect", [pieces.cut_job(*file) for file in large], "cutting large files")
     counting = [
-        job
+        list(pieces.count_jobs(source, hashed, cut.facts, key, _scratch(run)))
         for (source, hashed, key), cut in zip(large, cuts, strict=True)
-        for job in pieces.count_jobs(source, hashed, cut.facts, key, _scratch(run))
     ]
-    counts = run.build("collect", counting, "counting records")
-    following = iter([count.facts for count in counts])
+    counts = run.build("collect", [*chain(*counting)], "counting records")
+    following = iter(counts)
     cut_files: Pieces = {}
-    for (source, hashed, _), cut in zip(large, cuts, strict=True):
-        of_file = list(islice(following, len(cut.facts["ranges"])))
+    for (source, hashed, _), cut, jobs in zip(large, cuts, counting, strict=True):
+        of_file = [next(following).facts for _ in jobs]
         parts = pieces.join_ranges(hashed.file.size, cut.facts, of_file)
         if len(parts) > 1:
             cut_files[source.name, hashed.file.origin] = parts

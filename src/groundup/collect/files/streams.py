@@ -218,6 +218,8 @@ class Item:
     # Number of the first record in `stream`: more than 0 in a piece of a large file, whose `head`
     # is that of the file. What a reader decides by the first record, it then decided before.
     first: int = 0
+    # In a piece of a file that is read by `path`: the bytes of the file that the piece is made of.
+    span: tuple[int, int] | None = None
 
 
 def read_some(stream: IO[bytes] | io.RawIOBase, count: int) -> bytes:

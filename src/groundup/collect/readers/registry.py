@@ -193,7 +193,12 @@ PIECEWISE = frozenset(
     {
         ("mediawiki", "wikipedia"),
         ("warc", "web"),
-        *(("jsonl", kind) for kind in KINDS if kind not in ("chat", "forum", "tuning")),
+        *(
+            (form, kind)
+            for form in ("jsonl", "parquet")
+            for kind in KINDS
+            if kind not in ("chat", "forum", "tuning")
+        ),
     }
 )
 

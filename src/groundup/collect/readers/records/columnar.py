@@ -11,7 +11,9 @@ the library decodes within a limit of memory.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,9 +77,9 @@ def _read_parquet(item: Item, columns: Collection[str] | None) -> Batches:
         file = pq.ParquetFile(item.path or spool(item.stream), buffer_size=_BUFFER)
     schema = file.schema_arrow
     used = _used_columns(schema, columns)
-    first = 0
+    first = item.first
     with file:
-        for group in range(file.num_row_groups):
+        for group in _groups_of(file.metadata, item.span):
             rows, done = max(0, file.metadata.row_group(group).num_rows), 0
             damage: DamagedError | None = None
             # Where 64 rows take too much memory, they are decoded one at a time.
@@ -97,6 +99,50 @@ def _read_parquet(item: Item, columns: Collection[str] | None) -> Batches:
             if damage is not None:
                 yield first + done, Reject(damage.reason, first + done, damage.detail)
             first += max(rows, done)
+
+
+def _groups_of(metadata: Any, span: tuple[int, int] | None) -> Iterable[int]:
+    """Return the row groups of a piece of a file: those that begin in these bytes; or all."""
+    groups = range(metadata.num_row_groups)
+    if span is None:
+        return groups
+    starts = _group_starts(metadata)
+    return [group for group in groups if span[0] <= starts[group] < span[1]]
+
+
+def _group_starts(metadata: Any) -> list[int]:
+    """Return the place of the first byte of each row group."""
+    starts = []
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = [group.column(number) for number in range(group.num_columns)]
+        places = [(c.dictionary_page_offset, c.data_page_offset) for c in columns]
+        starts.append(min((min(filter(None, place), default=0) for place in places), default=0))
+    return starts
+
+
+def cut_row_groups(path: Path, size: int, piece_bytes: int) -> list[tuple[int, int]]:
+    """Return where to cut a Parquet file: the first byte and the first row of each piece.
+
+    A piece is longer than `piece_bytes` only if it is one row group. A file whose row groups do not
+    lie one after another, or that cannot be read, is one piece.
+    """
+    cuts = [(0, 0)]
+    try:
+        with memory_limit(MAX_BATCH), pq.ParquetFile(path) as file:
+            starts = _group_starts(file.metadata)
+            groups = map(file.metadata.row_group, range(len(starts)))
+            rows = [group.num_rows for group in groups]
+    except (pa.ArrowException, OSError, DamagedError):
+        return cuts
+    places = [*starts, size]
+    if min(rows, default=0) < 0 or any(a >= b for a, b in pairwise([0, *places])):
+        return cuts
+    first = 0
+    for (start, stop), count in zip(pairwise(places), rows, strict=True):
+        if first and stop - cuts[-1][0] > piece_bytes:
+            cuts.append((start, first))
+        first += count
+    return cuts
 
 
 def _bounded(batches: Iterator[pa.RecordBatch], passed: int = 0) -> Iterator[pa.RecordBatch]:
