@@ -60,7 +60,7 @@ def costs(folder: Path, shards: int) -> dict[str, object]:
             figures["commit, flushed to disk (ms)"] = (
                 1000 * (time.perf_counter() - start) / len(flushed)
             )
-            with mock.patch("os.fsync"):
+            with mock.patch("os.fsync", lambda _: None):
                 run.build("collect", jobs, "building")
             timed("find again", lambda: run.build("collect", jobs, "finding"))
             artifacts = run.build("collect", jobs, "finding")

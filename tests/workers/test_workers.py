@@ -15,7 +15,7 @@ from tests.helpers.raw import write_books, write_web
 from groundup.errors import GroundupError, SourceError
 from groundup.flow import WORKER_MODULES
 from groundup.runtime.workers.fork_server import AVAILABLE, ForkedProcess
-from groundup.runtime.workers.map import Workers, map_ahead
+from groundup.runtime.workers.map import Workers, default_workers, map_ahead
 from groundup.runtime.workers.processes import Outcome, ProcessPool, attempt
 
 
@@ -191,10 +191,15 @@ def test_an_error_that_does_not_pickle_arrives_as_text(two: Workers) -> None:
 class Counting:
     """A pool that ends one call at a time, chosen by `pick`, and counts the calls that it has."""
 
-    def __init__(self, pick: Callable[..., int]) -> None:
-        self.pick = pick
+    cores = node_cores = 1
+
+    def __init__(self, pick: Callable[..., int], lost: int = 0) -> None:
+        self.pick, self.lost = pick, lost
         self.calls: dict[int, bytes] = {}
         self.most = self.dropped = 0
+        # Index of the first item of each call, and those that got a machine for themselves.
+        self.submitted: list[int] = []
+        self.alone: list[int] = []
 
     def start(self) -> None: ...
 
@@ -203,11 +208,20 @@ class Counting:
 
     def submit(self, number: int, call: bytes) -> None:
         self.calls[number] = call
+        self.submitted.append(number)
         self.most = max(self.most, len(self.calls))
+
+    def submit_alone(self, number: int, call: bytes) -> None:
+        self.alone.append(number)
+        self.submit(number, call)
 
     def wait(self) -> list[tuple[int, Outcome]]:
         number = self.pick(self.calls)
-        return [(number, Outcome(attempt(self.calls.pop(number))))]
+        call = self.calls.pop(number)
+        if self.lost:
+            self.lost -= 1
+            return [(number, Outcome(lost="its node died"))]
+        return [(number, Outcome(attempt(call)))]
 
     def cancel(self) -> None:
         self.dropped = len(self.calls)
@@ -223,6 +237,50 @@ def test_a_pool_gets_only_as_many_calls_as_it_has_room_for() -> None:
         n * n for n in range(1000)
     ]
     assert (pool.most, pool.dropped) == (3, 0)
+
+
+def test_small_items_go_to_a_cluster_together_and_large_ones_alone() -> None:
+    pool, names = Counting(max), [str(n) for n in range(40)]
+    sizes = [4e6] * 20 + [64e6] * 20
+    results = Workers(pool=pool).map(slow_square, [(n,) for n in range(40)], names, sizes)
+    assert list(results) == [n * n for n in range(40)]
+    # 16 MB a call.
+    assert pool.submitted == [0, 4, 8, 12, 16, *range(20, 40)]
+    # Few items: each core is to get some.
+    pool = Counting(max)
+    list(Workers(pool=pool).map(slow_square, [(n,) for n in range(8)], names[:8], [1e6] * 8))
+    assert pool.submitted == list(range(8))
+
+
+def test_items_of_a_call_whose_node_died_are_tried_again_one_by_one(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pool, names = Counting(min, lost=1), [f"shard {n}" for n in range(40)]
+    results = Workers(pool=pool).map(slow_square, [(n,) for n in range(40)], names, [4e6] * 40)
+    assert list(results) == [n * n for n in range(40)]
+    assert pool.submitted[3:7] == [0, 1, 2, 3]
+    assert capfd.readouterr().err.count("its node died; it is tried again") == 4
+
+
+def test_an_error_in_a_call_of_several_items_comes_after_the_results_before_it(
+    tmp_path: Path,
+) -> None:
+    items, names = [(n, 2, tmp_path) for n in range(40)], [str(n) for n in range(40)]
+    results = Workers(pool=Counting(min)).map(fail_at, items, names, [4e6] * 40)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(SourceError, match="item 2 is bad"):
+        next(results)
+
+
+def test_a_single_item_runs_on_a_node_and_after_the_cluster_was_left_here() -> None:
+    # Protects: a list over the whole corpus in the memory of a machine that only starts the run.
+    pool = Counting(min)
+    workers = Workers(pool=pool)
+    assert list(workers.map(slow_square, [(3,)])) == [9]
+    assert pool.alone == [0]
+    workers.close()
+    assert list(workers.map(slow_square, [(4,)])) == [16]
+    assert (pool.alone, workers.count) == ([0], default_workers())
 
 
 def test_calls_are_canceled_when_a_map_ends_early() -> None:

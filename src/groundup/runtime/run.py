@@ -35,7 +35,8 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +137,37 @@ def build_step(name: str, version: int) -> Callable[[Callable[..., Facts]], Buil
         return BuildStep(name, version, function)
 
     return declare
+
+
+@dataclass
+class _Changes:
+    """What a stage is about to build, beside what it last set out to build."""
+
+    before: Mapping[str, Mapping[str, str]]  # step → name → key
+    now: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Those that had another key, by step and name. Few: a step holds the digests of its inputs.
+    steps: dict[tuple[str, str], Step] = field(default_factory=dict)
+
+    def add(self, step: Step) -> None:
+        """Count a step among those that are to be built now."""
+        self.now.setdefault(step.step, {})[step.name] = step.key
+        if self.before.get(step.step, {}).get(step.name, step.key) != step.key:
+            self.steps[step.step, step.name] = step
+
+    def gone(self) -> Iterator[tuple[str, str, str]]:
+        """Yield step, name and key of what was to be built and is not now."""
+        for kind, names in self.now.items():
+            for name, key in self.before.get(kind, {}).items():
+                if names.get(name) != key:
+                    yield kind, name, key
+
+
+def _supersedes(step: Step, old: Artifact) -> bool:
+    """Whether a step differs from the one of an artifact in more inputs only, if at all."""
+    if step.key == old.key:
+        return True
+    same = (old.manifest["settings"], old.manifest["version"]) == (step.settings, step.version)
+    return same and bool(old.manifest["inputs"].items() <= step.inputs.items())
 
 
 @dataclass
@@ -275,59 +307,78 @@ class Run:
         else:
             self._notes.append(line)
 
-    def build(self, stage: str, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
+    def build(
+        self, stage: str, jobs: Iterable[Job], title: str, unit: str = "B", here: bool = False
+    ) -> list[Artifact]:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.
 
-        Raises ExpensiveError if that would replace artifacts that took more than ten minutes.
+        A job is let go when it is done, so an iterator of many jobs saves memory. `here` builds
+        them in this process, whatever workers there are. Raises ExpensiveError if that would
+        replace artifacts that took more than ten minutes.
         """
-        found = [self.store.find(job.step) for job in jobs]
-        missing = [job for job, artifact in zip(jobs, found, strict=True) if artifact is None]
-        self.guard(stage, [job.step for job in jobs], building=bool(missing))
-        built = []
-        if missing:
-            items = [(self.store, job.step, job.function, dict(job.arguments)) for job in missing]
-            names = [f"{job.step.step} {job.step.name}" for job in missing]
-            start = time.perf_counter()
-            with progress(title, sum(job.size for job in missing), unit) as shown:
-                results = self.workers.map(Store.build, items, names)
-                for job, artifact in zip(missing, results, strict=True):
-                    # A worker on another machine may have committed it.
-                    built.append(self.store.wait_until_visible(artifact))
-                    shown.add(job.size)
-            self.work.add(built, time.perf_counter() - start)
+        found, missing = list[Artifact | None](), deque[Job]()
+        changes = _Changes(self.store.plan(stage))
+        for job in jobs:
+            changes.add(job.step)
+            found.append(artifact := self.store.find(job.step))
+            if artifact is None:
+                missing.append(job)
+        del jobs
+        self._guard(stage, changes, building=bool(missing))
+        del changes
         self.built += len(missing)
-        self.reused += len(jobs) - len(missing)
-        # New artifacts fill the gaps, in the order of the jobs.
-        new = iter(built)
-        return [artifact or next(new) for artifact in found]
+        self.reused += len(found) - len(missing)
+        gaps = [index for index, artifact in enumerate(found) if artifact is None]
+        new = self._build(missing, title, unit, here)
+        for index, artifact in zip(gaps, new, strict=True):
+            found[index] = artifact
+        return [artifact for artifact in found if artifact is not None]
 
-    def guard(self, stage: str, steps: Sequence[Step], building: bool = True) -> None:
+    def _build(self, missing: deque[Job], title: str, unit: str, here: bool) -> Iterator[Artifact]:
+        """Build the artifacts of jobs that the store lacks, and yield them in order."""
+        if not missing:
+            return
+        names = [f"{job.step.step} {job.step.name}" for job in missing]
+        sizes = [job.size for job in missing]
+        workers = Workers() if here else self.workers
+        last = time.perf_counter()
+        with progress(title, sum(sizes), unit) as shown:
+            results = workers.map(Store.build, self._calls(missing), names, sizes)
+            for size, artifact in zip(sizes, results, strict=True):
+                # A worker on another machine may have committed it.
+                built = self.store.wait_until_visible(artifact)
+                now = time.perf_counter()
+                self.work.add([built], now - last)
+                last = now
+                shown.add(size)
+                yield built
+
+    def _calls(self, jobs: deque[Job]) -> Iterator[tuple[Any, ...]]:
+        """Yield the arguments of Store.build, and let go of each job."""
+        while jobs:
+            job = jobs.popleft()
+            yield self.store, job.step, job.function, dict(job.arguments)
+
+    def guard(self, stage: str, steps: Iterable[Step], building: bool = True) -> None:
         """Stop before more than ten minutes of work of a stage is discarded; else plan the steps.
 
         A global list whose inputs only grew is superseded, not discarded. If nothing has to be
         built, as after a setting was set back, nothing is lost.
         """
-        plan = self.store.plan(stage)
-        # Step → artifact → what is to be built now.
-        new: dict[str, dict[str, Step]] = {}
-        for planned in steps:
-            new.setdefault(planned.step, {})[planned.name] = planned
-        if building:
-            for kind, by_name in new.items():
-                for name, key in plan.get(kind, {}).items():
-                    old, step = self.store.lookup(kind, name, key), by_name.get(name)
-                    if old is None or (step is not None and step.key == old.key):
-                        continue
-                    if step is None or not (
-                        old.manifest["settings"] == step.settings
-                        and old.manifest["version"] == step.version
-                        and old.manifest["inputs"].items() <= step.inputs.items()
-                    ):
-                        self.charge_discarded(stage, old.seconds, difference(old, step))
+        changes = _Changes(self.store.plan(stage))
+        for step in steps:
+            changes.add(step)
+        self._guard(stage, changes, building)
+
+    def _guard(self, stage: str, changes: _Changes, building: bool) -> None:
+        for kind, name, key in changes.gone() if building else ():
+            old, step = self.store.lookup(kind, name, key), changes.steps.get((kind, name))
+            if old is not None and not (step and _supersedes(step, old)):
+                self.charge_discarded(stage, old.seconds, difference(old, step))
         # Steps of the stage that are not built now keep their place in the plan.
-        keys = {kind: {name: step.key for name, step in of.items()} for kind, of in new.items()}
-        if plan != plan | keys:
-            self.store.write_plan(stage, plan | keys)
+        plan = {**changes.before, **changes.now}
+        if changes.before != plan:
+            self.store.write_plan(stage, plan)
 
     def charge_discarded(self, stage: str, seconds: float, reason: str) -> None:
         """Count work of `stage` that will be lost; raise ExpensiveError beyond ten minutes."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -43,9 +44,13 @@ _TAIL_BYTES = 1 << 16
 
 def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
     """Write a table as a JSON file with the hash of its bytes, whole or not at all."""
+    data = io.BytesIO()
     # Values may be file names, which need not be valid UTF-8.
-    text = json.dumps(table, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape")
-    body = text.removesuffix(b"}").removesuffix(b"\n")
+    text = io.TextIOWrapper(data, "utf-8", "surrogateescape", newline="\n")
+    # Piece by piece: the text of a view of 100,000 shards in pieces takes many times its bytes.
+    text.writelines(json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(table))
+    text.flush()
+    body = data.getvalue().removesuffix(b"}").removesuffix(b"\n")
     comma = b"," if table else b""
     digest = hashlib.sha256(body).hexdigest().encode()
     write_whole(path, body + comma + b'\n "sha256": "' + digest + b'"\n}\n')
@@ -161,7 +166,8 @@ def is_intact(path: Path) -> bool | None:
 
 
 def _is_seal_intact(data: bytes, pattern: re.Pattern[bytes], example: bytes) -> bool | None:
-    seal = pattern.search(data)
+    # The pattern stands at the end: looking for it from the start takes longer than hashing.
+    seal = pattern.search(data, max(0, len(data) - len(example) - 1))
     if seal is None:
         return False if _ends_like(data, example) else None
     return hashlib.sha256(data[: seal.start()]).hexdigest() == seal[1].decode()

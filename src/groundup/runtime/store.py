@@ -28,14 +28,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,50 @@ class Step:
         return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+class ShardManifest(Mapping[str, Any]):
+    """A manifest in little memory, since a run holds one for each of 100,000 shards.
+
+    Short values are kept as they are. `inputs` (the digests of hundreds of raw files) are read from
+    disk again where they are asked for, once a run at most; what else there is (settings, files,
+    facts) is kept as compressed JSON, and decoded each time.
+    """
+
+    SHORT = ("step", "name", "version", "key", "content", "seconds", "processor_seconds")
+    ON_DISK = "inputs"
+
+    __slots__ = ("_names", "_packed", "_path", "_short")
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self._path = path
+        self._names = _same_tuple(tuple(manifest))
+        self._short = tuple(manifest.get(name) for name in self.SHORT)
+        rest = {n: manifest[n] for n in manifest if n not in self.SHORT and n != self.ON_DISK}
+        self._packed = zlib.compress(json.dumps(rest, separators=(",", ":")).encode(), 1)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.SHORT and name in self._names:
+            return self._short[self.SHORT.index(name)]
+        if name != self.ON_DISK:
+            return json.loads(zlib.decompress(self._packed))[name]
+        manifest = read_sealed(self._path / MANIFEST)
+        if manifest is None:
+            raise StoreError(f"{self._path}: it vanished during the run; run again to build it")
+        return manifest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@lru_cache(maxsize=64)
+def _same_tuple(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one object for equal tuples."""
+    return names
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A committed folder and its manifest; a view has no step, name and key."""
 
@@ -126,7 +171,12 @@ def load_artifact(path: Path) -> Artifact | None:
         same = all((path / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, StoreError):
         return None
-    return Artifact(path, manifest) if same else None
+    return _artifact(path, manifest) if same else None
+
+
+def _artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
+    """Return an artifact, or a view, of which a run holds one or two at a time."""
+    return Artifact(path, ShardManifest(path, manifest) if "step" in manifest else manifest)
 
 
 def changed_files(artifact: Artifact) -> list[str]:
@@ -184,7 +234,7 @@ def commit(
     for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
         flush(folder)
     make_folder(target.parent)
-    artifact = _move_into_place(committing, target, key) or Artifact(target, whole)
+    artifact = _move_into_place(committing, target, key) or _artifact(target, whole)
     flush(target.parent)
     return artifact
 

@@ -49,6 +49,11 @@ def attempt(call: bytes) -> bytes:
             return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
+def attempt_all(calls: Sequence[bytes]) -> list[bytes]:
+    """Make calls one after the other and return the answers of `attempt`."""
+    return [attempt(call) for call in calls]
+
+
 def work(descriptor: int, parent: int) -> None:
     """Make the calls that come through a pipe, until it is closed or the parent is gone."""
 

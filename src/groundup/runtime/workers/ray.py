@@ -164,6 +164,13 @@ class RayPool:
             raise GroundupError(f"node {checks[silent[0]]}: {silence}; see `ray status`")
         self.cores = int(self.ray.cluster_resources().get("CPU", 0))
 
+    @property
+    def node_cores(self) -> int:
+        """Cores of the largest node that is alive."""
+        self.start()
+        alive = [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]
+        return int(max(alive, default=0))
+
     def requirements(self) -> dict[str, Any]:
         """Return what `check_node` compares a node with."""
         paths = {f"the run directory {self.writable.parent}": self.token}
@@ -184,6 +191,11 @@ class RayPool:
     def submit(self, index: int, call: bytes) -> None:
         """Hand a call to Ray, which finds a core for it."""
         self.calls[self.perform.remote(self.required, call)] = index
+
+    def submit_alone(self, index: int, call: bytes) -> None:
+        """Hand Ray a call that uses all cores of the largest node: a list over the whole corpus."""
+        perform = self.perform.options(num_cpus=max(self.node_cores, 1))
+        self.calls[perform.remote(self.required, call)] = index
 
     def wait(self) -> list[tuple[int, Outcome]]:
         """Return calls that have ended, after at most WAIT_SECONDS.
@@ -225,7 +237,7 @@ class RayPool:
         if self.ray is not None:
             self.ray.shutdown()
             self.token.unlink(missing_ok=True)
-            self.ray = None
+            self.ray, self.calls = None, {}
 
 
 def connect(address: str) -> Any:
