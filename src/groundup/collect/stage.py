@@ -23,7 +23,7 @@ from groundup.errors import SourceError, StoreError
 from groundup.recipe import RECORD_COLUMNS, Source, all_sources
 from groundup.runtime.lock import pinned_places, write_lock
 from groundup.runtime.progress import say
-from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
+from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed, taken
 from groundup.runtime.store import Artifact, Step
 from groundup.runtime.user_code import code_digest
 
@@ -50,7 +50,7 @@ def run(run: Run) -> None:
     sources = all_sources(run.recipe)
     jobs, cuts = _jobs(run, sources)
     _warn_of_renames(run, jobs)
-    artifacts = run.build("collect", jobs, "collecting")
+    artifacts = run.build("collect", taken(jobs), "collecting")
     documents, left_out, thin = (Counter[str]() for _ in range(3))
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
     for facts in (artifact.facts for artifact in artifacts):

@@ -33,7 +33,7 @@ filter costs less per document, and a document that it drops is never chosen as 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
 from groundup.runtime.files import content_digest
 from groundup.runtime.progress import say
-from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed
+from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed, taken
 from groundup.runtime.store import Artifact, Facts
 from groundup.runtime.user_code import code_digest
 
@@ -80,7 +80,7 @@ def run(run: Run) -> None:
     if is_cache_cold() and any(run.store.find(job.step) is None for job in jobs):
         say("refine: compiling kernels (once per version)")
         compile_kernels(run.workers)
-    stage.shards = stage.build(jobs, "refine")
+    stage.shards = stage.build(taken(jobs), "refine")
     _find_duplicates(stage)
     _find_repeated_lines(stage)
     _find_contaminated(stage, [test for test in collected if not is_training(test.facts["kind"])])
@@ -134,7 +134,7 @@ class Refinement:
         """Bytes of the index that a step may hold: the rest of a step needs about as much again."""
         return self.run.recipe.refine.memory_megabytes * 500_000
 
-    def build(self, jobs: Sequence[Job], title: str, unit: str = "B") -> list[Artifact]:
+    def build(self, jobs: Iterable[Job], title: str, unit: str = "B") -> list[Artifact]:
         """Build artifacts, which the stage publishes at its end."""
         artifacts = self.run.build("refine", jobs, title, unit)
         self.artifacts += artifacts

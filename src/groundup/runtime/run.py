@@ -89,6 +89,13 @@ class Job:
     size: float = 1.0
 
 
+def taken(jobs: list[Job]) -> Iterator[Job]:
+    """Take the jobs out of a list one by one: nothing holds a hundred thousand after their work."""
+    jobs.reverse()
+    while jobs:
+        yield jobs.pop()
+
+
 @dataclass(frozen=True)
 class BuildStep:
     """A step of a stage."""
@@ -312,9 +319,9 @@ class Run:
     ) -> list[Artifact]:
         """Return the artifacts of `jobs` in order, building those that the store does not hold.
 
-        A job is let go when it is done, so an iterator of many jobs saves memory. `here` builds
-        them in this process, whatever workers there are. Raises ExpensiveError if that would
-        replace artifacts that took more than ten minutes.
+        A job is let go of when it is done: `taken` of a long list saves memory. `here` builds them
+        in this process, whatever workers there are. Raises ExpensiveError if that would replace
+        artifacts that took more than ten minutes.
         """
         found, missing = list[Artifact | None](), deque[Job]()
         changes = _Changes(self.store.plan(stage))

@@ -191,20 +191,28 @@ def changed_files(artifact: Artifact) -> list[str]:
     return wrong
 
 
-def folder_files(folder: Path, known: Files | None = None) -> dict[str, dict[str, Any]]:
+def folder_files(folder: Path, known: Files | None = None) -> dict[str, Mapping[str, Any]]:
     """Return size and SHA-256 of every file below `folder`; `known` digests are not computed."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    names = [path.relative_to(folder).as_posix() for path in paths]
-
-    def entry(name: str, path: Path) -> dict[str, Any]:
-        digest = known[name]["sha256"] if known and name in known else file_digest(path)
-        return {"size": path.stat().st_size, "sha256": digest}
-
+    files: dict[str, Mapping[str, Any]] = {}
+    for name in sorted(_file_names(folder)):
+        size = (folder / name).stat().st_size
+        same = known.get(name) if known else None
+        files[name] = same if same and same["size"] == size else {"size": size}
+    files.pop(MANIFEST, None)
+    unknown = [name for name, entry in files.items() if "sha256" not in entry]
     # Hashing releases the GIL, and a checkpoint is two large files.
     with ThreadPoolExecutor(2) as pool:
-        files = dict(zip(names, pool.map(entry, names, paths), strict=True))
-    files.pop(MANIFEST, None)
+        digests = pool.map(file_digest, [folder / name for name in unknown])
+        for name, digest in zip(unknown, digests, strict=True):
+            files[name] = {**files[name], "sha256": digest}
     return files
+
+
+def _file_names(folder: Path) -> Iterator[str]:
+    """Yield the path of every file below `folder`, relative to it: a view has 300,000."""
+    for place, _, names in os.walk(folder):
+        below = os.path.relpath(place, folder)
+        yield from names if below == "." else (f"{below}/{name}" for name in names)
 
 
 def commit(
@@ -231,8 +239,8 @@ def commit(
     whole = {**manifest, "files": files, "content": content_digest(files)}
     write_sealed(committing / MANIFEST, whole)
     # A rename can reach the disk before the names of the files that it moved.
-    for folder in [path for path in committing.rglob("*") if path.is_dir()] + [committing]:
-        flush(folder)
+    for place, _, _ in os.walk(committing, topdown=False):
+        flush(Path(place))
     make_folder(target.parent)
     artifact = _move_into_place(committing, target, key) or _artifact(target, whole)
     flush(target.parent)
@@ -260,6 +268,18 @@ def _move_into_place(source: Path, target: Path, key: str) -> Artifact | None:
         source.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     return None
+
+
+def _linked_digests(links: Mapping[str, Path], artifacts: Iterable[Artifact]) -> Files:
+    """Return size and SHA-256 of links: they were hashed when their artifact was committed."""
+    linked = {str(path) for path in links.values()}
+    digests = {}
+    for artifact in artifacts:
+        for name, entry in artifact.manifest["files"].items():
+            if (path := f"{artifact.path}/{name}") in linked:
+                digests[path] = entry
+    names = ((name, str(path)) for name, path in links.items())
+    return {name: digests[path] for name, path in names if path in digests}
 
 
 @dataclass(frozen=True)
@@ -348,18 +368,14 @@ class Store:
         # An equal view is not replaced: its times would change, and people may be reading it.
         if old and (old.manifest["artefacts"], set(old.manifest["files"])) == (entries, set(links)):
             return old
-        # Linked files were hashed when their artifact was committed.
-        digests = {
-            artifact.path / name: entry
-            for artifact in artifacts
-            for name, entry in artifact.manifest["files"].items()
-        }
-        known = {name: digests[path] for name, path in links.items() if path in digests}
+        # A view of 100,000 shards is large.
+        del old
+        known = _linked_digests(links, artifacts)
         with self.stage() as folder:
+            for place in {name.rpartition("/")[0] for name in links}:
+                (folder / place).mkdir(parents=True, exist_ok=True)
             for name, path in links.items():
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link(path, target)
+                link(path, folder / name)
             manifest = {"view": view, "artefacts": entries, "facts": facts or {}}
             return commit(folder, self.root / view, manifest, known)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from groundup.errors import GroundupError
-from groundup.runtime.run import Run, Unkeyed
+from groundup.runtime.run import Run, Unkeyed, taken
 from groundup.runtime.store import Artifact, Facts
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(run: Run) -> None:
         )
         for shard in shards
     ]
-    tokenized = run.build("tokenize", jobs, "tokenizing")
+    tokenized = run.build("tokenize", taken(jobs), "tokenizing")
     join = join_indexes.job(
         "index",
         inputs={a.name: a.manifest["files"]["index.parquet"]["sha256"] for a in tokenized},
@@ -81,7 +81,7 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     key, path = {"from": digest, "end": base.tokenizer.end}, Unkeyed(base.path)
     texts = Unkeyed(shards)
     job = adopt_tokenizer.job("tokenizer", inputs={}, key_only=key, source=path, shards=texts)
-    (tokenizer,) = run.build("tokenize", [job], "taking over the tokenizer", "tokenizer")
+    (tokenizer,) = run.build("tokenize", [job], "taking over the tokenizer", "tokenizer", here=True)
     return tokenizer
 
 
