@@ -9,7 +9,7 @@ A shard is some hundred files of one source; only shards whose files changed are
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -89,16 +89,19 @@ def _warn_of_renames(run: Run, jobs: Sequence[Job]) -> None:
     costs as much as new data. Tuning data are left out: the recipe gives them their name.
     """
     shards = run.store.artifacts("collect", "collect/shard")
-    old_keys = [(shard.manifest["settings"], shard.manifest["inputs"]) for shard in shards]
-    new_keys = [(job.step.settings, job.step.inputs) for job in jobs]
+    old_names = _text_sources(shard.manifest["settings"] for shard in shards)
+    new_names = _text_sources(job.step.settings for job in jobs)
+    gone = sorted(old_names - new_names)
+    if not gone:
+        return
     # SHA-256 of the raw files by source.
     before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    for files, keys in ((before, old_keys), (now, new_keys)):
-        for settings, inputs in keys:
-            if KINDS[settings["kind"]].role != "tuning":
-                files[settings["source"]].update(inputs.values())
-    gone = [name for name in before if name not in now]
-    for new in sorted(now.keys() - before.keys()):
+    for shard in shards:
+        if (name := shard.manifest["settings"]["source"]) in gone:
+            before[name].update(shard.manifest["inputs"].values())
+    for job in jobs:
+        now[job.step.settings["source"]].update(job.step.inputs.values())
+    for new in sorted(new_names - old_names):
         shared = {old: len(before[old] & now[new]) for old in gone}
         old = max(gone, key=lambda name: shared[name], default="")
         if old and shared[old] and shared[old] >= MIN_SHARED * len(now[new]):
@@ -108,6 +111,10 @@ def _warn_of_renames(run: Run, jobs: Sequence[Job]) -> None:
                 " its documents get other ids, move between training and validation, and the model"
                 f' is trained again from step 0; name = "{old}" in the recipe avoids that'
             )
+
+
+def _text_sources(settings: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {of["source"] for of in settings if KINDS[of["kind"]].role != "tuning"}
 
 
 def _check_evaluation(
