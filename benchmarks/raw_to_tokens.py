@@ -57,11 +57,7 @@ def measure() -> dict[str, object] | None:
 
 def run(folder: Path, sources: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Run a recipe to its tokens in a process of its own; return its ledger, time and memory."""
-    lines = ['name = "speed"', "[tokenize]", f"vocab_size = {VOCABULARY}"]
-    for source in sources:
-        lines += ["[[source]]", *(f"{key} = {json.dumps(value)}" for key, value in source.items())]
-    recipe = folder / "recipe.toml"
-    recipe.write_text("\n".join(lines) + "\n")
+    recipe = write_recipe(folder, sources)
     command = [sys.executable, "-m", "groundup", "run", str(recipe), "--out", str(folder / "run")]
     start = time.perf_counter()
     peak = watched_tree([*command, "--until", "tokenize", "--workers", str(WORKERS)])
@@ -69,6 +65,16 @@ def run(folder: Path, sources: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     events = [json.loads(line) for line in (folder / "run" / "ledger.jsonl").open()]
     ended = {event["stage"]: event for event in events if event.get("event") == "finished"}
     return {"seconds": seconds, "peak": peak, "stages": ended, "root": folder / "run"}
+
+
+def write_recipe(folder: Path, sources: Sequence[Mapping[str, str]]) -> Path:
+    """Write a recipe of these sources and return its file."""
+    lines = ['name = "speed"', "[tokenize]", f"vocab_size = {VOCABULARY}"]
+    for source in sources:
+        lines += ["[[source]]", *(f"{key} = {json.dumps(value)}" for key, value in source.items())]
+    recipe = folder / "recipe.toml"
+    recipe.write_text("\n".join(lines) + "\n")
+    return recipe
 
 
 def speeds(of_run: Mapping[str, Any], raw: int) -> dict[str, object]:

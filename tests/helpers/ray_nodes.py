@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own.
+"""A Ray cluster of one-core nodes on this machine, in a process of its own.
 
 The process prints the address. A line on its standard input kills the second node, the end of
 standard input ends the cluster.
@@ -17,14 +17,18 @@ from pathlib import Path
 class Nodes:
     """The test's side of the cluster."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
         environment = os.environ | {
             "RAY_USAGE_STATS_ENABLED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=pipe, stdout=pipe, env=environment, text=True
+            [sys.executable, __file__, str(count)],
+            stdin=pipe,
+            stdout=pipe,
+            env=environment,
+            text=True,
         )
         self.address = self._answer()
 
@@ -58,10 +62,10 @@ def main() -> None:
         initialize_head=True,
         head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": folder},
     )
-    second = cluster.add_node(num_cpus=1)
+    others = [cluster.add_node(num_cpus=1) for _ in range(int(sys.argv[1]) - 1)]
     print(">", cluster.address, flush=True)
     if sys.stdin.readline():
-        cluster.remove_node(second, allow_graceful=False)
+        cluster.remove_node(others[0], allow_graceful=False)
         print("> killed", flush=True)
         sys.stdin.read()
     cluster.shutdown()
