@@ -30,7 +30,14 @@ from groundup.runtime.lock import LOCK, load_lock, machine_settings, recipe_lock
 from groundup.runtime.sealed import Ledger
 from groundup.train import hardware, launch, stage
 from groundup.train.__main__ import main as rank
-from groundup.train.hardware import Hardware, HardwareProbe, largest_divisor, recorded_hardware
+from groundup.train.hardware import (
+    Hardware,
+    HardwareProbe,
+    count_processes,
+    divisible_share,
+    largest_divisor,
+    recorded_hardware,
+)
 from groundup.train.setup import automatic_tokens
 
 
@@ -288,10 +295,20 @@ def test_too_little_text_is_said_before_anything_is_built(tmp_path: Path) -> Non
         stage.run(run_in(tmp_path / "nothing", recipe()))
 
 
-def test_a_batch_that_processes_cannot_share(root: Path) -> None:
-    # Protects: samples of a step never depend on a remainder.
-    with pytest.raises(GroundupError, match="6 sequences, which 4 processes cannot share"):
-        train(root, recipe(processes=4))
+def test_a_batch_with_fewer_sequences_than_processes(root: Path) -> None:
+    # Protects: no process idles; shares that differ by one are no error.
+    with pytest.raises(GroundupError, match="6 sequences, fewer than the 7 processes"):
+        train(root, recipe(processes=7))
+    assert count_processes(Train(processes=4), 6, "cpu") == 4
+
+
+def test_all_gpus_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Protects: 64 sequences on 6 GPUs are shares of 10 and 11, and on 3 sequences 3 GPUs work.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 6)
+    assert [count_processes(Train(), sequences, "cuda") for sequences in (64, 3)] == [6, 3]
+    # Micro-batches of 8 at most: not of one sequence because 73 and 74 have no common divisor.
+    shares = [divisible_share(sequences, 7) for sequences in (512, 511, 20)]
+    assert [largest_divisor(share, 8) for share in shares] == [8, 1, 4]
 
 
 def test_divisors() -> None:

@@ -248,10 +248,10 @@ class Loader(SampleOrder):
         return rows
 
     def share(self, first: int, sequences: int, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
-        """Return this rank's rows of a step's samples; `world` divides `sequences`."""
+        """Return this rank's rows of a step's samples. Shares differ by at most one."""
         # Consecutive rows, so the ranks' rows in order are the step's, whatever `world` is.
-        share = sequences // world
-        return self.samples(first + rank * share, share)
+        begin, end = (sequences * n // world for n in (rank, rank + 1))
+        return self.samples(first + begin, end - begin)
 
 
 class Prefetcher:

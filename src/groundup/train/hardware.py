@@ -107,7 +107,8 @@ class Hardware:
             if (value := getattr(train, name)) != "auto":
                 changes[name] = {"on": True, "off": False}.get(value, value)
         if train.micro_batch != "auto":
-            changes["micro_batch"] = largest_divisor(sequences // processes, train.micro_batch)
+            share = divisible_share(sequences, processes)
+            changes["micro_batch"] = largest_divisor(share, train.micro_batch)
         return dataclasses.replace(self, **changes)
 
 
@@ -131,7 +132,8 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     processes = count_processes(train, sequences, device)
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     torch.set_num_threads(threads)
-    probe = HardwareProbe(config, train, device, sequences // processes, processes)
+    share = divisible_share(sequences, processes)
+    probe = HardwareProbe(config, train, device, share, processes)
     # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
     precision = probe.precisions[0] if device == "cuda" else "fp32"
     largest = probe.largest_fitting(precision, max(probe.sizes))
@@ -159,16 +161,24 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
 
 
 def count_processes(train: Train, sequences: int, device: str) -> int:
-    """Return how many processes train together: one per GPU that can get an equal share."""
+    """Return how many processes train together: one per GPU, if there is a sequence for each."""
     if train.processes != "auto":
-        if sequences % train.processes:
-            uneven = f"{sequences} sequences, which {train.processes} processes cannot share evenly"
-            raise GroundupError(
-                f"[train] batch_tokens is {uneven}; change batch_tokens or processes"
-            )
+        if sequences < train.processes:
+            few = f"{sequences} sequences, fewer than the {train.processes} processes"
+            raise GroundupError(f"[train] batch_tokens is {few}; change batch_tokens or processes")
         return train.processes
     available = torch.cuda.device_count() if device == "cuda" else 1
-    return max(count for count in range(1, available + 1) if sequences % count == 0)
+    return min(available, sequences)
+
+
+def divisible_share(sequences: int, processes: int) -> int:
+    """Return the sequences of a process that micro-batches have to divide.
+
+    No size divides shares that differ by one, such as 73 and 74. Then it is a power of two, of
+    which large sizes are divisors, and the last micro-batch of a step is smaller.
+    """
+    share, rest = divmod(sequences, processes)
+    return 1 << share.bit_length() if rest else share
 
 
 def largest_divisor(share: int, limit: int) -> int:

@@ -307,9 +307,9 @@ class SettingsTimeline:
                 raise GroundupError(f"{setup.recipe}: {fixed}; stop it and run again")
         steps = now.steps if train.steps == "auto" else train.steps
         new = dataclasses.replace(setup, train=train, steps=steps)
-        if new.sequences % world:
-            uneven = f"{new.sequences} sequences, which {world} processes cannot share evenly"
-            raise GroundupError(f"{setup.recipe}: batch_tokens is {uneven}")
+        if new.sequences < world:
+            few = f"{new.sequences} sequences, fewer than the {world} processes"
+            raise GroundupError(f"{setup.recipe}: batch_tokens is {few}")
         changed = changed_settings(now.train_table, new.train_table)
         if changed:
             self.record(step, new)

@@ -19,7 +19,7 @@ Everything above the read is queued on the device without waiting for it.
 An example: a step of 64 sequences of 2,048 tokens on 4 ranks. Each rank has rows_NT [16, 2049]. In
 micro-batches of 8 that is two passes over [8, 2048] inputs and targets. Each pass divides its
 summed loss by all 64 · 2048 targets, so the gradients of both passes and all ranks simply add up
-to that of the mean loss.
+to that of the mean loss. So they do on 6 ranks, of which two have 10 rows and four have 11.
 
 Papers: loss scaling in fp16, Micikevicius et al. 2018 (arXiv 1710.03740); clipping by the norm of
 the whole gradient, Pascanu et al. 2013 (arXiv 1211.5063).
@@ -74,17 +74,15 @@ class TrainStep:
     ) -> StepStats:
         """Compute the gradients of a step from this rank's token ids [N, context + 1].
 
-        `sequences` are those of all ranks together, whose shares may differ. All ranks hear at the
-        same step which signals have come to any of them.
+        `sequences` are those of all ranks, which also hear of each other's signals.
         """
         ranks, signals = self.sharding.ranks, signals or Signals()
-        device = ranks.device
         tokens = int((rows_NT[:, 1:] >= 0).sum())
         # Targets of all ranks. `grad_factor` corrects the mean for those that are ignored (< 0).
         targets = sequences * (rows_NT.shape[1] - 1)
-        total_loss = torch.zeros((), device=device)
+        total_loss = torch.zeros((), device=ranks.device)
         self.parameters.zero_grad()
-        micro_batches = rows_NT.to(device, non_blocking=True).split(self.hardware.micro_batch)
+        micro_batches = rows_NT.to(ranks.device, non_blocking=True).split(self.hardware.micro_batch)
         for number, rows_BT in enumerate(micro_batches):
             if self.model.config.dropout:
                 # A function of the step, so a resumed run drops the same activations.
@@ -98,8 +96,8 @@ class TrainStep:
             total_loss += loss.detach()
         self.sharding.finish_gradients()
         # One tensor for all numbers, so the device is waited for once.
-        asked = signals.stop, signals.reload
-        sums = torch.tensor([0, tokens, 0, *asked], dtype=torch.float64, device=device)
+        counts = [0, tokens, 0, signals.stop, signals.reload]
+        sums = torch.tensor(counts, dtype=torch.float64, device=ranks.device)
         sums[0], sums[2] = total_loss, self.parameters.own_grad_norm().double() ** 2
         loss_sum, tokens_sum, squares, stops, reloads = ranks.sum(sums).tolist()
         mean = loss_sum / tokens_sum if tokens_sum else math.nan

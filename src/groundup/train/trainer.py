@@ -120,11 +120,7 @@ class Trainer:
                 self.interval.waited += time.perf_counter() - start
                 # Gradients only. The weights change in `_update`, after the guard has judged them.
                 stats = self.train_step.forward_backward(
-                    rows_NT,
-                    self.state.step,
-                    self.state.spans[-1][2],
-                    self.state.loss_scale,
-                    signals,
+                    rows_NT, self.state.step, now.sequences, self.state.loss_scale, signals
                 )
                 trouble = self._update(stats, now)
                 self.interval.busy += time.perf_counter() - start
