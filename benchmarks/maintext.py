@@ -11,6 +11,9 @@ text says: the articles again, with an exponent, a quotation and a block of code
 paragraph of the marked text, and the pages of "snippets" that have such markup themselves. An
 exponent is kept when something stands between it and its base, or its digits are superscripts; a
 quotation when it has quotation marks; a block of code when its blank lines are there.
+
+The reader of ours begins with the call that stands here as "resiliparse, no comments, meta, alt
+texts", and ends with it for two pages of three: its speed is the limit of ours.
 """
 
 from __future__ import annotations

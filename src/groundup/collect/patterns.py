@@ -119,17 +119,7 @@ class Patterns:
             return Cover([], set(), [])
         cells, n_cells = self._cells(wanted), len(self._matching.lengths)
         counts = np.bincount(cells, minlength=n_cells)
-        foreign = np.bincount(self._cells(others), minlength=n_cells)
-        is_foreign = foreign > np.minimum(few, counts - 1).clip(0)
-        exceptions = defaultdict[int, list[str]](list)
-        if few:
-            excepted = (foreign > 0) & ~is_foreign
-            for origin in others:
-                if excepted[cell := self._cell_of[origin]]:
-                    exceptions[cell].append(origin)
-        for cell in [c for c, origins in exceptions.items() if self._is_tail(origins, wanted)]:
-            del exceptions[cell]
-            is_foreign[cell] = True
+        is_foreign, exceptions = self._foreign_cells(wanted, others, counts, few)
         gains = counts
         if by_size:
             # An empty file counts, too: it is named where there is room.
@@ -145,6 +135,26 @@ class Patterns:
                 left.discard(origin)
         named = sorted(o for cell, origins in exceptions.items() if hit[cell] for o in origins)
         return Cover(sorted(chosen), left, [glob.escape(self._name(origin)) for origin in named])
+
+    def _foreign_cells(
+        self, wanted: Collection[str], others: Collection[str], counts: _Numbers, few: int
+    ) -> tuple[_Flags, dict[int, list[str]]]:
+        """Return which cells hold files of `others`, and cells with up to `few` as exceptions.
+
+        `counts` are the wanted files of each cell.
+        """
+        foreign = np.bincount(self._cells(others), minlength=len(counts))
+        is_foreign = foreign > np.minimum(few, counts - 1).clip(0)
+        exceptions = defaultdict[int, list[str]](list)
+        if few:
+            excepted = (foreign > 0) & ~is_foreign
+            for origin in others:
+                if excepted[cell := self._cell_of[origin]]:
+                    exceptions[cell].append(origin)
+        for cell in [c for c, origins in exceptions.items() if self._is_tail(origins, wanted)]:
+            del exceptions[cell]
+            is_foreign[cell] = True
+        return is_foreign, exceptions
 
     def _cells(self, origins: Collection[str]) -> _Numbers:
         """Return the cells of some files."""

@@ -96,6 +96,8 @@ class Blocks:
                 pieces.append(text)
             before = sort
         joined = "".join(pieces[1:])
+        if not title:
+            return joined
         title = " ".join(_INVISIBLE.sub("", title).split())
         is_made = _MADE_TITLE.fullmatch(title) or not re.search(r"[^\W\d_]{2}", title)
         has_title = _squeezed(title) in _squeezed(joined[:_TITLE_SEARCH])

@@ -98,7 +98,6 @@ _CELLS, _LISTS, _LINES = frozenset(("td", "th")), frozenset(("ul", "ol")), froze
 _LONG_ITEM = 120
 _LIST_START = re.compile(r"[0-9]{1,9}")
 _KEEPS_LINES = re.compile(r"white-space\s*:\s*(?:pre|break-spaces)", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
 # Stands for the start of a cell; a parsed page has none.
 _CELL = "\0"
 
@@ -257,8 +256,6 @@ class _PageReader:
         self._most_around = _MOST_OF_PAGE * size
         self._to_judge = _MOST_JUDGED if size else 0
         self._open = [0]  # block elements that are open, innermost last
-        # Elements that are open: whether they are blocks, and keep lines.
-        self._entered: dict[Any, tuple[bool, bool]] = {}
         self._parts: list[str] = []
         self._linked = 0
         self._is_data = [False]  # of each table that is open, whether it holds data
@@ -271,50 +268,51 @@ class _PageReader:
     def read(self, root: Any) -> _Page:
         """Return the page below an element."""
         walk: Any = etree.iterwalk(root, events=("start", "end"))
+        # Of elements that are open: whether they are blocks, and keep lines; None where not read.
+        entered: list[tuple[bool, bool] | None] = []
         for event, element in walk:
             if event == "end":
-                self._leave(element)
+                if (kind := entered.pop()) is not None:
+                    self._leave(element, *kind)
                 if element.tail:
                     self._add(element.tail)
-            elif not self._enter(element):
+                continue
+            entered.append(kind := self._enter(element))
+            if kind is None:
                 walk.skip_subtree()
             elif element.text:
                 self._add(element.text)
         self._end()
         return self._page
 
-    def _enter(self, element: Any) -> bool:
-        """Return whether an element is read, and start it if it is."""
+    def _enter(self, element: Any) -> tuple[bool, bool] | None:
+        """Start an element; return whether it is a block, keeps lines; None if it is left out."""
         tag, attributes = element.tag, dict(element.items())
         # The cells of a row are one block with it.
         is_block = tag in _BLOCKS and self._row is None
         if is_block:
             self._flush()
         if self._is_left_out(element, attributes, is_block):
-            return False
+            return None
         if is_block:
             self._start(tag, attributes)
         keeps_lines = "style" in attributes and bool(_KEEPS_LINES.search(attributes["style"]))
         self._lines += keeps_lines
         if tag in _COUNTED:
             self._count(element, 1)
-        self._entered[element] = (is_block, keeps_lines)
-        return True
+        return is_block, keeps_lines
 
-    def _leave(self, element: Any) -> None:
-        is_block, keeps_lines = self._entered.pop(element, (None, None))
-        if is_block is None:
-            return
+    def _leave(self, element: Any, is_block: bool, keeps_lines: bool) -> None:
         if is_block:
             self._end()
         if element.tag in _COUNTED:
             self._count(element, -1)
-        self._lines -= bool(keeps_lines)
+        self._lines -= keeps_lines
 
     def _is_left_out(self, element: Any, attributes: Mapping[str, str], is_block: bool) -> bool:
         """Return whether an element is hidden, or around the text and not most of the page."""
         tag = element.tag
-        is_hidden = tag != "body" and _is_hidden(attributes)
+        is_hidden = bool(attributes) and tag != "body" and _is_hidden(attributes)
         if not is_block or not self._to_judge:
             return is_hidden and not is_block
         names = f"{attributes.get('class', '')} {attributes.get('id', '')}"
@@ -389,7 +387,7 @@ class _PageReader:
             # White space is one space, line ends of the file too, unless it is preformatted.
             if text.isspace() and not self._parts:
                 return
-            text = _SPACE.sub(" ", text)
+            text = _fold_spaces(text)
         self._parts.append(text)
         self._linked += len(text) if self._links else 0
 
@@ -420,6 +418,15 @@ class _PageReader:
             self._is_new_item = False
             piece = _Piece(text, min(linked, len(text)), self._open[-1], sort)
             self._page.pieces.append(piece)
+
+
+def _fold_spaces(text: str) -> str:
+    """Return a text that is not empty with one space for each run of white space."""
+    folded = " ".join(text.split())
+    if not folded:
+        return " "
+    # A pattern takes three times as long.
+    return f"{' ' * text[0].isspace()}{folded}{' ' * text[-1].isspace()}"
 
 
 def _is_hidden(attributes: Mapping[str, str]) -> bool:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import unescape
 
 from groundup.collect.readers.wiki.arguments import WIKI, Arguments
@@ -140,7 +140,10 @@ def read_wikitext(wikitext: str, hidden: Iterable[str] = (), language: str = "")
     text = "".join(_SIMPLE_LINK.split(text))
     text = _Page(text, _HIDDEN_NAMESPACES.union(hidden), language).render()
     text, left_out = drop_sentences(_drop_marks(text))
-    text = _lay_out_lines(unescape(_drop_brackets(close_gaps(text))))
+    text = _drop_brackets(close_gaps(text))
+    # The most frequent entities, ten times faster than as any.
+    text = text.replace("&nbsp;", "\xa0").replace("&ndash;", "–")
+    text = _lay_out_lines(unescape(text))
     if literals:
         text = _LITERAL_NUMBER.sub(lambda number: literals[int(number[1])], text)
     return text.strip(), left_out
@@ -191,23 +194,16 @@ def _cut_extensions(text: str) -> tuple[str, list[str]]:
     A literal leaves its number between two marks, a lone tag nothing, everything else a gap.
     """
     tags = list(_EXTENSION.finditer(text))
-    last_close = {tag[2].lower(): index for index, tag in enumerate(tags) if tag[1]}
     literals: list[str] = []
     parts: list[str] = []
     position = 0
-    for index, tag in enumerate(tags):
+    for tag, close in zip(tags, _closing_tags(tags), strict=True):
         if tag.start() < position:
             continue
         parts.append(text[position : tag.start()])
         position, name, content = tag.end(), tag[2].lower(), ""
         is_closed = tag[1] or tag[3].endswith("/")
-        close = None
-        if not is_closed and index <= last_close.get(name, -1):
-            # References do not nest: another one that opens first leaves this one open.
-            later = map(tags.__getitem__, range(index + 1, len(tags)))
-            same = (other for other in later if other[2].lower() == name)
-            close = next(tag for tag in same if tag[1] or (name == "ref" and tag[3][-1:] != "/"))
-        if close is not None and close[1]:
+        if close is not None and close[1] and not is_closed:
             position, content = close.end(), text[position : close.start()]
         elif name == "ref" and not is_closed:
             # A reference that is never closed costs the rest of its line.
@@ -215,16 +211,31 @@ def _cut_extensions(text: str) -> tuple[str, list[str]]:
             position = rest.end() if rest else position
         else:
             continue
+        if name in _DROPPED_TAGS:
+            parts.append(GAP)
+            continue
         if name == "math":
             content = f"${' '.join(content.split())}$"
         elif name not in _CODE_TAGS:
             content = unescape(content)
-        if name in _DROPPED_TAGS:
-            parts.append(GAP)
-        else:
-            parts.append(f"{_LITERAL_MARK}{len(literals)}{_LITERAL_MARK}")
-            literals.append(content)
+        parts.append(f"{_LITERAL_MARK}{len(literals)}{_LITERAL_MARK}")
+        literals.append(content)
     return "".join([*parts, text[position:]]), literals
+
+
+def _closing_tags(tags: Sequence[re.Match[str]]) -> list[re.Match[str] | None]:
+    """Return for each extension tag the next one that closes its name.
+
+    References do not nest: another one that opens first leaves this one open.
+    """
+    latest: dict[str, re.Match[str]] = {}
+    found: list[re.Match[str] | None] = []
+    for tag in reversed(tags):
+        name = tag[2].lower()
+        found.append(latest.get(name))
+        if tag[1] or (name == "ref" and tag[3][-1:] != "/"):
+            latest[name] = tag
+    return found[::-1]
 
 
 class _Page:
