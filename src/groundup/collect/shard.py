@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -29,6 +29,7 @@ from groundup.artifacts.document import (
 from groundup.artifacts.forgotten import REASON
 from groundup.artifacts.kinds import KINDS
 from groundup.collect.charset import repair_text
+from groundup.collect.files.ahead import unpacked_ahead
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import ARCHIVES, Selection
 from groundup.collect.files.streams import DamagedError, Item, read_all
@@ -54,12 +55,14 @@ from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 
 # Raised by hand whenever a reader's output changes; a golden test fails when it changes without.
-VERSION = 23
+VERSION = 24
 # One file in 256 starts a shard: a change redoes seconds of work, and a million files make few
 # enough shards.
 FILES_PER_SHARD = 256
 SHARD_BYTES = PIECE_BYTES
 MAX_DETAIL = 300
+# A smaller compressed file is read before a thread has started.
+MIN_AHEAD = 1 << 20
 # Pages of which less than this share of the visible text is kept are listed in the facts.
 LOW_SHARE = 0.2
 MAX_LISTED = 100
@@ -273,8 +276,10 @@ def _collect_file(
         if isinstance(item, Refused):
             writer.add(item.origin, Reject(item.reason, detail=item.detail))
             continue
-        for result in read_item(known.place(item, roots), source, reader):
-            writer.add(item.origin, result)
+        is_large = raw.size > MIN_AHEAD and item.origin == raw.origin
+        with unpacked_ahead(item) if is_large else nullcontext():
+            for result in read_item(known.place(item, roots), source, reader):
+                writer.add(item.origin, result)
     if not seen:
         detail = "an archive without any member that the source's patterns name"
         writer.add(raw.origin, Reject("nothing-selected", detail=detail))

@@ -134,9 +134,11 @@ class BoundedStream(io.RawIOBase):
     Damage is raised after all bytes before it were returned, so that nothing readable is lost.
     """
 
+    source: Any  # what has `read`, and `read1` if `read` waits for all bytes
+
     def __init__(self, source: IO[bytes] | io.RawIOBase, budget: Budget | None = None) -> None:
         super().__init__()
-        self._source, self._budget = source, budget
+        self.source, self.budget = source, budget
         self._peeked = b""
         self._damage: DamagedError | None = None
 
@@ -169,13 +171,13 @@ class BoundedStream(io.RawIOBase):
 
     def _pull(self, count: int) -> bytes:
         try:
-            data = read_some(self._source, count)
+            data = read_some(self.source, count)
         except _TRUNCATED as error:
             raise DamagedError("truncated", str(error) or "the file ends too early") from None
         except _DAMAGED as error:
             raise DamagedError("damaged", str(error) or type(error).__name__) from None
-        if self._budget is not None:
-            self._budget.take(len(data))
+        if self.budget is not None:
+            self.budget.take(len(data))
         return data
 
 
