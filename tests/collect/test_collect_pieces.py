@@ -407,6 +407,34 @@ def test_a_file_that_changes_between_cut_and_reading(project: Path) -> None:
         _collected(known, source, parts[0])
 
 
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is replaced"])
+def test_a_dump_that_changes_after_it_was_counted(change: str, tmp_path: Path) -> None:
+    """Protects: results of the file as it was are taken for the file as it is."""
+    path = tmp_path / "a.xml.bz2"
+    path.write_bytes(_members("bz2", "wikipedia", 60, 3))
+    known, source = _known(path), Source(path="x", kind="wikipedia", name="s")
+    part = _pieces(known, source, 2000)[1]
+    results = _results(known, source, part)
+    assert part.is_counted and results.exists()
+    data = path.read_bytes()
+    path.write_bytes({"grows": data * 2, "shrinks": data[:-900], "is replaced": data[::-1]}[change])
+    with pytest.raises(SourceError, match="changed or vanished"):
+        _collected(known, source, part, results)
+
+
+def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are only counted where the disk has no room for what would be read meanwhile."""
+    path = tmp_path / "a.xml.bz2"
+    path.write_bytes(_members("bz2", "wikipedia", 60, 3))
+    known, source = _known(path), Source(path="x", kind="wikipedia", name="s")
+    where = known, source, 0, known.file.size, "mediawiki", "bzip2", tmp_path / "results/r"
+    counted = count_records(Path(), *where)
+    assert counted["records"] == 60 and where[-1].exists()
+    where[-1].unlink()
+    monkeypatch.setattr(pieces, "_has_room", lambda *_: False)
+    assert count_records(Path(), *where) == counted and not where[-1].exists()
+
+
 REAL = [
     ("wikipedia/aawiki*.bz2", "wikipedia"),
     ("wikipedia/bgwiki*.bz2", "wikipedia"),
