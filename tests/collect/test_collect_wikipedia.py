@@ -147,6 +147,15 @@ def _items(path: Path) -> list[Item]:
         ]
 
 
+def test_the_index_of_a_dump_is_no_text(read: Read) -> None:
+    """Protects: its millions of titles, true or not, were documents beside the pages."""
+    lines = [f"{600 + n // 100 * 1000}:{n}:Title {n}\n" for n in range(300)]
+    (result,) = read("wikipedia", "enwiki-multistream-index.txt", "".join(lines).encode())
+    assert isinstance(result, Reject) and result.reason == "wrong-kind"
+    (result,) = read("wikipedia", "scores.txt", b"10:30:The match begins.\nIt ends in a draw.\n")
+    assert isinstance(result, Document)
+
+
 def test_raw_wikitext_files(read: Read) -> None:
     """A text file full of markup is a page of wikitext."""
     markup = "'''A''' is a [[letter]].\n\n== Use ==\n{{x}}It is the [[first letter|first]] one.\n"

@@ -40,6 +40,8 @@ _DATABASE = re.compile(r"<dbname>([a-z]{2,12}?)(?:_[a-z_]+)?wik(?:i|tionary)[a-z
 _HIDDEN_NAMESPACE = re.compile(r'<namespace key="(?:6|14)"[^<>]*>([^<>]+)</namespace>')
 # Pieces of markup for each 1,000 characters, from which on a text file is a page of wikitext.
 _WIKITEXT_SHARE = 1.5
+# What lies beside a dump in streams: the place of a stream, the number of a page in it, its title.
+_INDEX = re.compile(r"(?:\d+:\d+:[^\n]+\n){3}")
 _MAX_TITLE, _MAX_PAGE_NAMES = 255, 10_000
 _MAX_REDIRECT, _MAX_REDIRECT_FILE = 500, 200  # a page of fewer characters may be a redirect
 
@@ -144,7 +146,11 @@ def _wikitext_document(
 
 def read_page(item: Item, source: Source) -> Iterator[Document | Reject]:
     """Yield a text file: as the page of wikitext that it is, with its name as title, or as text."""
-    if wikitext_share(item.head.decode("utf-8", "replace")) < _WIKITEXT_SHARE:
+    head = item.head.decode("utf-8", "replace")
+    if _INDEX.match(head):
+        yield Reject("wrong-kind", 0, "the index of a dump: titles, and where their pages are")
+        return
+    if wikitext_share(head) < _WIKITEXT_SHARE:
         yield from read_text(item, source)
         return
     text = decode(read_all(item.stream, MAX_PAGE_BYTES), declared_encoding(source))
