@@ -1,9 +1,9 @@
 """One large file, as a whole and cut into pieces, collected by one and by two workers.
 
-JSONL, a dump of Wikipedia in streams of 100 pages, and web pages in gzip by record: real text,
-repeated with other numbers. In MB of the raw file, unpacked, per second by the clock; starting the
-workers counts, what this process imports does not. A whole dump uses two cores even with one
-worker: a thread unpacks ahead. The documents must be the same every time.
+JSONL, Parquet, a dump of Wikipedia in streams of 100 pages, and web pages in gzip by record: real
+text, repeated with other numbers. In MB of the raw file, unpacked, per second by the clock;
+starting the workers counts, what this process imports does not. A whole dump uses two cores even
+with one worker: a thread unpacks ahead. The documents must be the same every time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine, test_data
@@ -51,6 +53,7 @@ def measure() -> dict[str, object] | None:
     figures: dict[str, object] = {}
     files = {
         "JSONL": ("a.jsonl", "text", lines(pages, JSONL_BYTES)),
+        "Parquet": ("a.parquet", "text", row_groups(pages, JSONL_BYTES)),
         "dump": ("a.xml.bz2", "wikipedia", streams(dump, pages, DUMP_BYTES)),
         "WARC": ("a.warc.gz", "web", members(records, WARC_BYTES)),
     }
@@ -80,6 +83,21 @@ def lines(pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
         size += len(line)
         number += 1
         yield line, len(line)
+
+
+def row_groups(pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the bytes of a Parquet file, 1,000 pages in a row group, and the sizes of the texts."""
+    file, size, number, written = io.BytesIO(), 0, 0, 0
+    with pq.ParquetWriter(file, pa.schema([("text", pa.string())])) as writer:
+        while size < limit:
+            numbers = range(number, number + 1000)
+            texts = [f"{n} {pages[n % len(pages)].decode('utf-8', 'replace')}" for n in numbers]
+            writer.write_table(pa.table({"text": texts}))
+            more = sum(map(len, texts))
+            number, size = number + 1000, size + more
+            yield file.getvalue()[written:], more
+            written = file.tell()
+    yield file.getvalue()[written:], 0
 
 
 def streams(dump: bytes, pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
@@ -128,7 +146,7 @@ def collected(folder: Path, kind: str, side: str) -> tuple[float, str]:
     (raw,) = (folder / "raw").iterdir()
     size = raw.stat().st_size
     # A compressed file is cut into twice as many.
-    size *= 1 if raw.suffix == ".jsonl" else 2
+    size *= 2 if raw.suffix in (".bz2", ".gz") else 1
     pieces.PIECE_BYTES = size // count if count else 1 << 60
     root = folder / "run"
     recipe = Recipe(source=(Source(path="raw", kind=kind),), root=folder)

@@ -49,7 +49,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "memory": [("1 million documents", "10 million documents", "50 million documents")],
     "pieces": [
         ("whole, 1 worker", "whole, 2 workers", "pieces, 1 worker", "pieces, 2 workers"),
-        ("JSONL", "dump", "WARC"),
+        ("JSONL", "Parquet", "dump", "WARC"),
     ],
     "pii": [("ours", "FineWeb"), ("books", "conversations", "web", "wikipedia")],
     "plagiarism": [("copied and pasted", "lightly revised", "heavily revised", "not copied")],
