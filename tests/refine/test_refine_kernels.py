@@ -17,6 +17,7 @@ from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import Texts, text_buffers
 from groundup.refine.clean.unicode_classes import BREAK, LOWERCASE, UNSPACED, WORD_CLASSES
+from groundup.refine.dedup.lsh_index import sort_keys
 from groundup.refine.dedup.minhash import (
     BAND_ROWS,
     BANDS,
@@ -27,6 +28,7 @@ from groundup.refine.dedup.minhash import (
     jaccard,
     shingle_sets,
     signatures,
+    sort_hashes,
     words,
 )
 from groundup.refine.filter.statistics import (
@@ -75,6 +77,26 @@ def test_words(plain_words: Plain, texts: list[str]) -> None:
         assert hashes[begin:end].tolist() == [hash_words([word])[0] for word in plain_words(text)]
 
 
+def test_words_of_every_length_at_every_place() -> None:
+    """A word has one hash wherever it stands: across blocks, before no byte, in a later text."""
+    words_of = [("aB3" * 30)[:size] for size in (*range(1, 20), 63, 64, 65)]
+    expected = hash_words([word.lower() for word in words_of]).tolist()
+    assert len(set(expected)) == len(words_of)
+    for gap in range(70):
+        texts = [("." * gap) + " ".join(words_of), *words_of, "." * gap]
+        hashes, starts, ends, first = words(buffers(texts))
+        assert hashes.tolist() == 2 * expected
+        assert (ends - starts).tolist() == 2 * [len(word) for word in words_of]
+        assert first[1] == len(words_of) == len(hashes) - first[1]
+
+
+def test_a_word_that_is_ascii_in_lowercase() -> None:
+    """A capital I with a dot becomes an ASCII letter, and the word hashes like the small one."""
+    texts = ["M\u0130LYON \u0130STANBULLULAR", "milyon istanbullular"]
+    upper, lower = (words(buffers([text]))[0].tolist() for text in texts)
+    assert upper == lower
+
+
 def test_lowercase() -> None:
     """LOWERCASE agrees with Unicode except for two letters, and covers these alphabets."""
     differ = np.flatnonzero(np.arange(len(LOWERCASE)) != LOWERCASE).tolist()
@@ -110,6 +132,19 @@ def test_shingles(plain_shingles: Plain, texts: list[str], width: int) -> None:
     assert len(set().union(*found)) == len(
         set().union(*(plain_shingles(text, width) for text in texts))
     )
+
+
+@examples(200)
+@given(st.integers(0, 300), st.sampled_from([1, 2**30, 2**64 - 1]), st.integers(0, 2**32))
+def test_sort_hashes(count: int, largest: int, seed: int) -> None:
+    """Hashes are sorted, and keys stably with their rows, whether they are uniform or not."""
+    values = np.random.default_rng(seed).integers(0, largest, count, np.uint64, endpoint=True)
+    values[::3] = values[: len(values[::3])]
+    sort_hashes(hashes := values.copy())
+    assert hashes.tolist() == sorted(values.tolist())
+    keys, rows = sort_keys(values.copy())
+    assert keys.tolist() == sorted(values.tolist())
+    assert rows.tolist() == np.argsort(values, kind="stable").tolist()
 
 
 @examples(300)

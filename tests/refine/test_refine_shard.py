@@ -143,7 +143,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (refine_shard.version, digest.hexdigest()[:16]) == (12, "62ba3390dd398c50"), Counter(
+    assert (refine_shard.version, digest.hexdigest()[:16]) == (13, "0db952b1c4513912"), Counter(
         facts["dropped"]
     )
 

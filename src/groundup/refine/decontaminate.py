@@ -108,7 +108,7 @@ def _word_grams(hashes: Array, first: Array, width: int) -> Array:
     return out
 
 
-@build_step("refine/evaluation", version=2)
+@build_step("refine/evaluation", version=3)
 def write_grams(folder: Path, shards: Sequence[Path], allowed: Sequence[str]) -> dict[str, Any]:
     """Write the n-grams of all evaluation items, which are in the collected `shards`.
 

@@ -121,7 +121,7 @@ class ShardWriter:
         }
 
 
-@build_step("refine/shard", version=12)
+@build_step("refine/shard", version=13)
 def refine_shard(
     folder: Path,
     collected: Path,

@@ -88,8 +88,37 @@ def write_index(folder: Path, keys: RowFile) -> None:
         return
     ordered = np.lib.format.open_memmap(folder / "keys.npy", "r+")
     for band in range(WIDTH):
-        order = np.argsort(ordered[band], kind="stable")
-        ordered[band], rows[band] = ordered[band][order], order
+        ordered[band], rows[band] = sort_keys(np.array(ordered[band]))
+
+
+@kernel
+def sort_keys(keys: Array) -> tuple[Array, Array]:
+    """Return keys (uint64) in order, and the rows (uint32) that they had; `keys` is overwritten.
+
+    The order is stable. Keys are hashes: their upper bits tell nearly all of them apart. So three
+    passes of a radix sort over the upper 33 bits, the lowest digit first, leave little to move.
+    """
+    rows = np.arange(len(keys)).astype(np.uint32)
+    other_keys, other_rows = np.empty_like(keys), np.empty_like(rows)
+    for shift in (np.uint64(31), np.uint64(42), np.uint64(53)):
+        starts = np.zeros((1 << 11) + 1, np.int64)
+        for key in keys:
+            starts[(key >> shift & np.uint64(0x7FF)) + np.uint64(1)] += 1
+        starts = np.cumsum(starts)
+        for k in range(len(keys)):
+            digit = keys[k] >> shift & np.uint64(0x7FF)
+            place = starts[digit]
+            other_keys[place], other_rows[place] = keys[k], rows[k]
+            starts[digit] = place + 1
+        keys, other_keys = other_keys, keys
+        rows, other_rows = other_rows, rows
+    for k in range(1, len(keys)):
+        key, row, place = keys[k], rows[k], k
+        while place > 0 and keys[place - 1] > key:
+            keys[place], rows[place] = keys[place - 1], rows[place - 1]
+            place -= 1
+        keys[place], rows[place] = key, row
+    return keys, rows
 
 
 def _read(

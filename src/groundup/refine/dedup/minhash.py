@@ -38,10 +38,13 @@ of fewer than five words is one shingle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from groundup.artifacts.arrays import Array, Texts, text_buffers
 from groundup.refine.clean.unicode_classes import (
@@ -56,6 +59,10 @@ from groundup.refine.kernels import Number, kernel, kernel_with
 
 SHINGLE_WORDS = 5
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
+# Hashes that may fall into one of the slots of which there is about one for each hash.
+_CROWD = 32
+# Shingles whose minima are taken at a time.
+_TOGETHER = 4
 # Every number of the signature of a text without words, which has no shingle.
 EMPTY = np.uint32(0xFFFFFFFF)
 
@@ -88,12 +95,18 @@ def mix_all(values: Array) -> Array:
 _RANDOM = mix_all(np.arange(1, 2 * PERMUTATIONS + 1, dtype=np.uint64) * _GOLDEN) >> np.uint64(32)
 _MULTIPLIERS = (_RANDOM[::2] | np.uint64(1)).astype(np.uint32)
 _SUMMANDS = _RANDOM[1::2].astype(np.uint32)
-# Byte → the lowercase letter of an ASCII letter, the digit itself, 0 for every other byte.
-_ASCII_LOWERCASE = np.where(WORD_CLASSES[:256] == WORD, LOWERCASE[:256], 0).astype(np.uint8)
-_ASCII_LOWERCASE[0x80:] = 0
-_TABLES = (WORD_CLASSES, LOWERCASE, _ASCII_LOWERCASE)
-# Three arrays of one kernel: its tables, or its outputs.
-Triple: TypeAlias = tuple[Array, Array, Array]
+_TABLES = (WORD_CLASSES, LOWERCASE)
+# Eight bytes of 1, of the bits of ASCII, and of the bit that makes an ASCII letter a small one (and
+# leaves a digit as it is).
+_ONES, _SEVEN = np.uint64(0x0101010101010101), np.uint64(0x7F7F7F7F7F7F7F7F)
+_LOWER = np.uint64(0x2020202020202020)
+_GATHER, _ZERO = np.uint64(0x0102040810204080), np.uint64(0)
+# Masks of the first bytes of eight.
+_FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+# The tables of code points, and what `words` writes: hashes, starts and ends.
+Tables: TypeAlias = tuple[Array, Array]
+Outputs: TypeAlias = tuple[Array, Array, Array]
+Span: TypeAlias = tuple[int, int, int]
 # Hashes of the words of n texts (uint64), and the n + 1 indices of their first words (int64).
 Words: TypeAlias = tuple[Array, Array]
 
@@ -102,7 +115,7 @@ Words: TypeAlias = tuple[Array, Array]
 
 
 @kernel_with(_TABLES)
-def words(tables: Triple, texts: Texts) -> tuple[Array, Array, Array, Array]:
+def words(tables: Tables, texts: Texts) -> tuple[Array, Array, Array, Array]:
     """Find the words of every text.
 
     Returns hashes (uint64), start and end byte (int32) of all words in order, and for n texts the
@@ -116,8 +129,10 @@ def words(tables: Triple, texts: Texts) -> tuple[Array, Array, Array, Array]:
     starts, ends = np.empty(size, np.int32), np.empty(size, np.int32)
     first = np.zeros(count + 1, np.int64)
     pos, out = 0, (hashes, starts, ends)
+    bits = _mark_words(data, offsets[0], offsets[-1])
     for text in range(count):
-        pos = _split(data, offsets[text], offsets[text + 1], tables, out, pos)
+        span = (np.int64(offsets[0]), np.int64(offsets[text]), np.int64(offsets[text + 1]))
+        pos = _split(data, span, bits, tables, out, pos)
         first[text + 1] = pos
     return hashes[:pos], starts[:pos], ends[:pos], first
 
@@ -131,43 +146,128 @@ def hash_words(names: Sequence[str]) -> Array:
 
 
 @kernel
-def _split(data: Array, i: int, stop: int, tables: Triple, out: Triple, pos: int) -> int:
-    """Write the words of data[i:stop] to `out` from index `pos`; return the index after them."""
-    classes, lowercase, ascii_lowercase = tables
+def _mark_words(data: Array, begin: int, end: int) -> Array:
+    """Return a bit for each byte of data[begin:end]: a letter or digit, or not ASCII (uint64)."""
+    bits = np.zeros((end - begin) // 64 + 1, np.uint64)
+    for i in range(begin, end - 7, 8):
+        chunk, place = np.uint64(0), np.uint64(i)
+        # Compiles to one load.
+        for k in range(8):
+            chunk |= np.uint64(data[place + np.uint64(k)]) << np.uint64(8 * k)
+        # The product moves the lowest bits of eight bytes into one byte.
+        marks = (_mark_bytes(chunk) * _GATHER) >> np.uint64(56)
+        bits[(i - begin) >> 6] |= marks << np.uint64((i - begin) & 63)
+    for i in range(end - (end - begin) % 8, end):
+        mark = _mark_bytes(np.uint64(data[i])) & np.uint64(1)
+        bits[(i - begin) >> 6] |= mark << np.uint64((i - begin) & 63)
+    return bits
+
+
+@kernel
+def _mark_bytes(chunk: Number) -> Number:
+    """Return 1 in each byte that is an ASCII letter or digit, or not ASCII.
+
+    Adding 0x80 - c to seven bits sets the high bit from c on.
+    """
+    lower, low = (chunk | _LOWER) & _SEVEN, chunk & _SEVEN
+    letter = (lower + _ONES * np.uint64(0x80 - 0x61)) ^ (lower + _ONES * np.uint64(0x80 - 0x7B))
+    digit = (low + _ONES * np.uint64(0x80 - 0x30)) ^ (low + _ONES * np.uint64(0x80 - 0x3A))
+    return ((letter | digit | chunk) >> np.uint64(7)) & _ONES
+
+
+@cast(Any, intrinsic)
+def _trailing_zeros(_: Any, value: Any) -> Any:
+    """Return the number of zeros below the lowest bit of a number (uint64) that is not 0."""
+
+    def count(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), count
+
+
+@kernel
+def _split(data: Array, span: Span, bits: Array, tables: Tables, out: Outputs, pos: int) -> int:
+    """Write the words of a text to `out` from index `pos`; return the index after them.
+
+    A run of letters, digits and bytes beyond ASCII ends at every other byte. If all of it is ASCII,
+    it is one word, hashed eight letters at a time, in lowercase. That is a permutation of the first
+    eight, so short words never collide. `span` is the first byte of the bits, and the first and the
+    end of the text.
+    """
     hashes, starts, ends = out
-    hashed, begin, inside = FNV_BASIS, i, False
-    while i < stop:
-        here, letter = i, ascii_lowercase[data[i]]
-        # Most bytes are ASCII letters; they need no decoding.
-        while letter:
-            hashed = (hashed ^ np.uint64(letter)) * FNV_PRIME
-            i += 1
-            letter = ascii_lowercase[data[np.uint64(i)]] if i < stop else np.uint8(0)
-        if i > here and not inside:
-            begin, inside = here, True
-        if i == stop:
-            break
+    origin, begin, stop = span
+    first, last, carry, inside = begin - origin, stop - origin, np.uint64(0), False
+    for block in range(first >> 6, (last >> 6) + 1):
+        marks = bits[block]
+        if block == first >> 6:
+            marks &= ~np.uint64(0) << np.uint64(first & 63)
+        if block == last >> 6:
+            marks &= (np.uint64(1) << np.uint64(last & 63)) - np.uint64(1)
+        # Where a run begins or ends.
+        edges = marks ^ (marks << np.uint64(1) | carry)
+        carry = marks >> np.uint64(63)
+        while edges:
+            i, inside = origin + 64 * block + _trailing_zeros(edges), not inside
+            edges &= edges - np.uint64(1)
+            if inside:
+                begin = i
+                continue
+            # No function of arrays in this loop: a call counts references to each of them.
+            hashed, seen = np.uint64(0), np.uint64(0)
+            for k in range(begin, i, 8):
+                chunk = np.uint64(0)
+                if k + 8 <= len(data):
+                    for j in range(8):
+                        chunk |= np.uint64(data[np.uint64(k + j)]) << np.uint64(8 * j)
+                else:
+                    for j in range(i - k):
+                        chunk |= np.uint64(data[np.uint64(k + j)]) << np.uint64(8 * j)
+                chunk = (chunk | _LOWER) & _FIRST[min(i - k, 8)]
+                seen |= chunk
+                hashed = mix(hashed ^ chunk)
+            if seen & ~_SEVEN:
+                pos = _split_run(data, begin, i, tables, out, pos)
+            else:
+                hashes[pos], starts[pos], ends[pos] = hashed, begin, i
+                pos += 1
+    return pos
+
+
+@kernel
+def _split_run(data: Array, i: int, stop: int, tables: Tables, out: Outputs, pos: int) -> int:
+    """Write the words of a run that is not all ASCII; return the index after them.
+
+    A word that is ASCII in lowercase, such as that of "İ", has the hash that `_split` gives it.
+    """
+    classes, lowercase = tables
+    hashes, starts, ends = out
+    begin, hashed, is_ascii, chunks, chunk, size = i, FNV_BASIS, True, _ZERO, _ZERO, 0
+    while True:
         here, kind, point = i, BREAK, 0
-        if data[i] < 0x80:
-            i += 1
-        else:
+        if i < stop:
             point, i = code_point(data, i, stop)
             kind = classes[point]
         if kind == WORD:
-            hashed = (hashed ^ np.uint64(lowercase[point])) * FNV_PRIME
-            begin, inside = begin if inside else here, True
+            letter = np.uint64(lowercase[point])
+            hashed = (hashed ^ letter) * FNV_PRIME
+            is_ascii = is_ascii and letter < np.uint64(0x80)
+            chunk |= letter << np.uint64(8 * (size & 7))
+            size += 1
+            if size & 7 == 0:
+                chunks, chunk = mix(chunks ^ chunk), _ZERO
             continue
         # Anything else ends the word before it.
-        if inside:
-            hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, here
-            pos, inside, hashed = pos + 1, False, FNV_BASIS
+        if size:
+            whole = mix(chunks ^ chunk) if size & 7 else chunks
+            hashes[pos] = whole if is_ascii else mix(hashed)
+            starts[pos], ends[pos] = begin, here
+            pos += 1
+        if here == stop:
+            return pos
         if kind == UNSPACED:
             hashes[pos], starts[pos], ends[pos] = mix(fnv(FNV_BASIS, data, here, i)), here, i
             pos += 1
-    if inside:
-        hashes[pos], starts[pos], ends[pos] = mix(hashed), begin, stop
-        pos += 1
-    return pos
+        begin, hashed, is_ascii, chunks, chunk, size = i, FNV_BASIS, True, _ZERO, _ZERO, 0
 
 
 @kernel
@@ -206,7 +306,7 @@ def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
 
 
 @kernel_with(_TABLES)
-def shingle_sets(tables: Triple, texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
+def shingle_sets(tables: Tables, texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
     """Return the shingle sets of texts: sorted hashes (uint64) and n + 1 offsets (int64)."""
     hashes, _, _, first = _words(tables, texts)
     count = len(first) - 1
@@ -226,13 +326,45 @@ def shingle_sets(tables: Triple, texts: Texts, width: int = SHINGLE_WORDS) -> tu
 @kernel
 def unique(values: Array) -> int:
     """Sort in place and move one copy of each value to the front; return how many there are."""
-    values.sort()
+    sort_hashes(values)
     kept = min(len(values), 1)
     for k in range(1, len(values)):
         if values[k] != values[k - 1]:
             values[kept] = values[k]
             kept += 1
     return kept
+
+
+@kernel
+def sort_hashes(values: Array) -> None:
+    """Sort hashes (uint64) in place.
+
+    Hashes are uniform, so their upper bits say about where each belongs, and little is left to do.
+    """
+    bits = 0
+    while 1 << bits < len(values):
+        bits += 1
+    shift, ends = np.uint64(64 - bits), np.zeros((1 << bits) + 1, np.int32)
+    if bits == 0:
+        return
+    for value in values:
+        ends[(value >> shift) + np.uint64(1)] += 1
+    if ends.max() > _CROWD:
+        # Not uniform: a text repeats a shingle.
+        values.sort()
+        return
+    for k in range(1, len(ends)):
+        ends[k] += ends[k - 1]
+    unsorted = values.copy()
+    for value in unsorted:
+        values[ends[value >> shift]] = value
+        ends[value >> shift] += 1
+    for k in range(1, len(values)):
+        value, place = values[k], k
+        while place > 0 and values[place - 1] > value:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = value
 
 
 # Minima and bands
@@ -248,18 +380,33 @@ def signatures(texts: Texts) -> Array:
 def sign_words(multipliers: Array, summands: Array, hashes: Array, first: Array) -> Array:
     """Return the MinHash signatures of texts from their words."""
     out = np.full((len(first) - 1, PERMUTATIONS), EMPTY, np.uint32)
+    x = np.empty(_TOGETHER, np.uint32)
     for text in range(len(first) - 1):
-        row, end = out[text], first[text + 1]
-        for s in range(shingle_count(end - first[text], SHINGLE_WORDS)):
-            # The upper half of a mixed hash is as random as all of it.
-            hashed = shingle(hashes, first[text] + s, end, SHINGLE_WORDS)
-            x = np.uint32(hashed >> np.uint64(32))
-            # One shingle, all permutations: the inner loop is vectorized. The product wraps around,
-            # which is the modulus.
-            for p in range(PERMUTATIONS):
-                value = np.uint32(multipliers[p] * x + summands[p])
-                row[p] = min(row[p], value)
+        row, begin, end = out[text], first[text], first[text + 1]
+        count = shingle_count(end - begin, SHINGLE_WORDS)
+        for s in range(0, count, _TOGETHER):
+            for k in range(_TOGETHER):
+                # At the end, the last shingle again, which changes no minimum. The upper half of a
+                # mixed hash is as random as all of it.
+                hashed = shingle(hashes, begin + min(s + k, count - 1), end, SHINGLE_WORDS)
+                x[k] = np.uint32(hashed >> np.uint64(32))
+            _lower_minima(row, multipliers, summands, x)
     return out
+
+
+@kernel
+def _lower_minima(row: Array, multipliers: Array, summands: Array, x: Array) -> None:
+    """Lower the minima of a signature to those of a few shingles: a loop of vector code.
+
+    Products wrap around, which is the modulus. Several shingles at a time, so that minima are
+    loaded and stored less often.
+    """
+    a, b, c, d = x[0], x[1], x[2], x[3]
+    for p in range(PERMUTATIONS):
+        m, s = multipliers[p], summands[p]
+        first = min(np.uint32(m * a + s), np.uint32(m * b + s))
+        second = min(np.uint32(m * c + s), np.uint32(m * d + s))
+        row[p] = min(row[p], first, second)
 
 
 @kernel
