@@ -1,5 +1,5 @@
 """Near-duplicates by one tool, in a process of its own. Reads FOLDER/documents.jsonl (ours:
-FOLDER/shard); writes FOLDER/TOOL.json.
+FOLDER/shards); writes FOLDER/TOOL.json.
 
     python peers.py TOOL FOLDER
 
@@ -74,22 +74,29 @@ def shingles(text: str) -> list[str]:
     ]
 
 
-def groundup(folder: Path, threshold: float) -> Found:
+def groundup(folder: Path, threshold: float, threads: int = 1) -> Found:
     """The index part of refine/shard, and refine/duplicates, with the memory that a recipe gives
-    it.
+    it; shards are indexed side by side, as workers do it.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import numpy as np
 
     from groundup.recipe import Refine
     from groundup.refine.dedup.duplicates import find_duplicates
 
-    (lists := folder / "lists").mkdir()
-    write_index_of(folder / "shard")
-    find_duplicates(
-        lists, [("x.y", folder / "shard")], threshold, Refine().memory_megabytes * 500_000
-    )
+    (lists := folder / f"lists-{threads}").mkdir()
+    shards = [(f"x.{path.name}", path) for path in sorted((folder / "shards").iterdir())]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write_index_of, [path for _, path in shards]))
+    memory = Refine().memory_megabytes * 500_000
+    find_duplicates(lists, shards, threshold, memory, threads=threads)
     listed = np.load(lists / "listed.npy").tolist()
     return [row for row, _ in listed], lambda: [(row, kept) for row, kept in listed]
+
+
+def groundup_by_two(folder: Path, threshold: float) -> Found:
+    return groundup(folder, threshold, threads=2)
 
 
 def write_index_of(shard: Path) -> None:
@@ -236,6 +243,7 @@ def datatrove(folder: Path, threshold: float) -> Found:
 
 TOOLS: dict[str, Callable[[Path, float], Found]] = {
     "groundup": groundup,
+    "groundup, two threads": groundup_by_two,
     "datatrove": datatrove,
     "datasketch": datasketch,
     "rensa": rensa_with(r_minhash, shingles),

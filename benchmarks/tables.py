@@ -25,7 +25,10 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "bzip2": [("ours", "bz2.BZ2File")],
     "continued": [("old", "new")],
     "duplicates": [
-        ("groundup", "datatrove", "datasketch", "rensa", "rensa, CMinHash", "rensa, single words")
+        (
+            *("groundup", "groundup, two threads", "datatrove", "datasketch"),
+            *("rensa", "rensa, CMinHash", "rensa, single words"),
+        )
     ],
     "encodings": [("ours", "chardet", "charset-normalizer")],
     "bpe_encode": [("ours", "tokenizers", "tiktoken", "gigatoken")],

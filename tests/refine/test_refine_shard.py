@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import text_buffers
 from groundup.refine.dedup.lsh_index import WIDTH, document_keys
-from groundup.refine.out_of_core import format_id
+from groundup.refine.out_of_core import format_ids
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -61,9 +61,7 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     assert facts["dropped"] == {"empty": 1, "few_words": 1, "language": 1}
     texts = documents["text"].to_pylist()
     assert np.load(out / "sizes.npy").tolist() == [len(text.encode()) for text in texts]
-    assert [format_id(numbers) for numbers in np.load(out / "ids.npy")] == documents[
-        "id"
-    ].to_pylist()
+    assert format_ids(np.load(out / "ids.npy")).to_pylist() == documents["id"].to_pylist()
     keys = document_keys(text_buffers(documents["text"].combine_chunks()))[0].T
     assert (np.load(out / "keys.npy") == np.sort(keys)).all()
     assert (

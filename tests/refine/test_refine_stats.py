@@ -199,17 +199,9 @@ def duplicates(path: Path, rows: Sequence[Row]) -> Path:
     return path
 
 
-def summed(
-    folder: Path, parts: Sequence[tuple[str, Path]], gone: set[str], listed: Path
-) -> dict[str, Any]:
-    (folder / "split").mkdir(parents=True)
-    for name, shard in parts:
-        ids = pq.read_table(shard / "documents.parquet", columns=["id"])["id"].to_pylist()
-        np.save(
-            folder / "split" / f"{name}.npy",
-            np.array([0 if i in gone else 1 for i in ids], np.uint8),
-        )
-    facts = sum_distributions(folder, parts, {"s": "text"}, folder / "split", [listed], {})
+def summed(folder: Path, parts: Sequence[tuple[str, Path]], listed: Path) -> dict[str, Any]:
+    folder.mkdir()
+    facts = sum_distributions(folder, parts, {"s": "text"}, [listed], {})
     table: dict[str, Any] = json.loads((folder / "quality.json").read_text())["sources"]["s"]
     return table | {"facts": facts["sources"]["s"]}
 
@@ -224,10 +216,9 @@ def test_shards_add_up(tmp_path: Path, row: Callable[..., Row], collected: Write
         name: refined(tmp_path / f"out-{name}", collected(tmp_path / name, part))
         for name, part in parts.items()
     }
-    one = summed(tmp_path / "one", [("s.a", shards["whole"])], gone, listed)
+    one = summed(tmp_path / "one", [("s.a", shards["whole"])], listed)
     assert (
-        summed(tmp_path / "two", [("s.b", shards["tail"]), ("s.a", shards["head"])], gone, listed)
-        == one
+        summed(tmp_path / "two", [("s.b", shards["tail"]), ("s.a", shards["head"])], listed) == one
     )
 
     table = pq.read_table(shards["whole"] / "documents.parquet").to_pylist()
@@ -258,7 +249,7 @@ def test_score_with_the_name_of_a_statistic(
     """Gopher's repeated_lines and the statistic of that name have separate counts."""
     shard = refined(tmp_path / "out", collected(tmp_path / "in", some_rows(row)), "gopher")
     table = summed(
-        tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", [])
+        tmp_path / "sum", [("s.a", shard)], duplicates(tmp_path / "duplicates.parquet", [])
     )
     assert "repeated_lines" in NAMES
     assert "repeated_lines" in table["scores"]
@@ -275,7 +266,7 @@ def test_empty_source(tmp_path: Path, collected: Write) -> None:
     """A source without a document is in the table, without quantiles."""
     shard = refined(tmp_path / "out", collected(tmp_path / "in", []))
     table = summed(
-        tmp_path / "sum", [("s.a", shard)], set(), duplicates(tmp_path / "duplicates.parquet", [])
+        tmp_path / "sum", [("s.a", shard)], duplicates(tmp_path / "duplicates.parquet", [])
     )
     assert table["steps"]["kept"] == {"documents": 0, "bytes": 0}
     assert table["measures"]["bytes"]["kept"]["quantiles"] == []

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from groundup.artifacts.arrays import Array, text_buffers
+from groundup.artifacts.arrays import Array, text_array, text_buffers
 from groundup.artifacts.corpus import Cuts, read_rows
 from groundup.artifacts.document import read_batches
 from groundup.refine.dedup.minhash import shingle_sets
@@ -238,10 +238,11 @@ def parse_ids(ids: pa.StringArray) -> Array:
     return (digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)
 
 
-def format_id(pair: Array) -> str:
-    """Return the hexadecimal text of one id; the reverse of `parse_ids`."""
-    high, low = pair.tolist()
-    return f"{high:016x}{low:016x}"
+def format_ids(ids: Array) -> pa.StringArray:
+    """Return the hexadecimal text of ids; the reverse of `parse_ids`."""
+    digits = ids.astype(">u8").tobytes().hex().encode()
+    offsets = np.arange(0, len(digits) + 1, 32, dtype=np.int32)
+    return text_array(offsets, np.frombuffer(digits, np.uint8))
 
 
 @dataclass(frozen=True)

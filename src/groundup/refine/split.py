@@ -113,11 +113,16 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
         updates.append(folder)
     sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
     index = LshIndex(table, sizes, ids, memory, scratch.folder, updates)
+    # Most documents share no bucket with one of another cluster: they need no shingles.
+    compared = scratch.full("compared", table.rows, np.bool_)
+    for band in CLUSTER_BANDS:
+        for starts, rows in index.buckets(band, kept):
+            _mark_compared(parent, starts, rows, compared)
     offsets = scratch.full("offsets", table.rows + 1, np.int64)
     with scratch.rows("shingles", np.uint64) as file:
-        sets = table.shingles(kept, file, offsets)
+        sets = table.shingles(compared, file, offsets)
         for band in CLUSTER_BANDS:
-            for starts, rows in index.buckets(band, kept):
+            for starts, rows in index.buckets(band, compared):
                 _unite(parent, starts, rows, sets, offsets)
     # Replace every parent by its root. A root is the smallest row of its cluster, so the parents of
     # earlier blocks are roots already.
@@ -161,6 +166,19 @@ def _root(parent: Array, node: int) -> int:
         parent[node] = parent[parent[node]]
         node = parent[node]
     return node
+
+
+@kernel
+def _mark_compared(parent: Array, starts: Array, rows: Array, compared: Array) -> None:
+    """Mark the rows of all buckets with members of several clusters."""
+    for bucket in range(len(starts) - 1):
+        members = rows[starts[bucket] : starts[bucket + 1]]
+        first, several = _root(parent, members[0]), False
+        for row in members:
+            several |= _root(parent, row) != first
+        if several:
+            for row in members:
+                compared[row] = True
 
 
 @kernel

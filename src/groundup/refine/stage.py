@@ -22,9 +22,10 @@ Only refine/shard writes documents. The global steps write lists of rows to drop
 cut, and readers of kept documents apply the lists (artifacts/corpus.py). So one new raw file costs
 the refinement of its own shard, and the lists; no other document is written again:
 
-    web.a ──► refined web.a ─┐
-    web.b ──► refined web.b ─┼──► duplicates ──► lines ──► contaminated ──► split ──► quality
-    new   ──► refined new   ─┘    each reads all shards, and the lists before it
+    web.a ──► refined web.a ─┐                                          ┌──► split
+    web.b ──► refined web.b ─┼──► duplicates ──► lines ──► contaminated ┤
+    new   ──► refined new   ─┘    each reads all shards, and the lists  └──► quality
+                                  before it
 
 Filters before duplicates is the order of RefinedWeb (Penedo et al. 2023, arXiv 2306.01116): a
 filter costs less per document, and a document that it drops is never chosen as the one to keep.
@@ -81,10 +82,13 @@ def run(run: Run) -> None:
         say("refine: compiling kernels (once per version)")
         compile_kernels(run.workers)
     stage.shards = stage.build(taken(jobs), "refine")
-    _find_duplicates(stage)
+    tests = [test for test in collected if not is_training(test.facts["kind"])]
+    lists = [_duplicates_job(stage), *_evaluation_jobs(stage, tests)]
+    stage.lists["duplicates"], *evaluation = stage.build_lists(lists, "duplicates")
     _find_repeated_lines(stage)
-    _find_contaminated(stage, [test for test in collected if not is_training(test.facts["kind"])])
-    _publish(stage, _split(stage), collected)
+    _find_contaminated(stage, evaluation)
+    split, quality = stage.build_lists([_split_job(stage), _quality_job(stage)], "split")
+    _publish(stage, split, quality, collected)
 
 
 @dataclass
@@ -140,6 +144,11 @@ class Refinement:
         self.artifacts += artifacts
         return artifacts
 
+    def build_lists(self, jobs: Sequence[Job], title: str) -> list[Artifact]:
+        """Build lists that do not need each other: side by side, or each on a node of a cluster."""
+        rounds = [jobs] if self.run.workers.remote is None else [[job] for job in jobs]
+        return [artifact for jobs in rounds for artifact in self.build(jobs, title, "list")]
+
 
 def source_of(shard: Artifact) -> str:
     """Return the source of a shard named `SOURCE.SHARD`."""
@@ -187,8 +196,8 @@ def _shard_job(run: Run, collected: Artifact) -> Job:
     )
 
 
-def _find_duplicates(stage: Refinement) -> None:
-    """List the duplicates, starting from the list of the last run where that has equal settings."""
+def _duplicates_job(stage: Refinement) -> Job:
+    """Return the job that lists the duplicates, from the list of the last run if it can be."""
     from groundup.refine.dedup.duplicates import EarlierResult, find_duplicates
 
     run, recipe = stage.run, stage.run.recipe
@@ -216,7 +225,7 @@ def _find_duplicates(stage: Refinement) -> None:
         if same and equal and not old.facts["crowded"]:
             earlier = EarlierResult(old.path, old.facts["shards"], same)
             job = replace(job, arguments={**job.arguments, "earlier": earlier})
-    (stage.lists["duplicates"],) = stage.build([job], "duplicates", "list")
+    return job
 
 
 def _find_repeated_lines(stage: Refinement) -> None:
@@ -239,21 +248,31 @@ def _find_repeated_lines(stage: Refinement) -> None:
     (stage.lists["lines"],) = stage.build([job], "repeated lines", "list")
 
 
-def _find_contaminated(stage: Refinement, tests: Sequence[Artifact]) -> None:
-    """List the documents that hold evaluation items, if there are any items."""
-    from groundup.refine.decontaminate import find_contaminated, find_occurrences, write_grams
+def _evaluation_jobs(stage: Refinement, tests: Sequence[Artifact]) -> list[Job]:
+    """Return the job that collects the n-grams of the evaluation items, if there are any items."""
+    from groundup.refine.decontaminate import write_grams
 
     if not any(test.facts["documents"] for test in tests):
-        return
+        return []
     # Without shards of training text: a new one does not change what is searched.
-    job = write_grams.job(
-        "evaluation",
-        inputs=contents(tests),
-        allowed=list(stage.run.recipe.refine.allowed_overlap),
-        shards=Unkeyed([test.path for test in tests]),
-    )
-    (grams,) = stage.build([job], "evaluation")
-    cuts, evaluation, jobs = stage.cuts, Unkeyed(grams.path), []
+    return [
+        write_grams.job(
+            "evaluation",
+            inputs=contents(tests),
+            allowed=list(stage.run.recipe.refine.allowed_overlap),
+            shards=Unkeyed([test.path for test in tests]),
+        )
+    ]
+
+
+def _find_contaminated(stage: Refinement, evaluation: Sequence[Artifact]) -> None:
+    """List the documents that hold evaluation items, if there are any items."""
+    from groundup.refine.decontaminate import find_contaminated, find_occurrences
+
+    if not evaluation:
+        return
+    (grams,) = evaluation
+    cuts, items, jobs = stage.cuts, Unkeyed(grams.path), []
     for shard, content in zip(stage.shards, contents(stage.shards).values(), strict=True):
         inputs = {"shard": content, "evaluation": grams.content}
         # Not the whole list of lines: cuts in one shard leave the others as they are.
@@ -262,7 +281,7 @@ def _find_contaminated(stage: Refinement, tests: Sequence[Artifact]) -> None:
             inputs["cuts"] = files[f"cuts/{shard.name}.npy"]["sha256"]
         size, path, cut = float(shard.facts["bytes_out"]), Unkeyed(shard.path), cuts.get(shard.name)
         job = find_occurrences.job(
-            shard.name, inputs, size, shard=path, evaluation=evaluation, cuts=Unkeyed(cut)
+            shard.name, inputs, size, shard=path, evaluation=items, cuts=Unkeyed(cut)
         )
         jobs.append(job)
     # A phrase that many documents hold is no item, so the verdict needs all shards.
@@ -274,16 +293,16 @@ def _find_contaminated(stage: Refinement, tests: Sequence[Artifact]) -> None:
         occurrences=Unkeyed({artifact.name: artifact.path for artifact in occurrences}),
         dropped=Unkeyed(list(stage.dropped.values())),
         cuts=Unkeyed(cuts),
-        evaluation=evaluation,
+        evaluation=items,
     )
     (stage.lists["contaminated"],) = stage.build([job], "contaminated", "list")
 
 
-def _split(stage: Refinement) -> Artifact:
-    """Assign every document on no list to train or validation."""
+def _split_job(stage: Refinement) -> Job:
+    """Return the job that assigns every document on no list to train or validation."""
     from groundup.refine.split import split_documents
 
-    job = split_documents.job(
+    return split_documents.job(
         "split",
         inputs=stage.inputs,
         seed=stage.run.recipe.seed,
@@ -295,25 +314,28 @@ def _split(stage: Refinement) -> Artifact:
         memory=Unkeyed(stage.memory),
         threads=Unkeyed(stage.run.workers.threads),
     )
-    (split,) = stage.build([job], "split", "list")
-    return split
 
 
-def _publish(stage: Refinement, split: Artifact, collected: Sequence[Artifact]) -> None:
-    """Sum the statistics, publish the view `refine`, and check what each source lost."""
-    from groundup.refine.drop_check import check_drops
+def _quality_job(stage: Refinement) -> Job:
+    """Return the job that sums the statistics by source and step."""
     from groundup.refine.stats import sum_distributions
 
-    job = sum_distributions.job(
+    return sum_distributions.job(
         "quality",
-        inputs={a.name: a.content for a in [*stage.shards, *stage.lists.values(), split]},
+        inputs={a.name: a.content for a in [*stage.shards, *stage.lists.values()]},
         shards=Unkeyed(stage.folders),
         kinds=Unkeyed(stage.kinds),
-        split=Unkeyed(split.path / "split"),
         lists=Unkeyed(list(stage.dropped.values())),
         cuts=Unkeyed(stage.cuts),
     )
-    (quality,) = stage.build([job], "distributions", "list")
+
+
+def _publish(
+    stage: Refinement, split: Artifact, quality: Artifact, collected: Sequence[Artifact]
+) -> None:
+    """Publish the view `refine`, and check what each source lost."""
+    from groundup.refine.drop_check import check_drops
+
     # The view is hard links into the store: a file is stored once, whatever shows it.
     links = {f"dropped/{name}.parquet": path for name, path in stage.dropped.items()}
     links |= {f"cuts/{name}.npy": path for name, path in stage.cuts.items()}

@@ -31,7 +31,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, text_buffers
-from groundup.artifacts.corpus import DROPPED
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.filter.apply import Bounds
 from groundup.refine.filter.statistics import count_words, repeated_lines
@@ -299,22 +298,21 @@ def sum_distributions(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
     kinds: Mapping[str, str],
-    split: Path,
     lists: Sequence[Path],
     cuts: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Write quality.json: the distributions of all shards by source.
 
-    `split` is the folder of the split of each shard, `lists` are those of dropped documents.
+    `lists` are those of dropped documents.
     """
     table = DocumentTable(shards, cuts)
     stats = {source: SourceStats(kinds[source]) for source in table.sources}
     with Scratch(folder / ".scratch") as scratch:
         lengths, sizes = scratch.lengths(table), scratch.joined(table, "sizes")
+        kept = scratch.kept(table, lists)
         for (name, path), rows in zip(shards, table.spans, strict=True):
             of_source = stats[name.rpartition(".")[0]]
-            kept = np.load(split / f"{name}.npy") != DROPPED
-            _add_shard(of_source, DocumentTable([(name, path)], cuts), kept, lengths[rows])
+            _add_shard(of_source, DocumentTable([(name, path)], cuts), kept[rows], lengths[rows])
         for path in lists:
             for listed, batch in table.listed(path, ["reason"]):
                 shard = np.searchsorted(table.starts, listed, side="right") - 1

@@ -26,7 +26,7 @@ from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
 from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
 from groundup.refine.kernels import kernel
-from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_id, map_array
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_ids, map_array
 from groundup.runtime.run import build_step
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -260,9 +260,9 @@ def _write(folder: Path, search: DuplicateSearch) -> None:
     dropped = np.greater_equal(winner, 0, out=search.fresh)
     with TableWriter(folder / "duplicates.parquet", DROPPED) as out:
         for rows, batch in table.batches(["id", "source", "origin", "record"], dropped):
-            reasons = pa.array(np.where(search.unequal[rows], NEAR, EXACT).tolist())
-            scores, details = pa.array(search.similarity[rows]), pa.array([""] * len(rows))
-            kept = pa.array([format_id(pair) for pair in ids[winner[rows]]])
+            reasons = pc.if_else(pa.array(search.unequal[rows]), NEAR, EXACT)
+            scores, details = pa.array(search.similarity[rows]), pa.repeat("", len(rows))
+            kept = format_ids(ids[winner[rows]])
             out.write(dropped_rows(batch, reasons, scores, details, kept))
 
 

@@ -12,6 +12,7 @@ comparing a new shard with all others costs only its own keys.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,6 +52,8 @@ NEAR = range(1, 1 + BANDS)
 CLUSTER = range(NEAR.stop, NEAR.stop + CLUSTER_BANDS)
 WIDTH = CLUSTER.stop
 
+# The beginning of a `.npy` file, whose last field is the length of the header behind it.
+_HEADER_START = struct.Struct("<8xH")
 # The key of texts without words, which never share a bucket. All other keys are smaller.
 NO_KEY = ~np.uint64(0)
 # Memory for one entry while a part is joined and sorted: see tests/refine/test_refine_memory.py.
@@ -128,7 +131,8 @@ def _read(
 
     With `selected` keys (ascending, unique), only entries of these are yielded.
     """
-    keys, rows = _band(folder / "keys.npy", band), _band(folder / "rows.npy", band)
+    keys = _band(folder / "keys.npy", band, np.uint64)
+    rows = _band(folder / "rows.npy", band, np.uint32)
     bounds = np.array([low, high], np.uint64)
     if selected is None:
         begin, end = np.searchsorted(keys, bounds).tolist()
@@ -144,15 +148,17 @@ def _read(
         yield np.repeat(selected, counts), np.array(rows[np.repeat(begins, counts) + within])
 
 
-def _band(path: Path, band: int) -> Array:
+def _band(path: Path, band: int, dtype: type[np.generic]) -> Array:
     """Map one band of an array. Mapping all of them would count as address space."""
     with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        (_, rows), _, dtype = np.lib.format.read_array_header_1_0(file)
+        # Parsing the header, a Python dictionary, takes longer than mapping: it is skipped.
+        offset = _HEADER_START.size + _HEADER_START.unpack(file.read(_HEADER_START.size))[0]
+        width = np.dtype(dtype).itemsize
+        rows = (path.stat().st_size - offset) // (WIDTH * width)
         if rows == 0:
             return np.zeros(0, dtype)
-        offset = file.tell() + band * rows * dtype.itemsize
-        return np.memmap(file, dtype, "r", offset, (rows,)).view(np.ndarray)
+        first = offset + band * rows * width
+        return np.memmap(file, dtype, "r", first, (rows,)).view(np.ndarray)
 
 
 @dataclass(frozen=True)
