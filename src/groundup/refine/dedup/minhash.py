@@ -250,7 +250,7 @@ def _split_run(data: Array, i: int, stop: int, tables: Tables, out: Outputs, pos
         if kind == WORD:
             letter = np.uint64(lowercase[point])
             hashed = (hashed ^ letter) * FNV_PRIME
-            is_ascii = is_ascii and letter < np.uint64(0x80)
+            is_ascii = bool(is_ascii and letter < np.uint64(0x80))
             chunk |= letter << np.uint64(8 * (size & 7))
             size += 1
             if size & 7 == 0:
