@@ -92,7 +92,7 @@ def _plain(data: Array, i: int, stop: int) -> int:
         if bad:
             break
         i += BLOCK
-    while i < stop and _BLANK <= data[i] < 0x7F:
+    while i < stop and (_BLANK <= data[i] < 0x7F or data[i] == _LINE):
         i += 1
     return i
 
@@ -158,17 +158,12 @@ def _words(data: Array, i: int, stop: int, classes: Array, code: bool) -> int:
     begin = i
     while i < stop:
         i = _ascii_words(data, i, stop, code)
-        if i == stop:
+        if i == stop or data[i] < 0x80:
             break
-        if data[i] >= 0x80:
-            point, following = code_point(data, i, stop)
-            if classes[point] not in (PLAIN, MARK, UNSTABLE):
-                break
-            i = following
-        elif data[i] in (_BLANK, _LINE) and i + 1 < stop and data[i + 1] > _BLANK:
-            i += 1
-        else:
+        point, following = code_point(data, i, stop)
+        if classes[point] not in (PLAIN, MARK, UNSTABLE):
             break
+        i = following
     # A space is settled only when what follows it is.
     while i > begin and data[i - 1] <= _BLANK:
         i -= 1
@@ -177,25 +172,25 @@ def _words(data: Array, i: int, stop: int, classes: Array, code: bool) -> int:
 
 @kernel
 def _ascii_words(data: Array, i: int, stop: int, code: bool) -> int:
-    """Return the end of the blocks of ASCII from `i` that hold nothing else than such words."""
+    """Return the end of the ASCII from `i` that holds nothing else than such words."""
     while i + BLOCK < stop:
-        bad = False
+        ended = False
         for k in range(i, i + BLOCK):
-            byte, following = data[np.uint64(k)], data[np.uint64(k) + np.uint64(1)]
-            bad |= (byte >= 0x7F) | ((byte < _BLANK) & (byte != _LINE))
-            bad |= (byte <= _BLANK) & (following == _LINE)
-            bad |= (byte <= _BLANK) & (following <= _BLANK) & (not code)
-        if bad:
+            ended |= _ends_words(data[np.uint64(k)], data[np.uint64(k) + np.uint64(1)], code)
+        if ended:
             break
         i += BLOCK
-    while i < stop and _is_visible(data[i]):
+    while i < stop and not _ends_words(data[i], data[i + 1] if i + 1 < stop else _LINE, code):
         i += 1
     return i
 
 
 @kernel
-def _is_visible(byte: int) -> bool:
-    return 0x20 < byte < 0x7F
+def _ends_words(byte: Number, following: Number, code: bool) -> bool:
+    """Whether a byte is neither visible ASCII nor one blank or line feed between two words."""
+    is_other = (byte >= 0x7F) | ((byte < _BLANK) & (byte != _LINE))
+    is_wide = (following == _LINE) | ((following <= _BLANK) & (not code))
+    return is_other | ((byte <= _BLANK) & is_wide)
 
 
 @kernel

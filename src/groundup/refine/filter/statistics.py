@@ -29,7 +29,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_MARKS,
     code_point,
 )
-from groundup.refine.dedup.minhash import Words, hash_words, mix, words
+from groundup.refine.dedup.minhash import Words, hash_words, words
 from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.scan import hash_bytes, next_byte, next_foreign, slot_of, table_size
 
@@ -194,7 +194,7 @@ def _token_roles() -> Array:
 # A letter or digit; a letter; part of a word; what may close a sentence after its end; the end of a
 # sentence if the word ends there; a word by itself; the end of a sentence anywhere.
 _ALPHANUMERIC, _LETTER, _PART, _CLOSER, _END, _SINGLE, _STOP = (1 << bit for bit in range(7))
-_FOREIGN = 0x80
+_ASCII_LETTER, _FOREIGN = _LETTER | _ALPHANUMERIC | _PART, 0x80
 _ROLES = _token_roles()
 # Of bytes.
 _BYTE_ROLES = np.where(np.arange(256) < 0x80, _ROLES[:256], _FOREIGN).astype(np.uint8)
@@ -217,6 +217,10 @@ def count_tokens(roles: Array, byte_roles: Array, offsets: Array, data: Array) -
             # A space behind the text ends its last word.
             role: Number = np.int64(byte_roles[data[i]]) if i < stop else 0
             i += 1
+            if role == _ASCII_LETTER:
+                # Most words are letters of ASCII.
+                while i < stop and byte_roles[data[i]] == _ASCII_LETTER:
+                    i, chars = i + 1, chars + 1
             if role == _FOREIGN:
                 point, i = code_point(data, i - 1, stop)
                 role = np.int64(roles[point])
@@ -390,56 +394,75 @@ def repeated_words(
     n - 1 left, a few percent of the text from n = 5 on.
     """
     out = np.zeros((len(first) - 1, 9), np.int64)
+    longest = 0
+    for text in range(len(first) - 1):
+        longest = max(longest, first[text + 1] - first[text])
+    prefix, keys = np.zeros(longest + 1, np.uint64), np.empty(longest, np.uint64)
+    # Runs of words, by the first one; the group of each, which are equal runs; members of groups.
+    runs, groups, members = np.empty((3, longest), np.int32)
+    table = np.empty(table_size(longest), np.int32)
     for text in range(len(first) - 1):
         begin, count, word = first[text], first[text + 1] - first[text], tokens_per_word[text]
         # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
-        prefix, unit = np.zeros(count + 1, np.uint64), np.uint64(1)
+        unit = np.uint64(1)
         for k in range(count):
             prefix[k + 1] = prefix[k] * _BASE + hashes[begin + k]
         for _ in range(word):
             unit *= _BASE
-        keys = np.empty(table_size(count), np.uint64)
-        runs = np.arange(max(count - word + 1, 0)).astype(np.int32)
-        slots, copies = np.empty(len(runs), np.int32), np.empty(len(keys), np.int32)
-        left, power = _recurring(prefix, word, unit, keys, runs, slots, len(runs)), unit
+        left, power = max(count - 2 * word + 1, 0), unit
+        runs[:left] = np.arange(left)
         for n in range(2, 11):
             power *= unit
-            left = _continued(runs, left, word, count - n * word)
-            left = _recurring(prefix, n * word, power, keys, runs, slots, left)
+            if n > 2:
+                left = _continued(runs, left, word, count - n * word)
+            left = _recurring(prefix, n * word, power, keys, table, runs[:left], groups, members)
             if not left:
                 break
-            for slot in slots[:left]:
-                copies[slot] = 0
             spans = starts[begin:], ends[begin + n * word - 1 :]
             if n < 5:
-                out[text, n - 2] = _most_frequent(runs[:left], slots, copies, spans)
+                out[text, n - 2] = _most_frequent(runs[:left], groups, members, spans)
             else:
-                out[text, n - 2] = _repeated(runs[:left], slots, copies, spans, n * word)
+                out[text, n - 2] = _repeated(runs[:left], groups, members, spans, n * word)
     return out
 
 
 @kernel
 def _recurring(
-    prefix: Array, words: int, power: Number, keys: Array, runs: Array, slots: Array, count: int
+    prefix: Array,
+    words: int,
+    power: Number,
+    keys: Array,
+    table: Array,
+    runs: Array,
+    groups: Array,
+    members: Array,
 ) -> int:
     """Move the runs of words that occur more than once to the front; return how many there are.
 
-    `runs` has the first word of each, `slots` receives the place of its hash in `keys`.
+    `groups` receives the number of the group of each, and `members` the size of each group. `keys`
+    (hashes by group) and `table` (of hashes, with numbers of groups from 1) are scratch space.
     """
-    keys = keys[: table_size(count)]
-    keys[:] = np.uint64(0)
-    for k in range(count):
-        begin = runs[k]
-        key = mix(prefix[begin + words] - prefix[begin] * power)
-        # The lowest bit says that the key has been there; the next one, that no key is 0.
-        key = (key | np.uint64(3)) ^ np.uint64(1)
-        slot = slot_of(keys, key)
-        keys[slot] = key | np.uint64(keys[slot] != np.uint64(0))
-        slots[k] = slot
+    bits = 2
+    while 1 << bits < 2 * len(runs):
+        bits += 1
+    table = table[: 1 << bits]
+    table[:] = 0
+    count = 0
+    for k in range(len(runs)):
+        key = prefix[runs[k] + words] - prefix[runs[k]] * power
+        slot = np.int64(key >> np.uint64(64 - bits))
+        while table[slot] and keys[table[slot] - 1] != key:
+            slot = (slot + 1) & (len(table) - 1)
+        if not table[slot]:
+            keys[count], members[count] = key, 0
+            count += 1
+            table[slot] = count
+        groups[k] = table[slot] - 1
+        members[groups[k]] += 1
     left = 0
-    for k in range(count):
-        runs[left], slots[left] = runs[k], slots[k]
-        left += keys[slots[k]] & np.uint64(1) != np.uint64(0)
+    for k in range(len(runs)):
+        runs[left], groups[left] = runs[k], groups[k]
+        left += members[groups[k]] > 1
     return left
 
 
@@ -459,21 +482,25 @@ def _continued(runs: Array, count: int, word: int, last: int) -> int:
 
 
 @kernel
-def _most_frequent(runs: Array, slots: Array, copies: Array, spans: tuple[Array, Array]) -> int:
-    """Return the bytes of all copies of the most frequent run, or of the longest of several."""
+def _most_frequent(runs: Array, groups: Array, members: Array, spans: tuple[Array, Array]) -> int:
+    """Return the bytes of all copies of the most frequent run, or of the longest of several.
+
+    The last copy of a run, whose punctuation may differ, gives its length.
+    """
     starts, ends = spans
-    most, total = 1, 0
+    most = total = 0
     for k in range(len(runs)):
-        copies[slots[k]] += 1
-        count, length = copies[slots[k]], ends[runs[k]] - starts[runs[k]]
-        if count > most or (count == most > 1 and length * most > total):
-            most, total = count, length * count
+        most = max(most, members[groups[k]])
+    for k in range(len(runs) - 1, -1, -1):
+        if members[groups[k]] == most:
+            total = max(total, most * (ends[runs[k]] - starts[runs[k]]))
+            members[groups[k]] = 0
     return total
 
 
 @kernel
 def _repeated(
-    runs: Array, slots: Array, copies: Array, spans: tuple[Array, Array], words: int
+    runs: Array, groups: Array, members: Array, spans: tuple[Array, Array], words: int
 ) -> int:
     """Return the bytes of the runs that occurred before; they do not overlap."""
     starts, ends = spans
@@ -481,8 +508,9 @@ def _repeated(
     for k in range(len(runs)):
         if runs[k] < end:
             continue
-        if copies[slots[k]]:
+        # A group that was met has no members.
+        if members[groups[k]] == 0:
             total += ends[runs[k]] - starts[runs[k]]
             end = runs[k] + words
-        copies[slots[k]] = 1
+        members[groups[k]] = 0
     return total
