@@ -55,6 +55,17 @@ def next_foreign(data: Array, i: int, stop: int) -> int:
 
 
 @kernel
+def copy_bytes(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
+    """Copy data[begin:end] to `out` from `pos`; return the end of the copy."""
+    stop = pos + end - begin
+    source, target = data[begin:end], out[pos:stop]
+    # An index from 0 is never negative, so this compiles to vector code; `out[pos + k]` would not.
+    for k in range(len(source)):
+        target[k] = source[k]
+    return stop
+
+
+@kernel
 def hash_bytes(data: Array, begin: int, end: int) -> Number:
     """Return an odd 64-bit hash of data[begin:end], eight bytes at a time.
 

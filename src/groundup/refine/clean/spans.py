@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, mask, text_array, text_buffers
 from groundup.refine.kernels import kernel
-from groundup.refine.scan import BLOCK, next_byte
+from groundup.refine.scan import BLOCK, copy_bytes, next_byte
 
 _AT, _COLON, _SLASH, _DOT, _W = b"@:/.w"
 _LINE = 0x0A
@@ -47,8 +47,7 @@ def _take(texts: Texts, spans: Array) -> Texts:
     sizes = spans[:, 2] - spans[:, 1]
     offsets, out = np.zeros(len(spans) + 1, np.int32), np.empty(sizes.sum(), np.uint8)
     for k in range(len(spans)):
-        offsets[k + 1] = offsets[k] + sizes[k]
-        out[offsets[k] : offsets[k + 1]] = texts[1][spans[k, 1] : spans[k, 2]]
+        offsets[k + 1] = copy_bytes(texts[1], spans[k, 1], spans[k, 2], out, offsets[k])
     return offsets, out
 
 
@@ -60,18 +59,12 @@ def _put(texts: Texts, spans: Array, values: Texts) -> Texts:
     for text in range(len(offsets) - 1):
         done = offsets[text]
         while k < len(spans) and spans[k, 0] == text:
-            pos = _append(out, pos, data[done : spans[k, 1]])
-            pos = _append(out, pos, new[bounds[k] : bounds[k + 1]])
+            pos = copy_bytes(data, done, spans[k, 1], out, pos)
+            pos = copy_bytes(new, bounds[k], bounds[k + 1], out, pos)
             done, k = spans[k, 2], k + 1
-        pos = _append(out, pos, data[done : offsets[text + 1]])
+        pos = copy_bytes(data, done, offsets[text + 1], out, pos)
         ends[text + 1] = pos
     return ends, out
-
-
-@kernel
-def _append(out: Array, pos: int, part: Array) -> int:
-    out[pos : pos + len(part)] = part
-    return pos + len(part)
 
 
 @kernel

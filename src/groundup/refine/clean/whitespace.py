@@ -26,7 +26,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.kernels import Number, kernel, kernel_with
-from groundup.refine.scan import BLOCK
+from groundup.refine.scan import BLOCK, copy_bytes
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
 # Two blank lines separate more than one does, and PEP 8 wants them; a third has no meaning.
@@ -50,7 +50,7 @@ def normalize_whitespace(classes: Array, texts: Texts, code: Array, gentle: Arra
         else:
             pos = _normalize_text(data, begin, stop, code[i], classes, out, pos)
         out_offsets[i + 1] = pos
-    return out_offsets, out[:pos].copy()
+    return out_offsets, out[:pos]
 
 
 @kernel
@@ -60,11 +60,11 @@ def _drop_invisible(data: Array, i: int, stop: int, classes: Array, out: Array, 
     while i < stop:
         begin, i = i, _visible(data, i, stop, classes)
         if i > begin:
-            pos, previous = _copy(data, begin, i, out, pos), _last_point(data, begin, i)
+            pos, previous = copy_bytes(data, begin, i, out, pos), _last_point(data, begin, i)
             continue
         point, i = code_point(data, i, stop)
         if classes[point] == JOINER and _may_join(previous):
-            pos, previous = _copy(data, begin, i, out, pos), point
+            pos, previous = copy_bytes(data, begin, i, out, pos), point
     return pos
 
 
@@ -72,7 +72,8 @@ def _drop_invisible(data: Array, i: int, stop: int, classes: Array, out: Array, 
 def _visible(data: Array, i: int, stop: int, classes: Array) -> int:
     """Return the position from `i` of the next character to drop, or joiner."""
     while i < stop:
-        i = _plain(data, i, stop)
+        if data[i] < 0x80:
+            i = _plain(data, i, stop)
         if i < stop:
             point, following = code_point(data, i, stop)
             if classes[point] in (DROP, JOINER):
@@ -118,7 +119,7 @@ def _normalize_text(
         if pos == text_end > start:
             begin, i = i, _words(data, i, stop, classes, code)
             if i > begin:
-                pos = solid = text_end = _copy(data, begin, i, out, pos)
+                pos = solid = text_end = copy_bytes(data, begin, i, out, pos)
                 previous, newlines = _last_point(data, begin, i), 0
                 continue
         begin = i
@@ -133,7 +134,7 @@ def _normalize_text(
                 solid, newlines = solid + 1, newlines + 1
             pos, previous = solid, 0x0A
         elif kind == SPACE and code:
-            pos, previous = _copy(data, begin, i, out, pos), 0x20
+            pos, previous = copy_bytes(data, begin, i, out, pos), 0x20
         elif kind == SPACE:
             # After a word and a space, both become one plain space.
             again = pos > solid and solid == text_end > start
@@ -143,7 +144,7 @@ def _normalize_text(
             single = solid != text_end and pos - solid == 1 and out[solid] == _BLANK
             if not code and (text_end == start or single):
                 pos = solid  # the first line is not indented, and one space is no indentation
-            pos = solid = text_end = _copy(data, begin, i, out, pos)
+            pos = solid = text_end = copy_bytes(data, begin, i, out, pos)
             newlines, previous = 0, point
     # A source file ends in a newline.
     return text_end + (code and solid > text_end > start)
@@ -157,7 +158,8 @@ def _words(data: Array, i: int, stop: int, classes: Array, code: bool) -> int:
     """
     begin = i
     while i < stop:
-        i = _ascii_words(data, i, stop, code)
+        if data[i] < 0x80:
+            i = _ascii_words(data, i, stop, code)
         if i == stop or data[i] < 0x80:
             break
         point, following = code_point(data, i, stop)
@@ -197,10 +199,3 @@ def _ends_words(byte: Number, following: Number, code: bool) -> bool:
 def _may_join(previous: int) -> bool:
     """Whether a joiner after this code point shapes letters (Arabic, Indic scripts) or an emoji."""
     return previous >= 0x600 and not 0x2000 <= previous <= 0x206F
-
-
-@kernel
-def _copy(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
-    for k in range(begin, end):
-        out[pos + k - begin] = data[k]
-    return pos + end - begin

@@ -30,6 +30,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import Words, hash_words, words
+from groundup.refine.filter.repeated_ngrams import repeated_words
 from groundup.refine.kernels import Number, kernel, kernel_with
 from groundup.refine.scan import hash_bytes, next_byte, next_foreign, slot_of, table_size
 
@@ -57,7 +58,6 @@ _WORD_REPEATS = (
     *(f"duplicate_{n}gram_bytes" for n in range(5, 11)),
 )
 _BULLETS = (0x2D, 0x2A, 0x2022, 0x2023, 0x25AA, 0x25CF, 0x25E6, 0xB7, 0x2013)
-_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -215,12 +215,14 @@ def count_tokens(roles: Array, byte_roles: Array, offsets: Array, data: Array) -
         seen, ended = 0, False
         while i <= stop:
             # A space behind the text ends its last word.
-            role: Number = np.int64(byte_roles[data[i]]) if i < stop else 0
+            role: Number = np.int64(byte_roles[data[np.uint64(i)]]) if i < stop else 0
             i += 1
             if role == _ASCII_LETTER:
                 # Most words are letters of ASCII.
-                while i < stop and byte_roles[data[i]] == _ASCII_LETTER:
-                    i, chars = i + 1, chars + 1
+                begin = i
+                while i < stop and byte_roles[data[np.uint64(i)]] == _ASCII_LETTER:
+                    i += 1
+                chars += i - begin
             if role == _FOREIGN:
                 point, i = code_point(data, i - 1, stop)
                 role = np.int64(roles[point])
@@ -328,6 +330,8 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 
 @kernel
 def select_words(hashes: Array, first: Array, keep: Array) -> Words:
     """Return the words of the texts of a mask, and the indices of their first words."""
+    if keep.all():
+        return hashes, first
     chosen = np.flatnonzero(keep)
     out_first = np.zeros(len(chosen) + 1, np.int64)
     for k in range(len(chosen)):
@@ -351,8 +355,9 @@ def count_words(roles: Array, byte_roles: Array, offsets: Array, data: Array) ->
             # A word begins behind white space; after the first byte, this compiles to vector code.
             if i < end:
                 count += (byte_roles[data[i]] != 0) & (role & _PART == 0)
-                for k in range(i + 1, end):
-                    count += _is_space(data[k - 1]) & (not _is_space(data[k]))
+                behind, ahead = data[i : end - 1], data[i + 1 : end]
+                for k in range(len(ahead)):
+                    count += _is_space(behind[k]) & (not _is_space(ahead[k]))
                 i, role = end, np.int64(byte_roles[data[end - 1]])
             while i < stop and data[i] >= 0x80:
                 before = role
@@ -380,137 +385,3 @@ def count_distinct(hashes: Array, first: Array, vocabulary: Array) -> Array:
                 found |= hashes[np.uint64(k)] == word
             out[text] += found
     return out
-
-
-@kernel
-def repeated_words(
-    hashes: Array, starts: Array, ends: Array, first: Array, tokens_per_word: Array
-) -> Array:
-    """Return the bytes of repeated n-grams of words in each text, n = 2 … 10, shape (texts, 9).
-
-    Up to n = 4 all copies of the most frequent one, then all that occurred before, no byte twice.
-
-    An n-gram recurs only where both of its parts of n - 1 words recur. So each n looks only at what
-    n - 1 left, a few percent of the text from n = 5 on.
-    """
-    out = np.zeros((len(first) - 1, 9), np.int64)
-    longest = 0
-    for text in range(len(first) - 1):
-        longest = max(longest, first[text + 1] - first[text])
-    prefix, keys = np.zeros(longest + 1, np.uint64), np.empty(longest, np.uint64)
-    # Runs of words, by the first one; the group of each, which are equal runs; members of groups.
-    runs, groups, members = np.empty((3, longest), np.int32)
-    table = np.empty(table_size(longest), np.int32)
-    for text in range(len(first) - 1):
-        begin, count, word = first[text], first[text + 1] - first[text], tokens_per_word[text]
-        # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
-        unit = np.uint64(1)
-        for k in range(count):
-            prefix[k + 1] = prefix[k] * _BASE + hashes[begin + k]
-        for _ in range(word):
-            unit *= _BASE
-        left, power = max(count - 2 * word + 1, 0), unit
-        runs[:left] = np.arange(left)
-        for n in range(2, 11):
-            power *= unit
-            if n > 2:
-                left = _continued(runs, left, word, count - n * word)
-            left = _recurring(prefix, n * word, power, keys, table, runs[:left], groups, members)
-            if not left:
-                break
-            spans = starts[begin:], ends[begin + n * word - 1 :]
-            if n < 5:
-                out[text, n - 2] = _most_frequent(runs[:left], groups, members, spans)
-            else:
-                out[text, n - 2] = _repeated(runs[:left], groups, members, spans, n * word)
-    return out
-
-
-@kernel
-def _recurring(
-    prefix: Array,
-    words: int,
-    power: Number,
-    keys: Array,
-    table: Array,
-    runs: Array,
-    groups: Array,
-    members: Array,
-) -> int:
-    """Move the runs of words that occur more than once to the front; return how many there are.
-
-    `groups` receives the number of the group of each, and `members` the size of each group. `keys`
-    (hashes by group) and `table` (of hashes, with numbers of groups from 1) are scratch space.
-    """
-    bits = 2
-    while 1 << bits < 2 * len(runs):
-        bits += 1
-    table = table[: 1 << bits]
-    table[:] = 0
-    count = 0
-    for k in range(len(runs)):
-        key = prefix[runs[k] + words] - prefix[runs[k]] * power
-        slot = np.int64(key >> np.uint64(64 - bits))
-        while table[slot] and keys[table[slot] - 1] != key:
-            slot = (slot + 1) & (len(table) - 1)
-        if not table[slot]:
-            keys[count], members[count] = key, 0
-            count += 1
-            table[slot] = count
-        groups[k] = table[slot] - 1
-        members[groups[k]] += 1
-    left = 0
-    for k in range(len(runs)):
-        runs[left], groups[left] = runs[k], groups[k]
-        left += members[groups[k]] > 1
-    return left
-
-
-@kernel
-def _continued(runs: Array, count: int, word: int, last: int) -> int:
-    """Move the runs up to `last` to the front whose second word begins a run as well."""
-    left = ahead = 0
-    for k in range(count):
-        begin = runs[k]
-        while ahead < count and runs[ahead] < begin + word:
-            ahead += 1
-        if ahead == count or begin > last:
-            break
-        runs[left] = begin
-        left += runs[ahead] == begin + word
-    return left
-
-
-@kernel
-def _most_frequent(runs: Array, groups: Array, members: Array, spans: tuple[Array, Array]) -> int:
-    """Return the bytes of all copies of the most frequent run, or of the longest of several.
-
-    The last copy of a run, whose punctuation may differ, gives its length.
-    """
-    starts, ends = spans
-    most = total = 0
-    for k in range(len(runs)):
-        most = max(most, members[groups[k]])
-    for k in range(len(runs) - 1, -1, -1):
-        if members[groups[k]] == most:
-            total = max(total, most * (ends[runs[k]] - starts[runs[k]]))
-            members[groups[k]] = 0
-    return total
-
-
-@kernel
-def _repeated(
-    runs: Array, groups: Array, members: Array, spans: tuple[Array, Array], words: int
-) -> int:
-    """Return the bytes of the runs that occurred before; they do not overlap."""
-    starts, ends = spans
-    total = end = 0
-    for k in range(len(runs)):
-        if runs[k] < end:
-            continue
-        # A group that was met has no members.
-        if members[groups[k]] == 0:
-            total += ends[runs[k]] - starts[runs[k]]
-            end = runs[k] + words
-        members[groups[k]] = 0
-    return total
