@@ -31,13 +31,13 @@ from groundup.refine.dedup.minhash import (
     sort_hashes,
     words,
 )
+from groundup.refine.filter.repeated_ngrams import repeated_words
 from groundup.refine.filter.statistics import (
     PARAGRAPHS,
     STOP_WORDS,
     Statistics,
     count_words,
     repeated_lines,
-    repeated_words,
     select_words,
 )
 

@@ -1,8 +1,9 @@
 """Count the bytes of n-grams of words that a text repeats (Rae et al. 2021, appendix A.1.1).
 
 the cat sat and the cat slept and the cat sat
-n = 2    "the cat" ×3, "cat sat" ×2, "and the" ×2    the most frequent: 3 × 7 bytes
-n = 3    "the cat sat" ×2, "and the cat" ×2          …
+
+n = 2    "the cat" 3 times, "cat sat" and "and the" twice       3 × 7 bytes
+n = 3    "the cat sat" and "and the cat" twice, equally long    2 × 11 bytes
 """
 
 from __future__ import annotations
