@@ -1,9 +1,11 @@
 """Count the bytes of n-grams of words that a text repeats (Rae et al. 2021, appendix A.1.1).
 
-the cat sat and the cat slept and the cat sat
+    the cat sat and the cat slept and the cat sat
 
-n = 2    "the cat" 3 times, "cat sat" and "and the" twice       3 × 7 bytes
-n = 3    "the cat sat" and "and the cat" twice, equally long    2 × 11 bytes
+    n = 2    "the cat" 3 times, "cat sat" and "and the" twice       3 × 7 bytes
+    n = 3    "the cat sat" and "and the cat" twice, equally long    2 × 11 bytes
+
+From n = 5 on, all n-grams count that occurred before, not only the most frequent one.
 """
 
 from __future__ import annotations
