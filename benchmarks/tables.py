@@ -57,6 +57,7 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "pii": [("ours", "FineWeb"), ("books", "conversations", "web", "wikipedia")],
     "plagiarism": [("copied and pasted", "lightly revised", "heavily revised", "not copied")],
     "quality": [("books", "c4", "code", "irc", "wikitext")],
+    "ranks": [("alone", "sharded", "replicated")],
     "repair": [("ours", "ftfy.fix_encoding", "ftfy.fix_text"), ("books", "web", "75 languages")],
     "wild": [WILD],
     "wild_packages": [WILD],
