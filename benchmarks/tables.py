@@ -58,6 +58,11 @@ SIDES: dict[str, Sequence[Sequence[str]]] = {
     "plagiarism": [("copied and pasted", "lightly revised", "heavily revised", "not copied")],
     "quality": [("books", "c4", "code", "irc", "wikitext")],
     "ranks": [("alone", "sharded", "replicated")],
+    "raw_to_tokens": [
+        ("400 MB", "1000 MB", "1600 MB", "4000 MB", "10000 MB"),
+        ("45 GB here", "1,000 GB on 64 cores", "10,000 GB on Ray, 10 nodes of 64 cores"),
+    ],
+    "ray_nodes": [("1 nodes", "2 nodes")],
     "repair": [("ours", "ftfy.fix_encoding", "ftfy.fix_text"), ("books", "web", "75 languages")],
     "wild": [WILD],
     "wild_packages": [WILD],
