@@ -74,10 +74,7 @@ def run_flow(
     """
     from groundup.collect.sources import shared_paths
 
-    check_stages(until, *redo)
-    names = list(STAGES)[: list(STAGES).index(until) + 1]
-    if late := [name for name in redo if name not in names]:
-        raise GroundupError(f"--redo {late[0]} comes after --until {until}, so it would not run")
+    names = stages_until(until, redo)
     check_directory(root)
     shared = shared_paths(recipe) if ray else {}
     modules = [module for name, module in WORKER_MODULES.items() if name in names]
@@ -88,11 +85,7 @@ def run_flow(
         with recipe_lock(run.root, recipe), live_page(run.root) as page:
             for name in names:
                 page.begin(name)
-                with run.stage(name):
-                    if name in run.redo:
-                        run.perform_again(name, STAGES[name])
-                    else:
-                        STAGES[name](run)
+                run_stage(run, name)
                 page.tell()
         if until == "refine" or ("refine" in names and (run.root / "look").exists()):
             show_data(run)
@@ -123,6 +116,15 @@ def run_stage(run: Run, name: str) -> None:
             run.perform_again(name, STAGES[name])
         else:
             STAGES[name](run)
+
+
+def stages_until(until: str, redo: Sequence[str] = ()) -> list[str]:
+    """Return the stages up to one; GroundupError for a later one that is to be built again."""
+    check_stages(until, *redo)
+    names = list(STAGES)[: list(STAGES).index(until) + 1]
+    if late := [name for name in redo if name not in names]:
+        raise GroundupError(f"--redo {late[0]} comes after --until {until}, so it would not run")
+    return names
 
 
 def check_stages(*names: str) -> None:

@@ -57,11 +57,12 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, text.encode("utf-8", "surrogateescape"))
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file, whole or not at all: under another name, forced to disk, then renamed."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.writelines(parts)
         flush(temporary)
         temporary.rename(path)
         flush(path.parent)

@@ -219,17 +219,7 @@ class Run:
         forget_modules(recipe.root)
         with locked(root):
             run = cls(root, recipe, redo=frozenset(redo))
-            if ray and workers is not None:
-                here = "workers are counted on this machine, or are those of a Ray cluster"
-                raise GroundupError(f"{here}: give one of the two")
-            if ray:
-                from groundup.runtime.workers.ray import RayPool
-
-                libraries = ("python", "groundup", *DATA_LIBRARIES)
-                pool = RayPool(ray, run.store.staging, shared or {}, libraries)
-                run.workers = Workers(pool=pool)
-            else:
-                run.workers = Workers(workers or default_workers(), modules=modules)
+            run.workers = run._hire(workers, ray, shared or {}, modules)
             # What a killed run left behind.
             run.store.clean()
             run.ledger.write("run", command=sys.argv[1:], versions=versions())
@@ -238,6 +228,20 @@ class Run:
                 yield run
             finally:
                 run.workers.close()
+
+    def _hire(
+        self, count: int | None, ray: str, shared: Mapping[str, Path], modules: Sequence[str]
+    ) -> Workers:
+        """Return local workers, or those of a Ray cluster; they are not started."""
+        if not ray:
+            return Workers(count or default_workers(), modules=modules)
+        if count is not None:
+            here = "workers are counted on this machine, or are those of a Ray cluster"
+            raise GroundupError(f"{here}: give one of the two")
+        from groundup.runtime.workers.ray import RayPool
+
+        libraries = ("python", "groundup", *DATA_LIBRARIES)
+        return Workers(pool=RayPool(ray, self.store.staging, shared, libraries))
 
     @property
     def store(self) -> Store:
@@ -268,7 +272,7 @@ class Run:
             raise
         seconds = round(time.perf_counter() - start, 3)
         counts = {"peak_bytes": peak[0], "built": self.built, "reused": self.reused}
-        counts |= self.work.counts(self.workers.count)
+        counts |= self.work.counts(self.workers.cores)
         event = "finished" if self.built else "fresh"
         self.ledger.write(event, stage=name, seconds=seconds, **counts)
         # What people see, one line a stage.

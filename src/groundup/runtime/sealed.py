@@ -50,10 +50,11 @@ def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
     # Piece by piece: the text of a view of 100,000 shards in pieces takes many times its bytes.
     text.writelines(json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(table))
     text.flush()
-    body = data.getvalue().removesuffix(b"}").removesuffix(b"\n")
-    comma = b"," if table else b""
+    # All but the end: "\n}", or "}" of an empty table.
+    body = data.getbuffer()[: -2 if table else -1]
     digest = hashlib.sha256(body).hexdigest().encode()
-    write_whole(path, body + comma + b'\n "sha256": "' + digest + b'"\n}\n')
+    comma = b"," if table else b""
+    write_whole(path, body, comma + b'\n "sha256": "' + digest + b'"\n}\n')
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
