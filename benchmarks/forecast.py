@@ -103,6 +103,8 @@ def limits(
     if slope > 0 and documents:
         most = 1e9 + (MOST_MEMORY - list_memory(1e9)) * 1e9 / slope
         broken[f"the lists hold {MOST_MEMORY:.0f} GB"] = most / documents / 1e3
+    if lines["single"][1] > 0:
+        broken["the steps of one task take a day"] = 86_400 / lines["single"][1] / 1e3
     for name, terabytes in broken.items():
         found[f"TB of raw files at which {name}"] = terabytes
     if lines["single"][1] > 0:
@@ -118,7 +120,7 @@ def line(runs: Sequence[Costs], name: str) -> tuple[float, float]:
     first, last = (getattr(run, name) for run in (runs[0], runs[-1]))
     if len(runs) == 1:
         return 0.0, last / runs[-1].gigabytes
-    slope = (last - first) / (runs[-1].gigabytes - runs[0].gigabytes)
+    slope = max(0.0, (last - first) / (runs[-1].gigabytes - runs[0].gigabytes))
     return first - slope * runs[0].gigabytes, slope
 
 

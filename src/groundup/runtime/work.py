@@ -19,7 +19,7 @@ LONG = 0.5
 # Share of the time of the jobs on a processor, below which they waited for files.
 WAITING = 0.6
 ONE_JOB = "one long job"
-# Artifacts whose manifest is read for the speed of a stage that runs: it is shown every few seconds.
+# Artifacts whose manifest is read for the speed of a stage that runs: it is shown again and again.
 SAMPLE = 500
 
 
