@@ -36,6 +36,15 @@ def test_what_limits_two_workers(artifacts: list[Artifact], seconds: float, limi
     assert work.limit(2) == limit
 
 
+def test_cores_that_others_use_are_not_a_slow_disk() -> None:
+    work = Work()
+    work.add([built("a", 10, 4), built("b", 10, 5)], 10)
+    work.idle_seconds = 1.0
+    assert work.limit(2) == "other processes on this machine"
+    work.idle_seconds = 11.0
+    assert work.limit(2) == "disk or network"
+
+
 def test_nobody_knows_what_limits_workers_that_nobody_counted() -> None:
     work = Work()
     work.add([built("a", 10, 9.5)], 10)

@@ -50,7 +50,7 @@ from groundup.runtime.resources import DATA_LIBRARIES, peak_memory, versions
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Artifact, Facts, Step, Store
 from groundup.runtime.user_code import forget_modules
-from groundup.runtime.work import Work
+from groundup.runtime.work import Work, idle_seconds
 from groundup.runtime.workers.map import Workers, default_workers
 
 # A stage that cost more than this is never overwritten without --redo.
@@ -258,7 +258,7 @@ class Run:
         """Record a stage in the ledger: what it built, its time and memory, or why it failed."""
         self.built = self.reused = 0
         self.work = Work()
-        start = time.perf_counter()
+        start, idle = time.perf_counter(), idle_seconds()
         self.ledger.write("began", stage=name)
         try:
             with peak_memory() as peak:
@@ -272,6 +272,8 @@ class Run:
             raise
         seconds = round(time.perf_counter() - start, 3)
         counts = {"peak_bytes": peak[0], "built": self.built, "reused": self.reused}
+        if self.workers.remote is None:
+            self.work.idle_seconds = idle_seconds() - idle
         counts |= self.work.counts(self.workers.cores)
         event = "finished" if self.built else "fresh"
         self.ledger.write(event, stage=name, seconds=seconds, **counts)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from groundup.runtime.store import Artifact, Store, load_artifact
 
@@ -33,6 +36,8 @@ class Work:
     processor_seconds: float = 0.0
     longest: str = ""  # step and name of the artifact that took the longest
     longest_seconds: float = 0.0
+    # Seconds that cores of this machine had nothing to do, meanwhile.
+    idle_seconds: float = math.inf
 
     def add(self, built: Sequence[Artifact], seconds: float) -> None:
         """Count artifacts that were built side by side in `seconds`."""
@@ -52,7 +57,8 @@ class Work:
         if self.processor_seconds >= BUSY * workers * self.seconds:
             return "processors"
         if self.processor_seconds < WAITING * self.worker_seconds:
-            return "disk or network"
+            others = self.idle_seconds < (1 - BUSY) * workers * self.seconds
+            return "other processes on this machine" if others else "disk or network"
         if workers > 1 and self.longest_seconds >= LONG * self.seconds:
             return ONE_JOB
         return "one process"
@@ -65,6 +71,13 @@ class Work:
             "limit": self.limit(workers),
             "longest": self.longest,
         }
+
+
+def idle_seconds() -> float:
+    """Return the seconds so far that cores of this machine had nothing to do."""
+    times = psutil.cpu_times()
+    # Waiting for a disk is nothing to do.
+    return float(times.idle + getattr(times, "iowait", 0.0))
 
 
 @dataclass(frozen=True)
