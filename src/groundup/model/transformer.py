@@ -180,10 +180,11 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """A language model. Its output head is the embedding, or a matrix of its own.
 
-    The seed decides the initial weights; None leaves them unset, to be read from a file.
+    The seed decides the initial weights; None leaves them unset, to be read from a file. On the
+    device "meta" they have shapes only.
     """
 
-    def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
+    def __init__(self, config: ModelConfig, seed: int | None = 0, device: str = "cpu") -> None:
         super().__init__()
         self.config = config
         # Built without memory, then given some: no time goes into values that are replaced anyway.
@@ -192,7 +193,7 @@ class Transformer(nn.Module):
             self.lm_head: nn.Linear | None = None
             if not config.tied:
                 self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
-        self.to_empty(device="cpu")
+        self.to_empty(device=device)
         # Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): keep only the input of each
         # block, and compute its inside again in the backward pass. The random state is restored
         # too, so dropout and every bit stay the same.
