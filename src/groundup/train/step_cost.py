@@ -22,6 +22,7 @@ writes and reads silu(gate): five tensors instead of three.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,10 +60,12 @@ class Traffic:
     """What the kernels of one part of a step do."""
 
     matrix_flops: float = 0.0
+    matrix_bytes: float = 0.0  # read and written by matrix products
     attention_flops: float = 0.0
     bytes: float = 0.0  # read and written by all other kernels, each on its own
     fused_bytes: float = 0.0  # the same if neighbors are fused
     kernels: float = 0.0
+    products: float = 0.0  # how many of the kernels are matrix products or attention
 
     def extrapolate(self, next_one: Traffic, times: float) -> Traffic:
         """Return this plus `times` the difference to `next_one`."""
@@ -136,6 +139,7 @@ class StepCounter(TorchDispatchMode):
             traffic.attention_flops += _attention_flops(name, args)
         elif packet in flop_registry:
             traffic.matrix_flops += flop_registry[packet](*args, out_val=out)
+            traffic.matrix_bytes += sum(map(_size, [*inputs, *written]))
         elif name.startswith(INDEXED):
             rows = 2 * min(map(_size, [*inputs, *written]))
             traffic.bytes += rows
@@ -146,6 +150,7 @@ class StepCounter(TorchDispatchMode):
             traffic.bytes += sum(map(_size, written))
             self._fuse(traffic, inputs, written)
             return
+        traffic.products += 1
         # Compiled, what a matrix product reads has to be in memory.
         self._group += 1
         for tensor in inputs:
@@ -251,7 +256,9 @@ def count_step(
     (parts, peaks, saved), (more_parts, more_peaks, more_saved) = counted
     further = config.layers - 1
     costs = {part: parts[part].extrapolate(more_parts[part], further) for part in parts}
-    highest = {phase: peaks[phase] + further * (more_peaks[phase] - peaks[phase]) for phase in peaks}
+    highest = {
+        phase: peaks[phase] + further * (more_peaks[phase] - peaks[phase]) for phase in peaks
+    }
     costs["optimizer"], highest["optimizer"], state = _count_update(config, optimizer, dtype)
     kept = saved + further * (more_saved - saved)
     return StepCost(config.parameter_count(), state, kept, highest, costs)
@@ -292,6 +299,7 @@ def _count_passes(
     return counter, saved
 
 
+@functools.lru_cache(maxsize=8)
 def _count_update(
     config: ModelConfig, name: str, dtype: torch.dtype
 ) -> tuple[Traffic, float, float]:

@@ -1,0 +1,130 @@
+"""What training holds in memory, by part, and the largest micro-batch that fits.
+
+Weights, gradients and the optimizer's state stay. The rest comes and goes within a step: its highest
+point is that of one of four phases (step_cost.py), which never hold theirs at once.
+
+    weights │ gradients │ state │ saved activations ─ head ─ backward    │ process
+                                │ the update's temporaries (Muon's)      │
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from groundup.model.config import ModelConfig
+from groundup.recipe import Train
+from groundup.train.performance import SHARDED_UPDATE
+from groundup.train.step_cost import StepCost, count_step
+
+# Bytes of a process before it has tensors: Python, PyTorch and its buffers; on a GPU the context.
+PROCESS_BYTES = {"cpu": 190e6, "cuda": 600e6}
+# What the allocator holds beyond the tensors that are alive. Measured on the CPU
+# (benchmarks/plan_memory.py), where glibc does not give back what lies between other blocks;
+# assumed on a GPU.
+ALLOCATOR = {"cpu": 1.27, "cuda": 1.06}
+BYTES_PER_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that training holds on one device, by part."""
+
+    weights: float
+    gradients: float
+    state: float  # of the optimizer
+    activations: float  # that the layers keep for the backward pass
+    head: float  # beyond those: a chunk of logits and its gradients
+    backward: float  # beyond those: gradients on their way through the layers
+    update: float  # temporaries of the optimizer
+    process: float
+
+    @property
+    def peak(self) -> float:
+        """The highest point of a step."""
+        return self.weights + self.gradients + self.state + self.process + self.transient
+
+    @property
+    def transient(self) -> float:
+        """What comes and goes within a step, at its highest point."""
+        return max(self.activations + max(self.head, self.backward), self.update)
+
+    def parts(self) -> dict[str, float]:
+        """Return the parts by the name that a plan gives them."""
+        return {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "optimizer state": self.state,
+            "saved activations": self.activations,
+            "head chunk": self.head,
+            "backward pass": self.backward,
+            "optimizer temporaries": self.update,
+            "process": self.process,
+        }
+
+
+def step_memory(cost: StepCost, device: str, processes: int = 1) -> StepMemory:
+    """Return what one of `processes` devices ("cpu" or "cuda") holds in a step of this cost."""
+    factor, ranks = ALLOCATOR[device], processes if SHARDED_UPDATE else 1
+    saved = cost.saved_bytes
+    return StepMemory(
+        weights=BYTES_PER_WEIGHT * cost.parameters,
+        gradients=BYTES_PER_WEIGHT * cost.parameters,
+        state=cost.state_bytes / ranks,
+        activations=factor * saved,
+        head=factor * max(0.0, cost.peaks["head"] - saved),
+        backward=factor * max(0.0, cost.peaks["backward"] - saved),
+        update=factor * cost.peaks["optimizer"] / ranks,
+        process=PROCESS_BYTES[device],
+    )
+
+
+@dataclass(frozen=True)
+class FittingStep:
+    """A step of the largest micro-batch that fits, or of the smallest if none does."""
+
+    micro_batch: int
+    recompute: bool
+    cost: StepCost
+    memory: StepMemory
+    fits: bool
+
+
+def fit_step(
+    config: ModelConfig,
+    train: Train,
+    sizes: list[int],
+    available: float,
+    *,
+    device: str,
+    precision: str,
+    processes: int = 1,
+) -> FittingStep:
+    """Return the largest micro-batch of `sizes` that fits into `available` bytes.
+
+    Layers are computed twice only if nothing fits without; a recipe that says so decides.
+    """
+    for recompute in {"on": (True,), "off": (False,), "auto": (False, True)}[train.recompute]:
+
+        def count(size: int, recompute: bool = recompute) -> FittingStep:
+            cost = count_step(
+                config,
+                size,
+                precision=precision,
+                recompute=recompute,
+                optimizer=train.optimizer,
+                device=device,
+            )
+            memory = step_memory(cost, device, processes)
+            return FittingStep(size, recompute, cost, memory, memory.peak <= available)
+
+        step = smallest = count(min(sizes))
+        # Only activations grow with the size, so few sizes are worth counting.
+        kept, rest = smallest.memory.activations, smallest.memory.peak - smallest.memory.activations
+        for size in sorted(set(sizes) - {min(sizes)}, reverse=True):
+            if smallest.fits and rest + kept * size / min(sizes) <= available:
+                step = count(size)
+            if step.fits and step is not smallest:
+                return step
+        if smallest.fits:
+            return smallest
+    return smallest
