@@ -1,7 +1,7 @@
 """What training holds in memory, by part, and the largest micro-batch that fits.
 
-Weights, gradients and the optimizer's state stay. The rest comes and goes within a step: its highest
-point is that of one of four phases (step_cost.py), which never hold theirs at once.
+Weights, gradients and the optimizer's state stay. The rest comes and goes within a step: its
+highest point is that of one of four phases (step_cost.py), which never hold theirs at once.
 
     weights │ gradients │ state │ saved activations ─ head ─ backward    │ process
                                 │ the update's temporaries (Muon's)      │
@@ -117,14 +117,17 @@ def fit_step(
             memory = step_memory(cost, device, processes)
             return FittingStep(size, recompute, cost, memory, memory.peak <= available)
 
-        step = smallest = count(min(sizes))
-        # Only activations grow with the size, so few sizes are worth counting.
-        kept, rest = smallest.memory.activations, smallest.memory.peak - smallest.memory.activations
-        for size in sorted(set(sizes) - {min(sizes)}, reverse=True):
-            if smallest.fits and rest + kept * size / min(sizes) <= available:
-                step = count(size)
-            if step.fits and step is not smallest:
-                return step
-        if smallest.fits:
-            return smallest
-    return smallest
+        smallest, largest = min(sizes), max(sizes)
+        step = last = count(largest)
+        if not last.fits and smallest < largest:
+            # Activations are a straight line over the size, so two sizes tell about the others.
+            step = first = count(smallest)
+            slope = (last.memory.activations - first.memory.activations) / (largest - smallest)
+            room = available - first.memory.peak
+            for size in sorted(set(sizes) - {smallest, largest}, reverse=True):
+                if slope * (size - smallest) <= room and (larger := count(size)).fits:
+                    step = larger
+                    break
+        if step.fits:
+            return step
+    return step

@@ -233,6 +233,7 @@ def _attention_flops(name: str, args: Sequence[Any]) -> float:
     return forward * (ATTENTION_BACKWARD if backward else 1.0)
 
 
+@functools.lru_cache(maxsize=32)
 def count_step(
     config: ModelConfig,
     size: int,
