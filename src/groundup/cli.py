@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 PATH = click.Path(path_type=Path)
 # Help texts and types that would not fit beside their options.
+DEVICE_HELP = "Train there, not here: 4xa100-80gb, 8xh100, 1x4090, m3-max, ..."
 SET_HELP = "Override a setting: train.steps=100."
 MODEL_HELP = "tuned, best, last or step-N.  [default: tuned if there is one, else best]"
 WORKERS_HELP = "Processes for data stages.  [default: cores]"
@@ -118,14 +119,17 @@ def look(target: Path, **options: Any) -> None:
 @cli.command()
 @RECIPE
 @SET
-@click.option("--price", type=float, default=0.0, help="Cost of this machine per hour.")
+@click.option("--device", default="", metavar="NAME", help=DEVICE_HELP)
+@click.option("--price", type=float, default=0.0, help="Cost of the machine per hour.")
 @JSON
-def plan(recipe: Path, overrides: tuple[str, ...], price: float, as_json: bool) -> None:
+def plan(
+    recipe: Path, overrides: tuple[str, ...], device: str, price: float, as_json: bool
+) -> None:
     """Estimate tokens, parameters, memory, disk, hours and money; refuse what cannot fit."""
     from groundup.plan import make_plan
 
     loaded = _load(recipe, overrides)
-    estimate = make_plan(loaded, price, Path("runs") / loaded.name)
+    estimate = make_plan(loaded, price, Path("runs") / loaded.name, device=device)
     echo(estimate.json() if as_json else estimate.text())
     estimate.refuse()
 

@@ -25,12 +25,14 @@ from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
+from groundup.runtime.devices import sheet_flops
 from groundup.runtime.files import read_json
 from groundup.runtime.lock import LOCK, machine_settings
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import decode
+from groundup.train.memory import RECOMPUTE, fit_step
 from groundup.train.optimizer import FlatParameters, Optimizer
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -55,8 +57,12 @@ CPU_MICRO_TOKENS: tuple[int, ...] = (4096, 2048, 8192)
 GPU_MICRO_TOKENS = (65_536,)
 # Shares of the free memory. The rest is for everything else in the process, and for fragments.
 GPU_MEMORY_SHARE, CPU_MEMORY_SHARE = 0.85, 0.8
-# Bytes of float32 per position, times width + feed-forward, that a block keeps for backward.
-BLOCK_BYTES = 24
+# The quick probe of a plan: on this many of the layers, with passes that should take this long, and
+# no more tries after some seconds.
+QUICK_LAYERS, QUICK_PASS_SECONDS, QUICK_SECONDS = 2, 0.7, 6.0
+QUICK_TOKENS, QUICK_CONTEXT = 2048, 1024
+# A step reaches about this share of the rate of a large product on a CPU; it sizes quick passes.
+USUAL_SHARE = 0.5
 # Rows of the square matrices whose product measures the peak; a fraction of a second each.
 PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
 
@@ -72,8 +78,10 @@ class Hardware:
     micro_batch: int = 1  # sequences in one forward pass of one process
     processes: int = 1  # that train together, one per GPU
     recompute: bool = False  # whether blocks are computed again in the backward pass
-    # Measured operations per second of one process in a large matrix product; for the record.
+    # Operations per second of one process in a large matrix product, as measured and as the data
+    # sheet of the device has it (0 if unknown); for the record.
     peak_flops: float = field(default=0.0, compare=False)
+    sheet_flops: float = field(default=0.0, compare=False)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run."""
@@ -157,7 +165,41 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
         missing = '[train] compile = "on", and torch.compile finds no working compiler here'
         raise GroundupError(f'{missing}; install one or set "auto"')
     settings = (device, threads, precision, compiled, micro_batch, processes, recompute, peak)
-    return Hardware(*settings), speed
+    return Hardware(*settings, device_flops(device, precision)), speed
+
+
+@dataclass(frozen=True)
+class QuickProbe:
+    """What a probe of seconds tells of a training."""
+
+    precision: Precision
+    flops: float  # operations per second of forward and backward passes
+    update_seconds: float  # of one update of all weights
+
+
+def probe_quickly(
+    config: ModelConfig, train: Train, device: str, update_flops: float
+) -> QuickProbe:
+    """Measure training steps on two of the layers; never longer than some seconds.
+
+    Passes are sized by the measured rate of products, so that Ctrl-C is heard between them.
+    `update_flops` are those of one update of the whole model.
+    """
+    peak = peak_flops(device, "bf16" if device == "cuda" else "fp32")
+    small = dataclasses.replace(config, layers=min(QUICK_LAYERS, config.layers), dropout=0.0)
+    fitting = QUICK_PASS_SECONDS * USUAL_SHARE * peak / small.flops_per_token()
+    tokens = int(min(QUICK_TOKENS, max(32.0, fitting)))
+    small = dataclasses.replace(small, context=min(config.context, QUICK_CONTEXT, tokens))
+    size = max(1, tokens // small.context)
+    probe = HardwareProbe(small, dataclasses.replace(train, micro_batch=size), device, size)
+    probe.deadline = time.perf_counter() + QUICK_SECONDS
+    speeds = probe.speeds([(precision, size) for precision in probe.precisions])
+    precision, _ = chosen = clearly_fastest(speeds)
+    update = update_flops / peak
+    if update * small.layers / config.layers < QUICK_PASS_SECONDS:
+        # Nearly all of an update is that of the layers' matrices.
+        update = probe.update_seconds() * config.layers / small.layers
+    return QuickProbe(precision, speeds[chosen] * small.flops_per_token(), update)
 
 
 def count_processes(train: Train, sequences: int, device: str) -> int:
@@ -179,6 +221,24 @@ def divisible_share(sequences: int, processes: int) -> int:
     """
     share, rest = divmod(sequences, processes)
     return 1 << share.bit_length() if rest else share
+
+
+def micro_batch_sizes(
+    train: Train, share: int, context: int, tokens: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the micro-batches to choose from: those of `tokens`, or the recipe's."""
+    limits = [max(1, count // context) for count in tokens]
+    if train.micro_batch != "auto":
+        limits = [train.micro_batch]
+    return tuple(largest_divisor(share, limit) for limit in limits)
+
+
+def smaller_sizes(train: Train, share: int, size: int) -> list[int]:
+    """Return `size` and the smaller ones that are tried if it does not fit."""
+    sizes = [size]
+    while sizes[-1] > 1 and train.micro_batch == "auto":
+        sizes.append(largest_divisor(share, sizes[-1] // 2))
+    return sizes
 
 
 def largest_divisor(share: int, limit: int) -> int:
@@ -205,10 +265,7 @@ class HardwareProbe:
             self.precisions, micro_tokens = ["bf16" if bf16 else "fp16"], GPU_MICRO_TOKENS
         if train.precision != "auto":
             self.precisions = [train.precision]
-        limits = [max(1, tokens // config.context) for tokens in micro_tokens]
-        if train.micro_batch != "auto":
-            limits = [train.micro_batch]
-        self.sizes = [largest_divisor(share, limit) for limit in limits]
+        self.sizes = micro_batch_sizes(train, share, config.context, micro_tokens)
         self.deadline = time.perf_counter() + PROBE_SECONDS
         self.spread = 1.0  # the largest ratio so far of the median try of a choice to its fastest
         self.model = Transformer(config).to(device).train()
@@ -222,65 +279,46 @@ class HardwareProbe:
 
         A GPU tries a step. On a CPU trying might get the process killed, so its bytes are counted.
         """
-        while True:
-            if self.device == "cuda":
-                try:
-                    torch.cuda.reset_peak_memory_stats()
-                    for _ in range(2):
-                        self.pass_seconds(precision, size)
-                    self._optimizer.step(0.0, 0.0)
-                    used = torch.cuda.max_memory_allocated()
-                    total = torch.cuda.get_device_properties(0).total_memory
-                    fits = used < GPU_MEMORY_SHARE * total
-                except torch.OutOfMemoryError:
-                    torch.cuda.empty_cache()
-                    fits = False
-            else:
-                available = psutil.virtual_memory().available / self.processes
-                fits = self.step_bytes(precision, size) < CPU_MEMORY_SHARE * available
-            if fits:
-                return size
-            if size > 1 and self.train.micro_batch == "auto":
-                size = largest_divisor(self.share, size // 2)
-            elif not self.model.recompute and self.train.recompute == "auto":
-                self.model.recompute = True
-            else:
-                raise GroundupError(
-                    f"a micro-batch of {size} x {self.config.context} tokens does not fit into"
-                    f" memory beside {self.config.parameter_count() / 1e6:.0f}M parameters and"
-                    " their optimizer; choose a smaller [model], context or micro_batch"
-                )
+        sizes = smaller_sizes(self.train, self.share, size)
+        if self.device == "cuda":
+            for recompute in RECOMPUTE[self.train.recompute]:
+                self.model.recompute = recompute
+                for each in sizes:
+                    if self._fits_gpu(precision, each):
+                        return each
+        else:
+            available = CPU_MEMORY_SHARE * psutil.virtual_memory().available / self.processes
+            # The probe's own model and optimizer are among what is taken already.
+            step = fit_step(
+                self.config,
+                self.train,
+                sizes,
+                available,
+                device="cpu",
+                precision=precision,
+                beyond_weights=True,
+            )
+            self.model.recompute = step.recompute
+            if step.fits:
+                return step.micro_batch
+        raise GroundupError(
+            f"a micro-batch of {sizes[-1]} x {self.config.context} tokens does not fit into"
+            f" memory beside {self.config.parameter_count() / 1e6:.0f}M parameters and"
+            " their optimizer; choose a smaller [model], context or micro_batch"
+        )
 
-    def step_bytes(self, precision: Precision, size: int) -> int:
-        """Return the bytes of a step beyond weights, gradients and optimizer state.
-
-        That is what one sequence keeps for the backward pass, counted in a forward pass, times
-        `size`; and what the optimizer copies of its largest stack.
-        """
-        saved: dict[int, int] = {}
-        weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
-
-        def count(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        tokens_BT = self.dummy_tokens(1)
-        with (
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-            Hardware(self.device, precision=precision).autocast(),
-        ):
-            # Named, so the saved tensors live until they are counted.
-            loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
-        activations = sum(saved.values())
-        if self.model.recompute:
-            # One block at a time is computed again with all that it keeps.
-            width = self.config.width + self.config.feed_forward
-            activations += BLOCK_BYTES * self.config.context * width
-        del loss
-        largest = max(stack.weights.nbytes for stack in self._parameters.stacks)
-        return size * activations + 4 * largest
+    def _fits_gpu(self, precision: Precision, size: int) -> bool:
+        """Whether a step of `size` sequences leaves enough of the GPU's memory free."""
+        try:
+            torch.cuda.reset_peak_memory_stats()
+            for _ in range(2):
+                self.pass_seconds(precision, size)
+            self.update_seconds()
+            used = torch.cuda.max_memory_allocated()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return False
+        return used < GPU_MEMORY_SHARE * torch.cuda.get_device_properties(0).total_memory
 
     def speeds(self, choices: Sequence[Choice]) -> dict[Choice, float]:
         """Return the tokens per second of each choice: the best of ROUNDS tries.
@@ -309,6 +347,14 @@ class HardwareProbe:
             loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
         loss.backward()
         loss.item()
+        return time.perf_counter() - start
+
+    def update_seconds(self) -> float:
+        """Return the seconds of one update that changes nothing."""
+        start = time.perf_counter()
+        self._optimizer.step(0.0, 0.0)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - start
 
     def dummy_tokens(self, size: int) -> torch.Tensor:
@@ -358,9 +404,15 @@ def warn_if_busy(share: float, spread: float) -> None:
 
 
 def peak_flops(device: str, precision: Precision) -> float:
-    """Return the operations per second of a large matrix product here, the best of five."""
-    size = PEAK_SIZE[device]
-    a, b = (torch.ones(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    """Return the operations per second of a large matrix product here, the best of five.
+
+    Of random numbers: processors multiply zeros and ones with less power, some of them faster.
+    """
+    size, generator = PEAK_SIZE[device], torch.Generator(device).manual_seed(0)
+    a, b = (
+        torch.randn(size, size, device=device, generator=generator).to(DTYPES[precision])
+        for _ in range(2)
+    )
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
@@ -368,6 +420,11 @@ def peak_flops(device: str, precision: Precision) -> float:
         (a @ b)[0, 0].item()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def device_flops(device: str, precision: Precision) -> float:
+    """Return the data-sheet rate of this machine's GPU; 0 if it is unknown, as that of a CPU is."""
+    return sheet_flops(torch.cuda.get_device_name(), precision) if device == "cuda" else 0.0
 
 
 def uncompiled() -> AbstractContextManager[None]:

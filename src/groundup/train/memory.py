@@ -23,6 +23,8 @@ PROCESS_BYTES = {"cpu": 190e6, "cuda": 600e6}
 # assumed on a GPU.
 ALLOCATOR = {"cpu": 1.27, "cuda": 1.06}
 BYTES_PER_WEIGHT = 4
+# A recipe's [train] recompute → what is tried, in order.
+RECOMPUTE = {"on": (True,), "off": (False,), "auto": (False, True)}
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class FittingStep:
     recompute: bool
     cost: StepCost
     memory: StepMemory
+    needed: float  # bytes
     fits: bool
 
 
@@ -98,12 +101,14 @@ def fit_step(
     device: str,
     precision: str,
     processes: int = 1,
+    beyond_weights: bool = False,
 ) -> FittingStep:
     """Return the largest micro-batch of `sizes` that fits into `available` bytes.
 
     Layers are computed twice only if nothing fits without; a recipe that says so decides.
+    `beyond_weights` says that weights, gradients and the optimizer have their memory already.
     """
-    for recompute in {"on": (True,), "off": (False,), "auto": (False, True)}[train.recompute]:
+    for recompute in RECOMPUTE[train.recompute]:
 
         def count(size: int, recompute: bool = recompute) -> FittingStep:
             cost = count_step(
@@ -115,7 +120,8 @@ def fit_step(
                 device=device,
             )
             memory = step_memory(cost, device, processes)
-            return FittingStep(size, recompute, cost, memory, memory.peak <= available)
+            needed = memory.transient if beyond_weights else memory.peak
+            return FittingStep(size, recompute, cost, memory, needed, needed <= available)
 
         smallest, largest = min(sizes), max(sizes)
         step = last = count(largest)
@@ -123,7 +129,7 @@ def fit_step(
             # Activations are a straight line over the size, so two sizes tell about the others.
             step = first = count(smallest)
             slope = (last.memory.activations - first.memory.activations) / (largest - smallest)
-            room = available - first.memory.peak
+            room = available - first.needed
             for size in sorted(set(sizes) - {smallest, largest}, reverse=True):
                 if slope * (size - smallest) <= room and (larger := count(size)).fits:
                     step = larger
