@@ -181,9 +181,9 @@ def make_plan(
         needs = f"a context of {config.context:,} tokens needs more text than about {tokens:,.0f}"
         too_little = (f"{needs} tokens; add text, or set a smaller [model] context",)
     plan = Plan(figures, tuple(problems), too_little, notes=tuple(notes))
-    if trains:
+    if trains and not too_little:
         return _with_training(plan, recipe, config, group, target, price)
-    return dataclasses.replace(plan, figures=figures | _data_hours(figures))
+    return plan if trains else dataclasses.replace(plan, figures=figures | _data_hours(figures))
 
 
 def check_names(recipe: Recipe) -> None:
@@ -351,7 +351,7 @@ def _with_training(
     if not placement.step.fits:
         problems.append(why_not(placement, group))
     plan = dataclasses.replace(plan, figures=figures, memory=parts, problems=tuple(problems))
-    if problems or plan.too_little:
+    if problems:
         return plan
     if group is None:
         return _measured_costs(plan, recipe, config, target, placement, price)

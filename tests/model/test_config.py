@@ -20,7 +20,7 @@ from groundup.model.transformer import Transformer
 from groundup.recipe import Model
 
 
-@pytest.mark.parametrize(("name", "count"), [("300m", 300e6), ("500m", 500e6)])
+@pytest.mark.parametrize(("name", "count"), [("300m", 300e6), ("500m", 500e6), ("3b", 2.97e9)])
 def test_named_sizes_are_counted(name: str, count: float) -> None:
     # Protects: "300m" is 300M parameters within 2 % at the vocabulary of the reference job.
     assert abs(resolve(Model(preset=name), 50_000, 1).parameter_count() / count - 1) < 0.02

@@ -201,7 +201,8 @@ def test_weights_and_biases_gets_figures_with_our_step(
 
 def test_utilization_is_computed_by_its_formula() -> None:
     # Protects: causal attention and the head are counted, and every process has its own peak.
-    setup = dataclasses.replace(train_setup(), hardware=Hardware(peak_flops=1e9, processes=2))
+    machine = Hardware(peak_flops=1e9, sheet_flops=4e9, processes=2)
+    setup = dataclasses.replace(train_setup(), hardware=machine)
     layer = (
         2 * (CONFIG.layer_matrix_parameters)
         + 4 * CONFIG.heads * CONFIG.head_width * (CONFIG.context + 1) / 2
@@ -215,7 +216,8 @@ def test_utilization_is_computed_by_its_formula() -> None:
         return interval.take(setup, torch.device("cpu"))
 
     assert figures(setup)["utilisation"] == pytest.approx(1e6 * a_token / 2e9, rel=1e-4)
-    assert "utilisation" not in figures(train_setup())
+    assert figures(setup)["mfu"] == pytest.approx(1e6 * a_token / 8e9, rel=1e-4)
+    assert not {"utilisation", "mfu"} & set(figures(train_setup()))
 
 
 def test_status_shows_figures_and_what_the_guard_did(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.helpers.token_run import (
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import ExpensiveError, GroundupError
-from groundup.model.config import PRESETS
+from groundup.model.config import PRESETS, ModelConfig
 from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.lock import LOCK, load_lock, machine_settings, recipe_lock, write_lock
@@ -38,7 +38,9 @@ from groundup.train.hardware import (
     largest_divisor,
     recorded_hardware,
 )
+from groundup.train.memory import step_memory
 from groundup.train.setup import automatic_tokens
+from groundup.train.step_cost import count_step
 
 
 @pytest.fixture(autouse=True)
@@ -330,11 +332,9 @@ def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> No
     # Protects: the micro-batch shrinks to what fits, layers are computed twice only where one
     # sequence would not fit, and what cannot fit at all is one line; before anything is trained.
     train = Train(**(FIXED | SETTINGS | {"micro_batch": "auto"}))  # type: ignore[arg-type]
-    probe = HardwareProbe(CONFIG, train, "cpu", 12)
-    need = {size: probe.step_bytes("fp32", size) for size in (1, 2, 3, 12)}
+    need = {size: transient(CONFIG, size) for size in (1, 2, 3, 12)}
     assert need[1] < need[2] < need[3] < need[12]
-    probe.model.recompute = True
-    assert probe.step_bytes("fp32", 12) < 0.6 * need[12]
+    assert transient(CONFIG, 12, recompute=True) < 0.8 * need[12]
     for free, expected in (
         (need[12] + 1, (12, False)),
         (need[12] - 1, (6, False)),
@@ -358,9 +358,14 @@ class _Memory:
     available: float
 
 
+def transient(config: ModelConfig, size: int, recompute: bool = False) -> float:
+    cost = count_step(config, size, precision="fp32", recompute=recompute, device="cpu")
+    return step_memory(cost, "cpu").transient
+
+
 def test_the_count_of_a_step_is_near_what_it_takes() -> None:
-    # Protects: the sum that stands in for trying on a CPU: within a factor of two of what was
-    # measured of a real pass.
+    # Protects: the sum that stands in for trying on a CPU: within a quarter of what was measured of
+    # a real pass. The rest is the allocator's; benchmarks/plan_memory.py measures whole processes.
     config = dataclasses.replace(
         CONFIG, layers=6, width=256, heads=4, head_width=64, feed_forward=1024, context=512
     )
@@ -370,7 +375,8 @@ def test_the_count_of_a_step_is_near_what_it_takes() -> None:
     loss = probe.model.loss(tokens[:, :-1], tokens[:, 1:])
     taken = psutil.Process().memory_info().rss - before
     del loss
-    assert 0.5 * taken < probe.step_bytes("fp32", 8) < 2 * taken
+    saved = count_step(config, 8, precision="fp32", device="cpu").saved_bytes
+    assert 0.75 * taken < saved < 1.25 * taken
 
 
 def test_memory_that_runs_out_later_is_one_line(

@@ -101,6 +101,12 @@ def _preset(layers: int, width: int, feed_forward: int, context: int) -> ModelCo
     return ModelConfig(1, layers, width, width // 64, width // 64, 64, feed_forward, context)
 
 
+def _large_preset(layers: int, width: int, feed_forward: int) -> ModelConfig:
+    # Heads of 128 and few keys, as Llama 3 and Qwen3 have them from a billion parameters on: wider
+    # heads keep a GPU busier, and fewer keys make a smaller cache when the model generates.
+    return ModelConfig(1, layers, width, width // 128, 8, 128, feed_forward, context=2048)
+
+
 # Named sizes, from small to large, as "auto" tries them. The recipe gives vocabulary and dropout.
 PRESETS = {
     "tiny": _preset(layers=2, width=64, feed_forward=192, context=128),
@@ -110,6 +116,9 @@ PRESETS = {
     "125m": _preset(layers=12, width=768, feed_forward=2048, context=1024),
     "300m": _preset(layers=20, width=1024, feed_forward=2688, context=2048),
     "500m": _preset(layers=22, width=1280, feed_forward=3456, context=2048),
+    # 1.05 and 2.97 billion parameters with 50,000 ids.
+    "1b": _large_preset(layers=20, width=2048, feed_forward=5632),
+    "3b": _large_preset(layers=28, width=3072, feed_forward=8192),
 }
 
 # Four epochs are worth nearly as much as new text (Muennighoff et al. 2023, arXiv 2305.16264), and
@@ -119,8 +128,9 @@ TOKENS_PER_PARAMETER = 5
 # Without a GPU, time runs out before text does; two were enough for 1.4M parameters in five minutes
 # (docs/experiments.md).
 CPU_TOKENS_PER_PARAMETER = 2
-# The largest preset that "auto" picks without a GPU. The recipe can still name a larger one.
-CPU_LIMIT = "starter"
+# The largest presets that "auto" picks, without a GPU and with one. The recipe can still name a
+# larger one: weights and gradients of a billion parameters leave little room on most GPUs.
+CPU_LIMIT, GPU_LIMIT = "starter", "500m"
 
 
 def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False) -> ModelConfig:
@@ -133,7 +143,7 @@ def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False)
     if name == "auto":
         # The largest preset for which there is enough text.
         names = list(PRESETS)
-        names = names if gpu else names[: names.index(CPU_LIMIT) + 1]
+        names = names[: names.index(GPU_LIMIT if gpu else CPU_LIMIT) + 1]
         per_parameter = TOKENS_PER_PARAMETER if gpu else CPU_TOKENS_PER_PARAMETER
         sized = {n: dataclasses.replace(PRESETS[n], vocab_size=vocab_size) for n in names}
         fitting = [n for n in names if sized[n].parameter_count() * per_parameter <= train_tokens]
@@ -148,7 +158,8 @@ def resolve(model: Model, vocab_size: int, train_tokens: int, gpu: bool = False)
     if not model.heads and width % head_width:
         multiple = f"a multiple of head_width {head_width}"
         raise RecipeError(f"[model] width {width} is not {multiple}; set heads too")
-    sizes |= {"heads": heads, "kv_heads": model.kv_heads or heads}
+    grouped = PRESETS[name].kv_heads if heads == PRESETS[name].heads else heads
+    sizes |= {"heads": heads, "kv_heads": model.kv_heads or grouped}
     options: dict[str, Any] = {"dropout": model.dropout, "rope_theta": model.rope_theta}
     try:
         return ModelConfig(vocab_size=vocab_size, **sizes, **options)

@@ -146,9 +146,7 @@ def why_not(placement: Placement, group: DeviceGroup | None) -> str:
         return f"{needs} and this machine has {room:.1f}; {smaller}"
     whole = (memory.weights + memory.gradients) / 1e9
     each = f"each {group.spec.title} leaves {room:.1f} of {group.spec.memory:g} to it"
-    copies = (
-        f"every device holds all weights and gradients ({whole:.1f} 1e9), which are not sharded"
-    )
+    copies = f"every device holds all weights and gradients ({whole:.1f} GB), which are not sharded"
     return f"{needs} and {each}; {copies}; {smaller}, or devices with more memory"
 
 

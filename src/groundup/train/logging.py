@@ -68,9 +68,12 @@ class Interval:
             metrics["refused"] = self._refused
         # Model FLOPs utilization: the share of the peak of a large matrix product in the training's
         # precision, measured here before step 0. Blocks that are computed twice count once.
-        if peak := setup.hardware.peak_flops * setup.hardware.processes:
-            flops = metrics["tokens_per_second"] * setup.config.flops_per_token()
-            metrics["utilisation"] = round(flops / peak, 4)
+        # Beside it the share of the data sheet's rate, which others state as MFU.
+        flops = metrics["tokens_per_second"] * setup.config.flops_per_token()
+        rates = {"utilisation": setup.hardware.peak_flops, "mfu": setup.hardware.sheet_flops}
+        for name, rate in rates.items():
+            if rate:
+                metrics[name] = round(flops / (rate * setup.hardware.processes), 4)
         # The largest so far, of the GPU or of this process. Linux counts kilobytes, macOS bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         metrics["memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

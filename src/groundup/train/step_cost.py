@@ -50,6 +50,8 @@ Place = tuple[int, int, int]
 ALLOCATING = ("aten.empty", "aten.new_empty", "prim.device")
 # They read the rows that an index names, not the whole table.
 INDEXED = ("aten.embedding.default", "aten.gather", "aten.scatter")
+# Operations of matrix products; the head adds to its gradient in place.
+PRODUCTS = flop_registry | {torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
 ATTENTION = "aten._scaled_dot_product"
 # Flash attention computes the scores again in its backward pass: five products instead of two.
 ATTENTION_BACKWARD = 2.5
@@ -137,8 +139,8 @@ class StepCounter(TorchDispatchMode):
         packet = func.overloadpacket
         if name.startswith(ATTENTION):
             traffic.attention_flops += _attention_flops(name, args)
-        elif packet in flop_registry:
-            traffic.matrix_flops += flop_registry[packet](*args, out_val=out)
+        elif packet in PRODUCTS:
+            traffic.matrix_flops += PRODUCTS[packet](*args, out_val=out)
             traffic.matrix_bytes += sum(map(_size, [*inputs, *written]))
         elif name.startswith(INDEXED):
             rows = 2 * min(map(_size, [*inputs, *written]))
@@ -305,6 +307,20 @@ def _count_update(
     config: ModelConfig, name: str, dtype: torch.dtype
 ) -> tuple[Traffic, float, float]:
     """Count an update of all weights; returns its traffic, its peak and the optimizer's state."""
+    one, two = (dataclasses.replace(config, layers=layers) for layers in (1, 2))
+    traffic, peak, state = _count_small_update(one, name, dtype)
+    more_traffic, _, more_state = _count_small_update(two, name, dtype)
+    # Stacks take turns, so the peak is that of the largest: the vocabulary's, which stays, or one
+    # of the layers, which grows with them.
+    _, layer_peak, _ = _count_small_update(dataclasses.replace(one, vocab_size=1), name, dtype)
+    further = config.layers - 1
+    state += further * (more_state - state)
+    return traffic.extrapolate(more_traffic, further), max(peak, config.layers * layer_peak), state
+
+
+def _count_small_update(
+    config: ModelConfig, name: str, dtype: torch.dtype
+) -> tuple[Traffic, float, float]:
     model, counter = Transformer(config, seed=None, device="meta"), StepCounter()
     with FakeTensorMode(allow_non_fake_inputs=True):
         _make_fake(model)
