@@ -24,7 +24,7 @@ CONFIG = dataclasses.replace(
 
 
 def counted(config: ModelConfig = CONFIG, size: int = 2, **options: object) -> StepCost:
-    return count_step(config, size, **{"precision": "fp32"} | options)  # type: ignore[arg-type]
+    return count_step(config, size, **{"precision": "fp32"} | options)
 
 
 def test_operations_are_those_that_torch_counts() -> None:
