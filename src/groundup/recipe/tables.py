@@ -229,8 +229,7 @@ class Tokenize:
 class Model:
     """Sizes of the transformer; 0 takes the size of the preset, or of the pretrained model."""
 
-    # Named sizes: tiny, starter, small, 30m, 125m, 300m, 500m, 1b or 3b; "auto" follows the amount
-    # of text, up to 500m.
+    # Named: tiny, starter, small, 30m, 125m, 300m, 500m, 1b, 3b; "auto" follows the text, to 500m.
     preset: str = "auto"
     # A model folder in the layout of Qwen3 or Llama, or a run directory: training starts from its
     # weights, with its tokenizer.
