@@ -86,11 +86,16 @@ def test_the_terms_of_a_step_add_up_to_it_and_give_the_hours() -> None:
     assert plan.value("tokens a second") == pytest.approx(8192 / step)
 
 
-def test_devices_that_cannot_share_a_batch_evenly_are_named() -> None:
-    # 64 sequences of 128 tokens.
-    six, four = on("6xa100-80gb"), on("4xa100-80gb")
-    assert six.value("training") == four.value("training")
-    assert any("4 of 6 devices work" in note for note in six.notes)
+def test_devices_that_share_a_batch_unevenly_wait_for_the_one_with_most() -> None:
+    # 64 sequences: 16 on each of four, 11 on the busiest of six, 8 on each of eight.
+    hours = [on(f"{n}xa100-80gb", "300m", 131_072).value("training") for n in (4, 6, 8)]
+    assert hours == sorted(hours, reverse=True)
+    assert hours[1] / hours[0] == pytest.approx(11 / 16, abs=0.03)
+
+
+def test_devices_without_a_sequence_are_named() -> None:
+    plan = on("8xa100-80gb", batch_tokens=512)
+    assert any("a step has 4 sequences: 4 of 8 devices work" in note for note in plan.notes)
 
 
 def test_what_this_machine_lacks_is_a_note_of_a_plan_for_another_one(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def seconds(name: str, processes: int, preset: str = "30m") -> dict[str, float]:
         counted(config, 8, precision="bf16", device="cuda"),
         spec,
         processes=processes,
-        micro_batch=8,
-        passes=share // 8,
+        sequences=64,
+        passes=share / 8,
         precision=spec.half,
         compiled=True,
     )

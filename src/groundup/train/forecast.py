@@ -6,6 +6,7 @@ groundup plan recipe.toml --device 4xa100-80gb     data sheets: counted memory, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from groundup.model.config import ModelConfig
@@ -17,7 +18,7 @@ from groundup.train.hardware import (
     GPU_MEMORY_SHARE,
     GPU_MICRO_TOKENS,
     count_processes,
-    largest_divisor,
+    divisible_share,
     micro_batch_sizes,
     probe_quickly,
     smaller_sizes,
@@ -42,9 +43,9 @@ class Placement:
     step: FittingStep
 
     @property
-    def passes(self) -> int:
-        """Micro-batches of each process in a step."""
-        return self.sequences // self.processes // self.step.micro_batch
+    def passes(self) -> float:
+        """Micro-batches in a step of the process with most sequences."""
+        return math.ceil(self.sequences / self.processes) / self.step.micro_batch
 
 
 def step_sequences(config: ModelConfig, train: Train) -> int:
@@ -71,9 +72,9 @@ def place_here(config: ModelConfig, train: Train, device: str) -> Placement:
 
 
 def place_on(config: ModelConfig, train: Train, group: DeviceGroup) -> Placement:
-    """Lay a step out on devices of the table: as many as can share its sequences evenly."""
+    """Lay a step out on devices of the table, one process on each."""
     sequences, spec = step_sequences(config, train), group.spec
-    processes = largest_divisor(sequences, group.count)
+    processes = min(group.count, sequences)
     if train.processes != "auto":
         processes = min(train.processes, processes)
     share = UNIFIED_MEMORY_SHARE if spec.unified else GPU_MEMORY_SHARE
@@ -98,7 +99,7 @@ def _place(
     tokens: tuple[int, ...],
 ) -> Placement:
     sequences, processes = shape
-    share = sequences // processes
+    share = divisible_share(sequences, processes)
     size = micro_batch_sizes(train, share, config.context, tokens)[0]
     step = fit_step(
         config,
@@ -121,7 +122,7 @@ def predict(
         placement.step.cost,
         group.spec,
         processes=placement.processes,
-        micro_batch=placement.step.micro_batch,
+        sequences=placement.sequences,
         passes=placement.passes,
         precision=placement.precision,
         compiled=compiled and not group.spec.unified,
@@ -159,7 +160,7 @@ def assumptions(
     rate = spec.flops(placement.precision) / 1e12
     memory = f"{spec.memory:g} GB at {spec.bandwidth:,g} GB/s"
     link = f", link {spec.link:g} GB/s" if group.count > 1 else ""
-    micro = f"{placement.passes} x {placement.step.micro_batch} sequences a device"
+    micro = f"{placement.passes:.3g} x {placement.step.micro_batch} sequences a device"
     layers = "compiled" if compiled and not spec.unified else "not compiled"
     twice = ", computed twice" if placement.step.recompute else ""
     notes = [
@@ -168,8 +169,8 @@ def assumptions(
         " of the data sheet",
     ]
     if placement.processes < group.count:
-        idle = f"{placement.sequences} sequences a step cannot be shared evenly"
-        notes.append(f"{idle}: {placement.processes} of {group.count} devices work")
+        few = f"a step has {placement.sequences} sequences"
+        notes.append(f"{few}: {placement.processes} of {group.count} devices work")
     if spec.unified:
         notes.append("this version trains on the processor of such a machine, not on its GPU")
     return notes

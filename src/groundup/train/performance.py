@@ -114,14 +114,15 @@ def predict_step(
     spec: DeviceSpec,
     *,
     processes: int,
-    micro_batch: int,
-    passes: int,
+    sequences: int,
+    passes: float,
     precision: str,
     compiled: bool,
 ) -> StepTime:
-    """Predict a step of `passes` micro-batches on each of `processes` devices.
+    """Predict a step of `sequences` on `processes` devices, the busiest of which makes `passes`.
 
-    `cost` is that of one micro-batch; `compiled` says whether the layers' kernels are fused.
+    `cost` is that of one micro-batch; the last pass may be part of one. `compiled` says whether the
+    layers' kernels are fused.
     """
     rates = DeviceRates.of(spec, config.head_width, precision)
     layers, head, update, rest = (cost.parts[p] for p in ("layers", "head", "optimizer", "rest"))
@@ -143,7 +144,7 @@ def predict_step(
         "exposed communication": exposed_seconds(cost.parameters, processes, rates, one_pass),
         "rest": rates.moving_seconds(rest.bytes) + HOST_SECONDS + passes * waiting,
     }
-    tokens = processes * passes * micro_batch * config.context
+    tokens = sequences * config.context
     rate = processes * spec.flops(precision)
     return StepTime(terms, tokens, config.flops_per_token(), rate)
 
