@@ -15,7 +15,7 @@ from groundup.flow import run_one
 from groundup.model.config import ModelConfig
 from groundup.report.card import summary
 from groundup.report.figures import MODEL_SIZES, metric_lines, parameter_parts
-from groundup.report.formatting import formatted, in_words
+from groundup.report.formatting import formatted, in_words, more
 from groundup.report.gather import gather_content, gather_facts, merge
 from groundup.report.page import render_page
 from groundup.report.stage import FILES, next_commands, write_files
@@ -55,6 +55,10 @@ def test_every_number_is_the_figure_of_report_json(page: Any, report: dict[str, 
         figure = report["figures"][mark.get("data-figure")]
         assert mark.text_content() == formatted(figure["value"], mark.get("data-form"))
         assert mark.get("title") == f"{mark.get('data-figure')}, from {figure['from']}"
+
+
+def test_one_more_is_singular() -> None:
+    assert (more(1, "source"), more(1_200, "reason")) == ("1 more source", "1,200 more reasons")
 
 
 def test_the_appendix_lists_all_of_report_json(page: Any, report: dict[str, Any]) -> None:

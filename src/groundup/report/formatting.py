@@ -49,6 +49,11 @@ def size(value: float) -> str:
     return f"{short(value)}B" if abs(value) >= 999.5 else f"{value:,.0f} B"
 
 
+def more(count: int, noun: str) -> str:
+    """`1 more source`, `6 more sources`."""
+    return f"{count:,} more {noun}" + ("" if count == 1 else "s")
+
+
 def seconds(value: float) -> str:
     """`4 min 28 s`: the two largest units."""
     if value < 60:

@@ -23,6 +23,7 @@ from groundup.report.formatting import (
     FigureHtml,
     formatted,
     in_words,
+    more,
     plain_markdown,
     size,
     spaced,
@@ -126,7 +127,7 @@ def page_template(name: str) -> Template:
         lstrip_blocks=True,
     )
     of_text = {"visible": visible, "spelled": spelled, "spaced": spaced, "plain": plain_markdown}
-    of_values: Row = {"size": size, "in_form": formatted, "in_words": in_words}
+    of_values: Row = {"size": size, "in_form": formatted, "in_words": in_words, "more": more}
     environment.filters |= of_text | of_values
     return environment.get_template(name)
 
@@ -175,7 +176,7 @@ def troubles(report: Report, figures: FigureHtml) -> list[str]:
     empty = [f"Source {name}: {words}." for name, words in empty_sources(figures).items()]
     lines = empty[:MAX_EMPTY]
     if len(empty) > MAX_EMPTY:
-        lines.append(f"{len(empty) - MAX_EMPTY:,} more sources gave nothing; see their table.")
+        lines.append(more(len(empty) - MAX_EMPTY, "source") + " gave nothing; see their table.")
     steps, planned = figures.value("train.steps"), figures.value("train.steps_planned")
     if 0 < steps < planned:
         lines.append(f"Training is at step {steps:,.0f} of {planned:,.0f}.")

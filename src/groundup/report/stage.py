@@ -38,7 +38,7 @@ def run(run: Run) -> None:
     run.publish("report", [artifact], {name: artifact.path / name for name in FILES})
 
 
-@build_step("report/report", version=8)
+@build_step("report/report", version=9)
 def build_report(folder: Path, *, root: Path, facts: Report, seed: int) -> Facts:
     """Write the four files of a report; return how many figures it has."""
     report = merge(facts, gather_content(root, seed))
