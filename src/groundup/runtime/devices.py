@@ -90,9 +90,15 @@ def find_devices(name: str) -> DeviceGroup:
     return DeviceGroup(f"{number}x{whole}", number, spec)
 
 
-def sheet_flops(reported: str, precision: str) -> float:
-    """Return the data-sheet rate of a device as PyTorch reports its name; 0 if it is unknown."""
+def reported_device(reported: str) -> DeviceSpec | None:
+    """Return the device that PyTorch reports under this name; None if the table lacks it."""
     specs = device_table().values()
     # The longest part that fits: "NVIDIA L4" is in "NVIDIA L40S", too.
     known = [(len(part), s) for s in specs for part in s.names if part in reported]
-    return max(known, key=lambda pair: pair[0])[1].flops(precision) if known else 0.0
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def sheet_flops(reported: str, precision: str) -> float:
+    """Return the data-sheet rate of a device as PyTorch reports its name; 0 if it is unknown."""
+    spec = reported_device(reported)
+    return spec.flops(precision) if spec else 0.0

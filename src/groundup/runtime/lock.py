@@ -21,8 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from groundup.errors import ExpensiveError, StoreError
 from groundup.recipe import Recipe, recipe_from
 from groundup.runtime.files import make_folder, write_whole
@@ -99,6 +97,9 @@ def write_lock(
     places: Mapping[str, str] | None = None,
 ) -> None:
     """Write `recipe.lock.toml`; `machine` is added to what it has, None keeps the old."""
+    # Late: what only reads [machine] runs without the package.
+    import tomli_w
+
     path = root / LOCK
     before = _read_lock(path) or {}
     table = settings(recipe) | {
