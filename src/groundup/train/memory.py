@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from groundup.model.config import ModelConfig
 from groundup.recipe import Train
-from groundup.train.performance import SHARDED_UPDATE
 from groundup.train.step_cost import StepCost, count_step
 
 # Bytes of a process before it has tensors: Python, PyTorch and its buffers; on a GPU the context.
@@ -65,17 +64,19 @@ class StepMemory:
 
 
 def step_memory(cost: StepCost, device: str, processes: int = 1) -> StepMemory:
-    """Return what one of `processes` devices ("cpu" or "cuda") holds in a step of this cost."""
-    factor, ranks = ALLOCATOR[device], processes if SHARDED_UPDATE else 1
-    saved = cost.saved_bytes
+    """Return what one of `processes` devices ("cpu" or "cuda") holds in a step of this cost.
+
+    Each updates its own weights, and has the optimizer's state of those (ZeRO-1).
+    """
+    factor, saved = ALLOCATOR[device], cost.saved_bytes
     return StepMemory(
         weights=BYTES_PER_WEIGHT * cost.parameters,
         gradients=BYTES_PER_WEIGHT * cost.parameters,
-        state=cost.state_bytes / ranks,
+        state=cost.state_bytes / processes,
         activations=factor * saved,
         head=factor * max(0.0, cost.peaks["head"] - saved),
         backward=factor * max(0.0, cost.peaks["backward"] - saved),
-        update=factor * cost.peaks["optimizer"] / ranks,
+        update=factor * cost.peaks["optimizer"] / processes,
         process=PROCESS_BYTES[device],
     )
 

@@ -46,8 +46,6 @@ UNHIDDEN_TRAFFIC = 0.45
 LINK_SHARE, PCIE_SHARE, FASTEST_PCIE = 0.75, 0.4, 128
 # Of the communication, if it runs beside the backward pass.
 EXPOSED_SHARE = 0.25
-# Whether each rank updates only its own weights (ZeRO-1).
-SHARDED_UPDATE = True
 # Seconds a step for the one read by the host, and a kernel for its launch.
 HOST_SECONDS, LAUNCH_SECONDS = 1.5e-3, 5e-6
 # Bytes of a gradient, and of a weight, that ranks exchange.
@@ -140,7 +138,8 @@ def predict_step(
         "attention": passes * attention,
         "head and loss": passes * head_seconds,
         "elementwise": passes * elementwise,
-        "optimizer": optimizer / (processes if SHARDED_UPDATE else 1),
+        # Each rank updates its own weights (ZeRO-1).
+        "optimizer": optimizer / processes,
         "exposed communication": exposed_seconds(cost.parameters, processes, rates, one_pass),
         "rest": rates.moving_seconds(rest.bytes) + HOST_SECONDS + passes * waiting,
     }
@@ -159,6 +158,4 @@ def exposed_seconds(parameters: int, processes: int, rates: DeviceRates, hiding:
         return 0.0
     moved = 2 * (processes - 1) / processes * EXCHANGED_BYTES * parameters
     whole = moved / rates.link
-    if not SHARDED_UPDATE:
-        return whole
     return max(EXPOSED_SHARE * whole, whole - hiding)
