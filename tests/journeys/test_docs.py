@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import pytest
+from benchmarks import readme
 from scripts import recipe_page
 from tests.helpers.raw import write_books
 
@@ -259,3 +260,8 @@ def test_the_page_of_all_keys_is_what_the_code_says() -> None:
     assert page == recipe_page.PAGE.read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) > 80 and not [row for row in rows if row.rstrip(" |").endswith("`")]
+
+
+def test_the_readme_has_the_plans_of_the_code() -> None:
+    """`make docs` writes them again when the model of a step changes."""
+    assert f"<!-- plan -->\n{readme.plans()}<!-- /plan -->" in (ROOT / "README.md").read_text()

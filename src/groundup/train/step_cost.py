@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ from groundup.train.optimizer import FlatParameters, Optimizer
 
 Part = Literal["layers", "head", "optimizer", "rest"]
 Phase = Literal["forward", "head", "backward", "optimizer"]
-# A part of a storage: its address, offset and number of elements.
+# A part of a storage: its number (of a weight, its address), offset and number of elements.
 Place = tuple[int, int, int]
 
 # They allocate, but move nothing.
@@ -100,6 +101,8 @@ class StepCounter(TorchDispatchMode):
         # Kernels between two matrix products have the same group: compiled, they are one.
         self._group = 0
         self._storages: dict[int, _Storage] = {}
+        # Addresses are used again, so a storage that ends is known by a number of its own.
+        self._numbers = itertools.count()
         self._read_in: dict[Place, int] = {}  # the last group that read it
 
     def __torch_dispatch__(
@@ -122,7 +125,7 @@ class StepCounter(TorchDispatchMode):
             storage = tensor.untyped_storage()
             key, size = storage._cdata, storage.nbytes()
             if key not in self._storages:
-                self._storages[key] = _Storage()
+                self._storages[key] = _Storage(next(self._numbers))
                 self.live += size
                 weakref.finalize(storage, self._free, key, size)
         self.peaks[self.phase] = max(self.peaks.get(self.phase, 0.0), self.live)
@@ -148,7 +151,7 @@ class StepCounter(TorchDispatchMode):
             traffic.fused_bytes += rows
             return
         else:
-            traffic.bytes += sum({_place(t): _size(t) for t in inputs}.values())
+            traffic.bytes += sum({self._place(t): _size(t) for t in inputs}.values())
             traffic.bytes += sum(map(_size, written))
             self._fuse(traffic, inputs, written)
             return
@@ -168,7 +171,7 @@ class StepCounter(TorchDispatchMode):
                 sources |= storage.sources
             else:
                 self._write_back(traffic, tensor)
-                sources[_place(tensor)] = _size(tensor)
+                sources[self._place(tensor)] = _size(tensor)
         for place, size in sources.items():
             if self._read_in.get(place) != self._group:
                 traffic.fused_bytes += size
@@ -196,11 +199,17 @@ class StepCounter(TorchDispatchMode):
     def _storage(self, tensor: Tensor) -> _Storage | None:
         return self._storages.get(tensor.untyped_storage()._cdata)
 
+    def _place(self, tensor: Tensor) -> Place:
+        storage = self._storage(tensor)
+        number = tensor.untyped_storage()._cdata if storage is None else storage.number
+        return number, int(tensor.storage_offset()), tensor.numel()
+
 
 @dataclass
 class _Storage:
     """Memory that a kernel made."""
 
+    number: int
     group: int = -1  # of the fused kernel that wrote it; -1 for a matrix product
     phase: Phase = "forward"
     pending: bool = False  # whether its write is not counted yet
@@ -216,10 +225,6 @@ def _changed(func: Any, args: Sequence[Any]) -> list[Tensor]:
 
 def _is_written(argument: Any) -> bool:
     return argument.alias_info is not None and argument.alias_info.is_write
-
-
-def _place(tensor: Tensor) -> Place:
-    return tensor.untyped_storage()._cdata, int(tensor.storage_offset()), tensor.numel()
 
 
 def _size(tensor: Tensor) -> int:
