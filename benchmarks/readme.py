@@ -1,5 +1,5 @@
-"""Puts into the README what the demo printed, from the file that `make bench` kept of it, and what a
-plan says of the reference job on GPUs. `make docs` runs this.
+"""Puts into the README what the demo printed, from the file that `make bench` kept of it, and what
+a plan says of the reference job on GPUs. `make docs` runs this.
 """
 
 from __future__ import annotations
