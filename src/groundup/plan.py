@@ -52,8 +52,8 @@ EXPANSION |= {".tgz": 4.0, ".zip": 3.5, ".whl": 3.5, ".7z": 5.0}
 BYTES_PER_TOKEN = ((2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_768, 4.2))
 MOST_BYTES_PER_TOKEN = 4.4
 # Bytes per second and core: unpacked raw files, collected text, and kept text, where the tokenizer
-# is trained, too. From benchmarks/results/raw_to_tokens.json.
-BYTES_PER_SECOND = {"collect": 12.8e6, "refine": 8.9e6, "tokenize": 18.9e6}
+# is trained, too. From benchmarks/results/raw_to_tokens.json, 1,000 MB.
+BYTES_PER_SECOND = {"collect": 19.6e6, "refine": 15.3e6, "tokenize": 23.1e6}
 # Imports and the start of workers, with kernels compiled (benchmarks/results/startup.json).
 SECONDS_TO_START = {"collect": 0.8, "refine": 0.9, "tokenize": 0.5}
 # Weights and two moments in a checkpoint.
