@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -430,7 +431,7 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     where = known, source, 0, known.file.size, "mediawiki", "bzip2", tmp_path / "results/r"
     counted = count_records(Path(), *where)
     assert counted["records"] == 60 and where[-1].exists()
-    where[-1].unlink()
+    shutil.rmtree(where[-1])
     monkeypatch.setattr(pieces, "_has_room", lambda *_: False)
     assert count_records(Path(), *where) == counted and not where[-1].exists()
 

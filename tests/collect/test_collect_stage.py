@@ -19,7 +19,7 @@ from groundup.artifacts import questions
 from groundup.artifacts.document import DOCUMENT, DROPPED, document_id
 from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
 from groundup.artifacts.questions import LastWord, Question
-from groundup.collect import shard, sources, stage
+from groundup.collect import results, shard, sources, stage
 from groundup.collect.shard import collect_shard
 from groundup.collect.sources import Digests, HashedFile, RawFile
 from groundup.errors import SourceError
@@ -165,7 +165,7 @@ def test_facts_of_main_text(project: Path) -> None:
     assert sum(f["pages"] for f in facts) == 2 and sum(f["mostly_left_out"] for f in facts) == 1
     ((origin, record, share),) = [page for f in facts for page in f["least_kept"]]
     kept = sum(f["kept"] for f in facts)
-    assert (origin, record) == ("b.html", 0) and 0 < share < shard.LOW_SHARE
+    assert (origin, record) == ("b.html", 0) and 0 < share < results.LOW_SHARE
     assert kept < sum(f["visible"] for f in facts)
 
 

@@ -334,7 +334,8 @@ def _read_range(
     raw = hashed.file
     with hashed.open() as file:
         item = open_item(hashed, file, source, piece)
-        records = write_results(results, choose_reader(item, source)(item, source))
+        read = choose_reader(item, source)(item, source)
+        records = write_results(results, source, raw.origin, read)
         unpacked = Budget.of(raw.size).left - item.budget.left
         Budget(limit).take(unpacked)
     return {"records": records, "unpacked": unpacked, "damaged": False}

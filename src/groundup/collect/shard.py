@@ -10,25 +10,14 @@ full first, the cuts up to the next such file move.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from groundup.artifacts.document import (
-    DOCUMENT,
-    DROPPED,
-    MAX_DOCUMENT_BYTES,
-    Document,
-    Reject,
-    TableWriter,
-    document_id,
-)
-from groundup.artifacts.forgotten import REASON
+from groundup.artifacts.document import Reject
 from groundup.artifacts.kinds import KINDS
-from groundup.collect.charset import repair_text
 from groundup.collect.files.ahead import unpacked_ahead
 from groundup.collect.files.archives import Refused, open_items
 from groundup.collect.files.globs import ARCHIVES, Selection
@@ -48,7 +37,7 @@ from groundup.collect.readers.chat.people import (
 )
 from groundup.collect.readers.code import is_license_file
 from groundup.collect.readers.registry import Reader, read_item, user_reader
-from groundup.collect.results import read_results
+from groundup.collect.results import CollectedShardWriter, copy_results, shard_writer
 from groundup.collect.sources import HashedFile, RawFile, origin_hash
 from groundup.recipe import Source
 from groundup.runtime.run import build_step
@@ -60,12 +49,8 @@ VERSION = 24
 # enough shards.
 FILES_PER_SHARD = 256
 SHARD_BYTES = PIECE_BYTES
-MAX_DETAIL = 300
 # A smaller compressed file is read before a thread has started.
 MIN_AHEAD = 1 << 20
-# Pages of which less than this share of the visible text is kept are listed in the facts.
-LOW_SHARE = 0.2
-MAX_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,80 +86,6 @@ def cut_shards(
     return [Shard(name, tuple(group)) for name, group in groups]
 
 
-@dataclass
-class CollectedShardWriter:
-    """The two tables of a shard, and counts of what went into them."""
-
-    source: Source
-    documents: TableWriter
-    dropped: TableWriter
-    # Origin and record of documents that are listed without their text.
-    forgotten: frozenset[tuple[str, int]] = frozenset()
-    reasons: Counter[str] = field(default_factory=Counter)  # number of dropped records by reason
-    left_out: int = 0  # number of sentences that readers left out of the documents
-    # Pages of which the main text was taken, with their visible and kept characters.
-    main_text: Counter[str] = field(default_factory=Counter)
-    # Those of which little was kept: origin, record and share.
-    mostly_left_out: list[tuple[str, int, float]] = field(default_factory=list)
-
-    def add(self, origin: str, result: Document | Reject) -> None:
-        """Write a document, or the reason why there is none."""
-        name, record = self.source.name, result.record
-        place: dict[str, object] = {"id": document_id(name, origin, record)}
-        place |= {"source": name, "origin": origin, "record": record}
-        if (origin, record) in self.forgotten:
-            result = Reject(REASON, record)
-        if isinstance(result, Document):
-            text = repair_text(result.text)
-            size = len(text) if text.isascii() else len(text.encode())
-            if not text.strip():
-                result = Reject("empty", record)
-            elif size > MAX_DOCUMENT_BYTES:
-                result = Reject("too-large", record, f"{size:,} bytes of text")
-        if isinstance(result, Reject):
-            self.reasons[result.reason] += 1
-            detail = repair_text(result.detail)[:MAX_DETAIL]
-            self.dropped.add({**place, "reason": result.reason, "detail": detail})
-            return
-        turns = [
-            {key: repair_text(value) for key, value in turn.items()} for turn in result.turns or ()
-        ]
-        row = {
-            **place,
-            "text": text,
-            "kind": self.source.kind,
-            "group": f"{self.source.kind}:{repair_text(result.group or origin)}",
-            "license": repair_text(result.license) or self.source.license,
-            "language": repair_text(result.language),
-            "turns": turns or None,
-        }
-        self.documents.add(row, size)
-        self.left_out += result.left_out
-        if result.visible:
-            kept = len("".join(text.split()))
-            self.main_text.update(pages=1, visible=result.visible, kept=kept)
-            share = round(kept / result.visible, 4)
-            if share < LOW_SHARE:
-                self.mostly_left_out.append((origin, record, share))
-
-    def facts(self) -> Facts:
-        """Return what was written and dropped, and what readers left out of the documents."""
-        facts: Facts = {
-            "bytes_out": self.documents.bytes,
-            "documents": self.documents.rows,
-            "dropped": dict(sorted(self.reasons.items())),
-            "sentences_left_out": self.left_out,
-        }
-        if self.main_text:
-            lowest = sorted(self.mostly_left_out, key=lambda page: (page[2], page))[:MAX_LISTED]
-            facts["main_text"] = {
-                **self.main_text,
-                "mostly_left_out": len(self.mostly_left_out),
-                "least_kept": [list(page) for page in lowest],
-            }
-        return facts
-
-
 @build_step("collect/shard", version=VERSION)
 def collect_shard(
     folder: Path,
@@ -197,33 +108,31 @@ def collect_shard(
         refused: origin, reason and detail of files that are not opened.
         people: folder of an export of chats → who is who in it.
         piece: what is read of the only file, where it is cut; by default all of it.
-        results: what a count read of the piece already, if the file exists; it is deleted.
+        results: what a count read of the piece already, if the folder exists; it is deleted.
 
     Raises SourceError if a file is no longer what was hashed.
     """
-    reader = user_reader(source.reader, root or Path()) if source.reader else None
-    known = _Known(projects or {}, people or {})
-    with (
-        TableWriter(folder / "documents.parquet", DOCUMENT) as documents,
-        TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
-    ):
-        writer = CollectedShardWriter(source, documents, dropped, frozenset(forgotten))
-        for hashed in files:
-            with hashed.open() as file:
-                if piece and results and results.exists():
-                    for result in read_results(results, piece.first):
-                        writer.add(hashed.file.origin, result)
-                    results.unlink(missing_ok=True)
-                else:
+    facts = None
+    # A record that is to be forgotten is in the results.
+    if piece and results and not forgotten:
+        with files[0].open():
+            facts = copy_results(results, folder, piece.first)
+    if facts is None:
+        reader = user_reader(source.reader, root or Path()) if source.reader else None
+        known = _Known(projects or {}, people or {})
+        with shard_writer(folder, source, forgotten) as writer:
+            for hashed in files:
+                with hashed.open() as file:
                     _collect_file(hashed, file, known, writer, reader, piece)
-        for origin, reason, detail in refused:
-            writer.add(origin, Reject(reason, detail=detail))
+            for origin, reason, detail in refused:
+                writer.add(origin, Reject(reason, detail=detail))
+        facts = writer.facts()
     return {
         "source": source.name,
         "kind": source.kind,
         "files": len(files) if piece is None or not piece.start else 0,
         "bytes_in": piece.size if piece else sum(hashed.file.size for hashed in files),
-        **writer.facts(),
+        **facts,
     }
 
 
