@@ -309,7 +309,7 @@ def test_repeated_lines(a: list[str], b: list[str]) -> None:
         units = [unit.lstrip(" \t\n") for unit in text.split("\n" * breaks)]
         units = [unit for unit in units if unit]
         repeated = [unit for place, unit in enumerate(units) if unit in units[:place]]
-        found = repeated_lines(*buffers(texts), breaks)[row].tolist()
+        found = repeated_lines(*buffers(texts), breaks, 1 << 31)[row].tolist()
         counts = [len(units), len(repeated), sum(len(unit) for unit in repeated)]
         assert found == [*counts, len(text.encode())]
 

@@ -41,7 +41,7 @@ def test_the_view(tmp_path: Path) -> None:
     in order.
     """
     run = refined_run(tmp_path, SHARDS)
-    assert built(run) == 3 + 1 + 3 + 1
+    assert built(run) == 1 + 3 + 1
     view = run.store.view("tokenize")
     assert view is not None
     names = {f"shards/{name}.{split}.npy" for name in SHARDS for split in ("train", "validation")}
@@ -125,6 +125,7 @@ def test_words_are_counted_once_and_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that was stopped before training has the counts; after it nobody needs them."""
+    monkeypatch.setattr("groundup.tokenize.train_bpe.SMALL_BYTES", 0)
     run = refined_run(tmp_path, SHARDS)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("groundup.tokenize.train_bpe.learn_merges", interrupt)
@@ -133,6 +134,22 @@ def test_words_are_counted_once_and_for_all(
     assert built(run) == 1 + 3 + 1
     assert not list((tmp_path / ".store/tokenize/words").iterdir())
     assert "tokenize/words" not in run.store.plan("tokenize")
+
+
+def test_the_library_trains_on_little_text_with_the_same_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Protects: the tokenizer does not depend on which of the two trained it.
+    shards = {"a.1": [("one two " * 50 + "x" * 2000, 1), ("three's ünï 12\n\n" * 9, 1)]}
+    outcomes = []
+    for name, small_bytes in (("library", 1 << 20), ("kernels", 0)):
+        monkeypatch.setattr("groundup.tokenize.train_bpe.SMALL_BYTES", small_bytes)
+        run = refined_run(tmp_path / name, shards)
+        tokenize(run)
+        (tokenizer,) = run.store.artifacts("tokenize", "tokenize/tokenizer")
+        outcomes.append((tokenizer.facts, tokenizer.content))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0]["long_words"] == 1
 
 
 def interrupt(*_: object) -> None:

@@ -19,13 +19,13 @@ from __future__ import annotations
 import heapq
 from typing import Any, NamedTuple, TypeAlias, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from groundup.artifacts.arrays import Array
+from groundup.artifacts.jit import helper, inlined, kernel
 from groundup.artifacts.splitter import byte_at
 
 # Bytes that a key is read from, and that must be there after the last word.
@@ -91,9 +91,7 @@ def number_at(_: Any, address: Any, i: Any) -> Any:
     return types.int64(types.int64, types.int64), load
 
 
-kernel: Any = numba.njit(nogil=True, cache=True)
-# Arrays are passed to these as addresses; see `byte_at`.
-inlined: Any = numba.njit(forceinline=True)
+# Arrays are passed to inlined functions as addresses; see `byte_at`.
 
 
 @kernel
@@ -140,7 +138,8 @@ def encode_words(
                 out[pos], out[pos + 1] = head >> 32, tail & 0xFFFFFFFF
                 out[pos + 2] = tail >> 32
             else:
-                out[pos : pos + count] = listed[tail : tail + count]
+                for k in range(count):
+                    out[pos + k] = listed[tail + k]
         pos += count
         begin, places[word] = begin + size, pos
     return out[:pos].copy(), places
@@ -157,7 +156,7 @@ def insert_words(
             _insert(cache, initial, data, offsets[word], size, ids[word : word + 1])
 
 
-@kernel
+@helper
 def _insert(
     cache: WordCache, initial: WordCache, data: int, begin: int, size: int, ids: Array
 ) -> None:
@@ -165,8 +164,10 @@ def _insert(
     used = cache.used
     full = used[0] >= MAX_WORDS or used[1] + size > _NAMES or used[2] + len(ids) > _LISTED
     if full:
-        cache.table[:], cache.names[:] = initial.table, initial.names
-        cache.listed[:], cache.used[:] = initial.listed, initial.used
+        _copy(initial.table, cache.table)
+        _copy(initial.names, cache.names)
+        _copy(initial.listed, cache.listed)
+        _copy(initial.used, cache.used)
     first, second = _key(data, begin, size)
     slot = _mix(first, second) & (_SLOTS - 1)
     if size >= _LONG:
@@ -193,6 +194,12 @@ def _insert(
     cache.table[4 * slot], cache.table[4 * slot + 1] = first, second
     cache.table[4 * slot + 2], cache.table[4 * slot + 3] = head, tail
     used[0] += 1
+
+
+@inlined
+def _copy(source: Array, target: Array) -> None:
+    for k in range(len(source)):
+        target[k] = source[k]
 
 
 @inlined
@@ -253,7 +260,7 @@ def _pair_value(pairs: int, slots: int, left: int, right: int) -> Number:
         slot = (slot + 1) & (slots - 1)
 
 
-@kernel
+@helper
 def _merge(merges: Merges, data: int, begin: int, size: int, out: Array, pos: int) -> int:
     """Write the ids of a word to `out` from `pos`, and return their number."""
     if size > _HEAP_FROM:
@@ -284,7 +291,7 @@ def _merge(merges: Merges, data: int, begin: int, size: int, out: Array, pos: in
     return count
 
 
-@kernel
+@helper
 def _merge_long(merges: Merges, data: int, begin: int, size: int, out: Array, pos: int) -> int:
     """Do what `_merge` does in n log n steps: possible merges wait in a heap of rank << 32 | place.
 

@@ -18,7 +18,6 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-import numba
 import numpy as np
 import tokenizers
 from llvmlite import ir
@@ -26,6 +25,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from groundup.artifacts.arrays import Array, Texts
+from groundup.artifacts.jit import inlined, kernel
 
 # A pretokenizer, by the name that llama.cpp has for it.
 QWEN2, LLAMA3, GPT2, SMOLLM = range(4)
@@ -110,10 +110,8 @@ def byte_at(_: Any, address: Any, i: Any) -> Any:
 
 
 # The kernels. All of them are in this file: numba compiles a kernel again when its file changes,
-# but not when it calls code of another file that changed.
-kernel: Any = numba.njit(nogil=True, cache=True)
-# A call costs as much as the few instructions of these: an array is seven arguments.
-inlined: Any = numba.njit(forceinline=True)
+# but not when it calls code of another file that changed. Those of a few instructions are inlined:
+# a call costs as much, since an array is seven arguments.
 
 
 @kernel

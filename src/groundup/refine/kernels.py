@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, cast
 
 import numba
 
+from groundup.artifacts import jit
+
 # A scalar inside a kernel: a 64-bit hash (np.uint64) or a code point (np.int64).
 Number: TypeAlias = Any
 
@@ -45,12 +47,21 @@ _CACHES: set[str] = set()
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function with numba, cache it on disk, and release the GIL while it runs."""
+    """Compile a function with numba, and cache it on disk."""
+    return _cached(jit.kernel, function)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call, and cache it on disk."""
+    return _cached(jit.helper, function)
+
+
+def _cached(decorate: Callable[..., Any], function: Callable[..., Any]) -> Any:
     # CACHE_DIR is global to the process, so it is restored. Where the folder is not writable, numba
     # falls back to a folder of the user.
     before, _NUMBA.CACHE_DIR = _NUMBA.CACHE_DIR, _COMPILED
     try:
-        compiled = numba.njit(nogil=True, cache=True)(function)
+        compiled = decorate(function)
     finally:
         _NUMBA.CACHE_DIR = before
     _CACHES.add(str(compiled.stats.cache_path))

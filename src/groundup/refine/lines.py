@@ -46,7 +46,7 @@ from groundup.refine.clean.unicode_classes import (
     code_point,
 )
 from groundup.refine.dedup.minhash import FNV_BASIS, FNV_PRIME, fnv, mix, unique, words
-from groundup.refine.kernels import Number, kernel, kernel_with
+from groundup.refine.kernels import Number, helper, kernel, kernel_with
 from groundup.refine.out_of_core import (
     DocumentTable,
     RowFile,
@@ -126,13 +126,13 @@ def line_hashes(roles: Array, transitions: Array, texts: Texts) -> tuple[Array, 
     return hashes[:pos], rows[:pos]
 
 
-@kernel
+@helper
 def max_lines(offsets: Array, data: Array) -> int:
     """Return an upper bound of the number of lines of texts."""
     return (data[offsets[0] : offsets[-1]] == NEWLINE).sum() + len(offsets)
 
 
-@kernel
+@helper
 def hash_line(
     data: Array, i: int, stop: int, roles: Array, transitions: Array
 ) -> tuple[int, Number]:
@@ -274,7 +274,7 @@ def line_cuts(texts: Texts, lines: Array) -> Array:
     return out[:count].copy()
 
 
-@kernel
+@helper
 def _is_white(byte: int) -> bool:
     return byte in (NEWLINE, BLANK, TAB)
 

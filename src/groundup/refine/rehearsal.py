@@ -104,7 +104,7 @@ def _batch(texts: pa.StringArray) -> pa.RecordBatch:
 PARTS: Mapping[str, Callable[[Path, pa.StringArray], None]] = {
     "compare": _compare,
     "clean": _clean,
-    "detect languages": _detect,
     "filter": _filter,
+    "detect languages": _detect,
     "index lines": _index_lines,
 }

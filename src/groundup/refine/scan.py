@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundup.artifacts.arrays import Array
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, helper, kernel
 
 BLOCK = 32
 ZERO, NINE = 0x30, 0x39
@@ -54,7 +54,7 @@ def next_foreign(data: Array, i: int, stop: int) -> int:
     return i
 
 
-@kernel
+@helper
 def copy_bytes(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
     """Copy data[begin:end] to `out` from `pos`; return the end of the copy."""
     stop = pos + end - begin
@@ -87,7 +87,7 @@ def hash_bytes(data: Array, begin: int, end: int) -> Number:
     return hashed * _ODD | np.uint64(1)
 
 
-@kernel
+@helper
 def table_size(count: int) -> int:
     """Return the size of an open-addressing table for `count` keys: a power of two, half empty."""
     size = 4
@@ -96,7 +96,7 @@ def table_size(count: int) -> int:
     return size
 
 
-@kernel
+@helper
 def slot_of(keys: Array, key: Number) -> Number:
     """Return the slot of `key` in an open-addressing table, or the empty one (0) for it.
 

@@ -27,7 +27,7 @@ from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
 from groundup.refine.dedup.lsh_index import CLUSTER as CLUSTER_BANDS
 from groundup.refine.dedup.lsh_index import WIDTH, LshIndex, document_keys, write_index
 from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import helper, kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts
 from groundup.runtime.run import build_step
 
@@ -160,7 +160,7 @@ def _unite_equal(parent: Array, hashes: Array, rows: Array) -> tuple[Array, Arra
     return unique, rows[first]
 
 
-@kernel
+@helper
 def _root(parent: Array, node: int) -> int:
     while parent[node] != node:
         parent[node] = parent[parent[node]]
@@ -289,7 +289,7 @@ def _totals(entries: Array, sources: int) -> Array:
     return totals
 
 
-@kernel
+@helper
 def _end(entries: Array, begin: int) -> int:
     """Return the index after the last entry of a cluster."""
     end = begin
@@ -298,7 +298,7 @@ def _end(entries: Array, begin: int) -> int:
     return end
 
 
-@kernel
+@helper
 def _hold_out(entries: Array, begin: int, held: Array, held_out: Array) -> None:
     """Hold out the cluster at an entry; -1 is no cluster."""
     if begin >= 0:

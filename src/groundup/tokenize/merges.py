@@ -29,10 +29,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias, cast
 
-import numba
 import numpy as np
 
 from groundup.artifacts.arrays import Array
+from groundup.artifacts.jit import helper, inlined, kernel
 
 # Words lie one after the other in one array: number of symbols, count (low 31 bits, the rest), then
 # the symbols. So a visit of a word costs one cache miss.
@@ -45,10 +45,8 @@ _TABLE = 1 << 16
 Number: TypeAlias = Any
 
 # All kernels are in this file: numba compiles a kernel again when its file changes, but not when it
-# calls code of another file that changed.
-kernel: Any = numba.njit(nogil=True, cache=True)
-# Passing arrays costs more than these few instructions.
-inlined: Any = numba.njit(forceinline=True)
+# calls code of another file that changed. Those of a few instructions are inlined: passing arrays
+# would cost more.
 
 
 class _Pairs(NamedTuple):
@@ -157,7 +155,7 @@ def _learn(words: Array, first: int, least: int, merges: Array) -> int:
 # Words
 
 
-@kernel
+@helper
 def _count_neighbors(words: Array) -> int:
     count, word = 0, 0
     while word < len(words):
@@ -166,7 +164,7 @@ def _count_neighbors(words: Array) -> int:
     return count
 
 
-@kernel
+@helper
 def _merge(words: Array, list_: Array, pair: int, new: int, left: _Side, right: _Side) -> None:
     """Merge a pair in the words of its list, and note what stands beside it."""
     for k in range(len(list_)):
@@ -189,7 +187,7 @@ def _merge(words: Array, list_: Array, pair: int, new: int, left: _Side, right: 
         words[word] = write - begin
 
 
-@kernel
+@helper
 def _first_pairs(words: Array, first: int, least: int, places: Array) -> tuple[_Pairs, int]:
     """Return the pairs of bytes, and how many `places` their lists take."""
     counts = np.zeros(first * first, np.int64)
@@ -228,7 +226,7 @@ def _first_pairs(words: Array, first: int, least: int, places: Array) -> tuple[_
 # Sides
 
 
-@kernel
+@helper
 def _new_side(shift: int, ids: int, neighbors: int) -> _Side:
     sums, ends = np.zeros(ids, np.int64), np.zeros(ids, np.int64)
     last, symbols = np.full(ids, _FREE, np.int32), np.empty(ids, np.int32)
@@ -256,7 +254,7 @@ def _key(side: _Side, symbol: int, other: int) -> Number:
     return np.int64(symbol) << side.shift | np.int64(other) << (32 - side.shift)
 
 
-@kernel
+@helper
 def _count_pairs(pairs: _Pairs, side: _Side, new: int, old: int) -> None:
     """Take the counts of the symbols from their pairs with `old` to their pairs with `new`."""
     for k in range(side.used[0]):
@@ -267,7 +265,7 @@ def _count_pairs(pairs: _Pairs, side: _Side, new: int, old: int) -> None:
             pairs.counts[slot] -= side.sums[symbol]
 
 
-@kernel
+@helper
 def _list_words(pairs: _Pairs, side: _Side, new: int, least: int, places: Array, used: int) -> int:
     """Write the lists of the new pairs, put these in the queue, and clear the side.
 
@@ -297,7 +295,7 @@ def _list_words(pairs: _Pairs, side: _Side, new: int, least: int, places: Array,
 # Pairs
 
 
-@kernel
+@helper
 def _new_pairs(size: int) -> _Pairs:
     keys, queue = np.full(size, _FREE, np.int64), np.zeros((size // 2 + 1, 2), np.int64)
     counts, begins = np.zeros(size, np.int64), np.empty(size, np.int64)
@@ -326,7 +324,7 @@ def _add(pairs: _Pairs, pair: int, count: int) -> int:
     return slot
 
 
-@kernel
+@helper
 def _with_room(pairs: _Pairs, more: int, least: int) -> _Pairs:
     """Return pairs with room for `more`; those that are below `least` may be gone."""
     size = len(pairs.keys)
@@ -357,7 +355,7 @@ def _put(queue: Array, row: int, count: int, pair: int) -> None:
     queue[row, 0], queue[row, 1] = count, pair
 
 
-@kernel
+@helper
 def _push(queue: Array, count: int, pair: int) -> None:
     queue[0, 0] += 1
     row = queue[0, 0]
@@ -367,7 +365,7 @@ def _push(queue: Array, count: int, pair: int) -> None:
     _put(queue, row, count, pair)
 
 
-@kernel
+@helper
 def _replace_first(queue: Array, count: int, pair: int) -> None:
     """Put an entry in the place of the first, and move it to where it belongs."""
     row, rows = 1, queue[0, 0]
@@ -382,7 +380,7 @@ def _replace_first(queue: Array, count: int, pair: int) -> None:
     _put(queue, row, count, pair)
 
 
-@kernel
+@helper
 def _most_frequent(pairs: _Pairs, least: int) -> int:
     """Take the next pair out of the queue; return _FREE if none occurs `least` times."""
     queue = pairs.queue

@@ -87,7 +87,7 @@ def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
 
 def _trained_tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
     """Return the tokenizer that the run has; train one if it has none."""
-    from groundup.tokenize.train_bpe import ALL_IDS, sampled_ids, train_tokenizer
+    from groundup.tokenize.train_bpe import ALL_IDS, SMALL_BYTES, sampled_ids, train_tokenizer
     from groundup.tokenize.word_counts import WORDS
 
     settings, refined = run.recipe.tokenize, run.store.view("refine")
@@ -101,6 +101,7 @@ def _trained_tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
         vocab_size=settings.vocab_size,
         counts=Unkeyed([]),
         train_bytes=Unkeyed(train_bytes),
+        small=Unkeyed(()),
     )
     if run.store.find(job.step) is None:
         if train_bytes == 0:
@@ -109,12 +110,15 @@ def _trained_tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
         # Before the work: it stops where an old tokenizer was expensive.
         run.guard("tokenize", [job.step])
         below = sampled_ids(train_bytes, settings.sample_megabytes * 1_000_000)
-        counts = _count_words(run, shards, below)
-        if not any(shard.facts["bytes"] for shard in counts):
-            # The sample is smaller than most documents.
-            counts = _count_words(run, shards, ALL_IDS)
-        files = [(shard.path / WORDS, shard.facts) for shard in counts]
-        job = replace(job, arguments={**job.arguments, "counts": files})
+        if below == ALL_IDS and train_bytes < SMALL_BYTES:
+            made_of: dict[str, Any] = {"small": shards}
+        else:
+            counts = _count_words(run, shards, below)
+            if not any(shard.facts["bytes"] for shard in counts):
+                # The sample is smaller than most documents.
+                counts = _count_words(run, shards, ALL_IDS)
+            made_of = {"counts": [(shard.path / WORDS, shard.facts) for shard in counts]}
+        job = replace(job, arguments={**job.arguments, **made_of})
     (tokenizer,) = run.build("tokenize", [job], "training the tokenizer", "tokenizer")
     return tokenizer
 

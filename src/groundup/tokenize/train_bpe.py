@@ -6,21 +6,24 @@
 
 The sample is chosen by document id alone, so the number of shards and workers does not matter. The
 result is the tokenizer that the library `tokenizers` trains on the same text in eight times as long
-(`python -m benchmarks bpe_train`).
+(`python -m benchmarks bpe_train`). So little text is left to the library, and our kernels need
+not be compiled for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from groundup.artifacts.corpus import RefinedShard
 from groundup.artifacts.tokenizer import (
     BYTE_NAMES,
+    FAST_BYTES,
     FILE,
     QWEN2_PATTERN,
     SPECIALS,
@@ -29,7 +32,7 @@ from groundup.artifacts.tokenizer import (
 from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 from groundup.tokenize.merges import learn_merges, pack_words
-from groundup.tokenize.word_counts import Words, WordTable, merge_counts
+from groundup.tokenize.word_counts import LONGEST, Words, WordTable, merge_counts
 
 # A pair that occurs once is not a pattern.
 MIN_FREQUENCY = 2
@@ -47,20 +50,33 @@ NO_LIMIT = 10**30
 # Ids are hexadecimal digits, so this sorts after all of them.
 ALL_IDS = "g"
 
+# The library trains on less text than this.
+SMALL_BYTES = FAST_BYTES
+
 
 @build_step("tokenize/tokenizer", version=1)
 def train_tokenizer(
-    folder: Path, counts: Sequence[tuple[Path, Facts]], vocab_size: int | str, train_bytes: int
+    folder: Path,
+    counts: Sequence[tuple[Path, Facts]],
+    vocab_size: int | str,
+    train_bytes: int,
+    small: Sequence[RefinedShard] = (),
 ) -> Facts:
     """Train a tokenizer, write it to `folder`, and return its facts.
 
     `counts` are the files of words of all shards with the facts of `count_words`; the train split
-    has `train_bytes` of text.
+    has `train_bytes` of text. If these are few, `small` are the shards, and there are no counts.
     """
     size = resolve_vocab_size(vocab_size, train_bytes)
     names = ("bytes", "word_bytes", "long_words")
     sums = {name: sum(facts[name] for _, facts in counts) for name in names}
-    engine = _engine(merge_counts([path for path, _ in counts], sums["word_bytes"]), size)
+    if small:
+        batches = (batch for shard in small for batch in shard.batches(["text"], "train"))
+        texts = (text for batch in batches for text in batch["text"].to_pylist())
+        engine, sums["long_words"] = library_bpe(texts, size)
+        sums["bytes"] = train_bytes
+    else:
+        engine = _engine(merge_counts([path for path, _ in counts], sums["word_bytes"]), size)
     engine.save(str(folder / FILE))
     write_config(folder, NO_LIMIT)
     return {
@@ -111,11 +127,41 @@ def _engine(parts: Iterable[Words], vocab_size: int) -> tokenizers.Tokenizer:
         names.append(names[left] + names[right])
     vocab = {name: index for index, name in enumerate(names)}
     pairs = [(names[left], names[right]) for left, right in merges]
-    engine = tokenizers.Tokenizer(models.BPE(vocab, pairs))
-    split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    return _with_parts(tokenizers.Tokenizer(models.BPE(vocab, pairs)))
+
+
+def library_bpe(texts: Iterable[str], vocab_size: int) -> tuple[tokenizers.Tokenizer, int]:
+    """Return the BPE that the library trains, and how many words are left out as too long."""
+    split, long_words = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"), 0
+
+    def words() -> Iterator[list[str]]:
+        nonlocal long_words
+        for text in texts:
+            found = [word for word, _ in split.pre_tokenize_str(text)]
+            short = [word for word in found if len(word) <= LONGEST]
+            long_words += len(found) - len(short)
+            yield short
+
+    engine = tokenizers.Tokenizer(models.BPE())
+    engine.pre_tokenizer = _BYTE_LEVEL
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_FREQUENCY,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=sorted(BYTE_NAMES),
+        show_progress=False,
     )
+    engine.train_from_iterator(words(), trainer)
+    return _with_parts(engine), long_words
+
+
+def _with_parts(engine: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Return a BPE with splitter, decoder and special tokens."""
+    split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
+    engine.pre_tokenizer = pre_tokenizers.Sequence([split, _BYTE_LEVEL])
     engine.decoder = decoders.ByteLevel()
     engine.add_special_tokens(list(SPECIALS))
     return engine
+
+
+_BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

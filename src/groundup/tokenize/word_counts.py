@@ -19,13 +19,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, text_buffers
 from groundup.artifacts.corpus import RefinedShard
+from groundup.artifacts.jit import inlined, kernel
 from groundup.artifacts.splitter import Splitter
 from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
@@ -180,6 +180,9 @@ class WordTable:
         if 2 * size > len(self._slots):
             self._slots = _spread_out(self._slots, 1 << (3 * size).bit_length())
         words = Words(self._data, self._ends, self._counts)
+        # As Arrow's are: the kernel is compiled once for each kind.
+        ends, counts = ends.view(), counts.view()
+        ends.flags.writeable = counts.flags.writeable = False
         self._size, long_words = _count(self._slots, words, self._size, data, begin, ends, counts)
         self.long_words += long_words
 
@@ -217,10 +220,8 @@ def _blocks(texts: pa.StringArray) -> Iterator[pa.StringArray]:
 
 
 # The kernels. All of them are in this file: numba compiles a kernel again when its file changes,
-# but not when it calls code of another file that changed.
-kernel: Any = numba.njit(nogil=True, cache=True)
-# Passing arrays costs more than these few instructions.
-inlined: Any = numba.njit(forceinline=True)
+# but not when it calls code of another file that changed. Those of a few instructions are inlined:
+# passing arrays costs more.
 
 
 @kernel

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from groundup.artifacts.arrays import Array, Texts, mask, text_array, text_buffers
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import helper, kernel
 from groundup.refine.scan import BLOCK, copy_bytes, next_byte
 
 _AT, _COLON, _SLASH, _DOT, _W = b"@:/.w"
@@ -80,7 +80,7 @@ def lines_with(texts: Texts, rows: Array, byte: int) -> Array:
     return out[:count]
 
 
-@kernel
+@helper
 def add_line(
     out: Array, count: int, texts: Texts, text: int, pos: int, begin: int
 ) -> tuple[Array, int, int]:
@@ -91,7 +91,9 @@ def add_line(
     offsets, data = texts
     if count == len(out):
         longer = np.empty((2 * count + 64, 3), np.int64)
-        longer[:count] = out
+        for k in range(count):
+            for column in range(3):
+                longer[k, column] = out[k, column]
         out = longer
     first = pos
     while first > begin and data[first - 1] != _LINE:
@@ -114,7 +116,7 @@ def address_lines(texts: Texts) -> Array:
     return out[:count]
 
 
-@kernel
+@helper
 def _next_address(data: Array, i: int, stop: int) -> int:
     """Return where the next "@", "://" or "www." begins in data[i:stop]; `stop` if none does."""
     while i + BLOCK + 3 <= stop:
@@ -133,7 +135,7 @@ def _next_address(data: Array, i: int, stop: int) -> int:
     return i
 
 
-@kernel
+@helper
 def _is_address(data: Array, i: int, stop: int) -> bool:
     if data[i] == _COLON:
         return bool(i + 2 < stop and data[i + 1] == _SLASH and data[i + 2] == _SLASH)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from groundup.artifacts.arrays import Array
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, helper
 
 CODE_POINTS = 0x110000
 
@@ -53,7 +53,7 @@ for _folded in _RANGES["folded"]:
     LOWERCASE[_range(_letters, int(_rule[0]))] += np.uint32(int(_rule[1:]) % 2**32)
 
 
-@kernel
+@helper
 def code_point(data: Array, pos: int, end: int) -> tuple[Number, int]:
     """Decode the UTF-8 sequence at `pos`; return its code point and the next position.
 

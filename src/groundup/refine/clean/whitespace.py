@@ -25,7 +25,7 @@ from groundup.refine.clean.unicode_classes import (
     UNSTABLE,
     code_point,
 )
-from groundup.refine.kernels import Number, kernel, kernel_with
+from groundup.refine.kernels import Number, helper, kernel_with
 from groundup.refine.scan import BLOCK, copy_bytes
 
 _LINE, _BLANK, _TAB = np.uint8(0x0A), np.uint8(0x20), np.uint8(0x09)
@@ -53,7 +53,7 @@ def normalize_whitespace(classes: Array, texts: Texts, code: Array, gentle: Arra
     return out_offsets, out[:pos]
 
 
-@kernel
+@helper
 def _drop_invisible(data: Array, i: int, stop: int, classes: Array, out: Array, pos: int) -> int:
     """Write a gentle text to `out` from `pos`; return its end."""
     previous: Number = 0x0A
@@ -68,7 +68,7 @@ def _drop_invisible(data: Array, i: int, stop: int, classes: Array, out: Array, 
     return pos
 
 
-@kernel
+@helper
 def _visible(data: Array, i: int, stop: int, classes: Array) -> int:
     """Return the position from `i` of the next character to drop, or joiner."""
     while i < stop:
@@ -82,7 +82,7 @@ def _visible(data: Array, i: int, stop: int, classes: Array) -> int:
     return i
 
 
-@kernel
+@helper
 def _plain(data: Array, i: int, stop: int) -> int:
     """Return the end of the visible ASCII characters, blanks and line feeds from `i`."""
     while i + BLOCK <= stop:
@@ -98,7 +98,7 @@ def _plain(data: Array, i: int, stop: int) -> int:
     return i
 
 
-@kernel
+@helper
 def _last_point(data: Array, begin: int, end: int) -> Number:
     """Return the last code point of data[begin:end], which is not empty."""
     last = end - 1
@@ -107,7 +107,7 @@ def _last_point(data: Array, begin: int, end: int) -> Number:
     return code_point(data, last, end)[0]
 
 
-@kernel
+@helper
 def _normalize_text(
     data: Array, i: int, stop: int, code: bool, classes: Array, out: Array, start: int
 ) -> int:
@@ -150,7 +150,7 @@ def _normalize_text(
     return text_end + (code and solid > text_end > start)
 
 
-@kernel
+@helper
 def _words(data: Array, i: int, stop: int, classes: Array, code: bool) -> int:
     """Return the end of the words from `i` that stay as they are, or `i`.
 
@@ -172,7 +172,7 @@ def _words(data: Array, i: int, stop: int, classes: Array, code: bool) -> int:
     return i
 
 
-@kernel
+@helper
 def _ascii_words(data: Array, i: int, stop: int, code: bool) -> int:
     """Return the end of the ASCII from `i` that holds nothing else than such words."""
     while i + BLOCK < stop:
@@ -187,7 +187,7 @@ def _ascii_words(data: Array, i: int, stop: int, code: bool) -> int:
     return i
 
 
-@kernel
+@helper
 def _ends_words(byte: Number, following: Number, code: bool) -> bool:
     """Whether a byte is neither visible ASCII nor one blank or line feed between two words."""
     is_other = (byte >= 0x7F) | ((byte < _BLANK) & (byte != _LINE))
@@ -195,7 +195,7 @@ def _ends_words(byte: Number, following: Number, code: bool) -> bool:
     return is_other | ((byte <= _BLANK) & is_wide)
 
 
-@kernel
+@helper
 def _may_join(previous: int) -> bool:
     """Whether a joiner after this code point shapes letters (Arabic, Indic scripts) or an emoji."""
     return previous >= 0x600 and not 0x2000 <= previous <= 0x206F

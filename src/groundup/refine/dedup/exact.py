@@ -29,7 +29,7 @@ from groundup.refine.clean.unicode_classes import (
     SPACE,
     code_point,
 )
-from groundup.refine.kernels import kernel, kernel_with
+from groundup.refine.kernels import helper, kernel_with
 
 LANES = 16
 _BLOCK_BYTES, _BLOCK_WORDS, _STATE_WORDS = 64, 16, 4
@@ -82,7 +82,7 @@ def fold_whitespace(classes: Array, roles: Array, texts: Texts) -> Texts:
     return out_offsets, out
 
 
-@kernel
+@helper
 def _fold_block(
     data: Array, i: int, stop: int, white: bool, tables: tuple[Array, Array], out: Array, pos: int
 ) -> tuple[int, int, bool]:
@@ -107,7 +107,7 @@ def _fold_block(
     return i, pos, white
 
 
-@kernel
+@helper
 def _copy_plain(data: Array, i: int, stop: int, white: bool, out: Array, pos: int) -> int:
     """Copy whole blocks in which white space is single blanks and newlines; return their bytes.
 
@@ -203,11 +203,13 @@ def md5(initial: Array, texts: Texts) -> Array:
             text = lanes[lane]
             # Nine bytes of padding follow the last byte of a text.
             if text >= 0 and places[lane] >= offsets[text + 1] - offsets[text] + 9:
-                out[text] = state[:, lane]
+                for word in range(_STATE_WORDS):
+                    out[text, word] = state[word, lane]
                 text = -1
             if text < 0 and following < count:
                 text, following, places[lane] = following, following + 1, 0
-                state[:, lane] = initial
+                for word in range(_STATE_WORDS):
+                    state[word, lane] = initial[word]
             lanes[lane] = text
             if text >= 0:
                 _load_block(data, offsets[text], offsets[text + 1], places[lane], block, lane)
@@ -217,7 +219,7 @@ def md5(initial: Array, texts: Texts) -> Array:
     return out.view(np.uint8)
 
 
-@kernel
+@helper
 def _load_block(data: Array, begin: int, end: int, place: int, block: Array, lane: int) -> None:
     """Write the block at `place` of a text to its lane: little-endian words, padded at the end."""
     i, size = np.uint64(begin + place), end - begin

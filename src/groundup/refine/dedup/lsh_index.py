@@ -31,7 +31,7 @@ from groundup.refine.dedup.minhash import (
     sign_words,
     signatures,
 )
-from groundup.refine.kernels import kernel
+from groundup.refine.kernels import helper, kernel
 from groundup.refine.out_of_core import (
     BLOCK_ROWS,
     DocumentTable,
@@ -267,7 +267,7 @@ def _sort_buckets(rows: Array, starts: Array, precedence: Array, ids: Array) -> 
             _sift(members, 0, end, precedence, ids)
 
 
-@kernel
+@helper
 def _sift(heap: Array, pos: int, end: int, precedence: Array, ids: Array) -> None:
     """Sift an entry down in a heap of `end` entries whose top is the last in total order."""
     while 2 * pos + 1 < end:
@@ -280,7 +280,7 @@ def _sift(heap: Array, pos: int, end: int, precedence: Array, ids: Array) -> Non
         pos = child
 
 
-@kernel
+@helper
 def precedes(a: int, b: int, precedence: Array, ids: Array) -> bool:
     """Whether one document comes before another in total order."""
     if precedence[a] != precedence[b]:

@@ -55,7 +55,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
-from groundup.refine.kernels import Number, kernel, kernel_with
+from groundup.refine.kernels import Number, helper, kernel, kernel_with
 
 SHINGLE_WORDS = 5
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
@@ -145,7 +145,7 @@ def hash_words(names: Sequence[str]) -> Array:
     return words(text_buffers(pa.array(names, pa.string())))[0]
 
 
-@kernel
+@helper
 def _mark_words(data: Array, begin: int, end: int) -> Array:
     """Return a bit for each byte of data[begin:end]: a letter or digit, or not ASCII (uint64)."""
     bits = np.zeros((end - begin) // 64 + 1, np.uint64)
@@ -163,7 +163,7 @@ def _mark_words(data: Array, begin: int, end: int) -> Array:
     return bits
 
 
-@kernel
+@helper
 def _mark_bytes(chunk: Number) -> Number:
     """Return 1 in each byte that is an ASCII letter or digit, or not ASCII.
 
@@ -185,7 +185,7 @@ def _trailing_zeros(_: Any, value: Any) -> Any:
     return types.int64(types.uint64), count
 
 
-@kernel
+@helper
 def _split(data: Array, span: Span, bits: Array, tables: Tables, out: Outputs, pos: int) -> int:
     """Write the words of a text to `out` from index `pos`; return the index after them.
 
@@ -233,7 +233,7 @@ def _split(data: Array, span: Span, bits: Array, tables: Tables, out: Outputs, p
     return pos
 
 
-@kernel
+@helper
 def _split_run(data: Array, i: int, stop: int, tables: Tables, out: Outputs, pos: int) -> int:
     """Write the words of a run that is not all ASCII; return the index after them.
 
@@ -270,7 +270,7 @@ def _split_run(data: Array, i: int, stop: int, tables: Tables, out: Outputs, pos
         begin, hashed, is_ascii, chunks, chunk, size = i, FNV_BASIS, True, _ZERO, _ZERO, 0
 
 
-@kernel
+@helper
 def fnv(hashed: Number, data: Array, begin: int, end: int) -> Number:
     """Add data[begin:end] to an FNV-1a hash, which starts as FNV_BASIS."""
     for k in range(begin, end):
@@ -288,7 +288,7 @@ def hash_texts(texts: Texts) -> Array:
     return out
 
 
-@kernel
+@helper
 def shingle_count(word_count: int, width: int) -> int:
     """Return the number of shingles of `width` words: at least one unless there is no word."""
     return max(word_count - width + 1, min(word_count, 1))
@@ -394,7 +394,7 @@ def sign_words(multipliers: Array, summands: Array, hashes: Array, first: Array)
     return out
 
 
-@kernel
+@helper
 def _lower_minima(row: Array, multipliers: Array, summands: Array, x: Array) -> None:
     """Lower the minima of a signature to those of a few shingles: a loop of vector code.
 

@@ -225,7 +225,8 @@ def score_window(
             seen[distinct] = feature
             distinct += counts[feature] == 0
             counts[feature] += np.uint16(1)
-    scores[:] = priors
+    for c in range(len(scores)):
+        scores[c] = priors[c]
     # Four at a time, since their weights come from memory; the last ones may count 0 times.
     seen[distinct : distinct + 3] = seen[0]
     for k in range(0, distinct, 4):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from groundup.artifacts.arrays import Array
-from groundup.refine.kernels import Number, kernel
+from groundup.refine.kernels import Number, helper, kernel
 from groundup.refine.scan import table_size
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -47,7 +47,8 @@ def repeated_words(
         for _ in range(word):
             unit *= _BASE
         left, power = max(count - 2 * word + 1, 0), unit
-        runs[:left] = np.arange(left)
+        for k in range(left):
+            runs[k] = k
         for n in range(2, 11):
             power *= unit
             if n > 2:
@@ -63,7 +64,7 @@ def repeated_words(
     return out
 
 
-@kernel
+@helper
 def _recurring(
     prefix: Array,
     words: int,
@@ -103,7 +104,7 @@ def _recurring(
     return left
 
 
-@kernel
+@helper
 def _continued(runs: Array, count: int, word: int, last: int) -> int:
     """Move the runs up to `last` to the front whose second word begins a run as well."""
     left = ahead = 0
@@ -118,7 +119,7 @@ def _continued(runs: Array, count: int, word: int, last: int) -> int:
     return left
 
 
-@kernel
+@helper
 def _most_frequent(runs: Array, groups: Array, members: Array, spans: tuple[Array, Array]) -> int:
     """Return the bytes of all copies of the most frequent run, or of the longest of several.
 
@@ -135,7 +136,7 @@ def _most_frequent(runs: Array, groups: Array, members: Array, spans: tuple[Arra
     return total
 
 
-@kernel
+@helper
 def _repeated(
     runs: Array, groups: Array, members: Array, spans: tuple[Array, Array], words: int
 ) -> int:

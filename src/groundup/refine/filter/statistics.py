@@ -31,7 +31,7 @@ from groundup.refine.clean.unicode_classes import (
 )
 from groundup.refine.dedup.minhash import Words, hash_words, words
 from groundup.refine.filter.repeated_ngrams import repeated_words
-from groundup.refine.kernels import Number, kernel, kernel_with
+from groundup.refine.kernels import Number, helper, kernel, kernel_with
 from groundup.refine.scan import hash_bytes, next_byte, next_foreign, slot_of, table_size
 
 # A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
@@ -43,6 +43,9 @@ SHORT_LINE = 30
 SHORT_WORD, LONG_WORD = 2, 4
 # Line breaks that end a paragraph; a line ends at one.
 PARAGRAPHS = 2
+
+# More bytes than a text of an Arrow array has.
+_WHOLE = 1 << 31
 
 # Columns of each kernel.
 _CHARS = ("chars", "alphanumeric", "unspaced", "of_long_words", "hashes", "ellipses", "brackets")
@@ -131,8 +134,8 @@ class Statistics:
             _TOKENS: lambda: count_tokens(*texts),
             _LINES: lambda: _lines(*texts),
             ("stop_words",): lambda: self.distinct(STOP_WORDS)[:, None],
-            _LINE_REPEATS: lambda: repeated_lines(*texts, 1),
-            _PARAGRAPH_REPEATS: lambda: repeated_lines(*texts, PARAGRAPHS),
+            _LINE_REPEATS: lambda: repeated_lines(*texts, 1, _WHOLE),
+            _PARAGRAPH_REPEATS: lambda: repeated_lines(*texts, PARAGRAPHS, _WHOLE),
             _WORD_REPEATS: lambda: repeated_words(*self._words, self._tokens_per_word()),
         }
 
@@ -166,7 +169,7 @@ def _characters(classes: Array, long_words: Array, offsets: Array, data: Array) 
     return out
 
 
-@kernel
+@helper
 def _ellipses(text: Array) -> int:
     """Count the runs of three or more dots."""
     count = 0
@@ -281,7 +284,7 @@ def _lines(sentence_ends: Array, dense: Array, offsets: Array, data: Array) -> A
     return out
 
 
-@kernel
+@helper
 def _strip(data: Array, begin: int, end: int) -> tuple[int, int]:
     """Return the bounds of data[begin:end] without spaces and tabs at its ends."""
     while begin < end and data[begin] in (0x20, 0x09):
@@ -292,7 +295,7 @@ def _strip(data: Array, begin: int, end: int) -> tuple[int, int]:
 
 
 @kernel
-def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int = 1 << 31) -> Array:
+def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int) -> Array:
     """Count lines (or paragraphs, for `breaks` = 2) that occurred before in their text.
 
     Only the beginning of a text is read: whole characters in at most `beginning` bytes. Returns
@@ -338,8 +341,9 @@ def select_words(hashes: Array, first: Array, keep: Array) -> Words:
         out_first[k + 1] = out_first[k] + first[chosen[k] + 1] - first[chosen[k]]
     out = np.empty(out_first[-1], np.uint64)
     for k in range(len(chosen)):
-        begin, end = first[chosen[k]], first[chosen[k] + 1]
-        out[out_first[k] : out_first[k + 1]] = hashes[begin:end]
+        begin = first[chosen[k]]
+        for i in range(out_first[k + 1] - out_first[k]):
+            out[out_first[k] + i] = hashes[begin + i]
     return out, out_first
 
 
@@ -368,7 +372,7 @@ def count_words(roles: Array, byte_roles: Array, offsets: Array, data: Array) ->
     return out
 
 
-@kernel
+@helper
 def _is_space(byte: Number) -> bool:
     """Whether a byte of ASCII is white space, which has no role."""
     return (byte == 0x20) | ((byte >= 0x09) & (byte <= 0x0C))
