@@ -298,7 +298,7 @@ def _end(entries: Array, begin: int) -> int:
     return end
 
 
-@helper
+@kernel
 def _hold_out(entries: Array, begin: int, held: Array, held_out: Array) -> None:
     """Hold out the cluster at an entry; -1 is no cluster."""
     if begin >= 0:
