@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,6 +28,8 @@ from groundup.train.hardware import Hardware
 # SIGUSR1 is what cluster schedulers send some time before they end a job.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 RELOAD_SIGNAL = signal.SIGHUP
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Pending(Protocol):
@@ -93,6 +95,18 @@ class DistributedContext:
     def start_all_gather(self, pieces: Tensor) -> Pending:
         """Start to fill the rows of `pieces` [world, N] with those of each rank, from its own."""
         return _single("all_gather", "into_tensor")(pieces.flatten(), pieces[self.rank])
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return function(item) of each item, in order, on every rank; each computes its share.
+
+        So the results do not depend on the number of ranks. They must be small: they are pickled.
+        """
+        own = {n: function(items[n]) for n in range(self.rank, len(items), self.world)}
+        if self.world == 1:
+            return list(own.values())
+        shares: list[dict[int, R]] = [{} for _ in range(self.world)]
+        dist.all_gather_object(shares, own)
+        return [shares[n % self.world][n] for n in range(len(items))]
 
     def barrier(self) -> None:
         """Wait until all ranks have come here."""

@@ -42,13 +42,20 @@ def launch(root: Path, hardware: Hardware) -> bool:
     If one is lost, all restart from a checkpoint. Raises GroundupError if they were stopped or
     failed.
     """
-    error = root / "train" / ERROR
+    return start_ranks(RANK, root, root / "train" / ERROR, hardware)
+
+
+def start_ranks(module: str, argument: Path, error: Path, hardware: Hardware) -> bool:
+    """Run a module in processes of torchrun, and return False if they died too often.
+
+    If one is lost, all restart. Raises GroundupError with what one of them wrote to `error`.
+    """
     error.unlink(missing_ok=True)
     options = ["--standalone", "--signals-to-handle=SIGQUIT", f"--max-restarts={MAX_RESTARTS}"]
-    options += [f"--nproc-per-node={hardware.processes}", "-m", RANK, str(root)]
+    options += [f"--nproc-per-node={hardware.processes}", "-m", module, str(argument)]
     command = [sys.executable, "-m", "groundup.train.launch", *options]
     own = {PREPARED: "1", PARENT: str(os.getpid()), "OMP_NUM_THREADS": str(hardware.threads)}
-    exit_code = wait(command, os.environ | own)
+    exit_code = wait(command, os.environ | own, module)
     if error.exists():
         message = error.read_text(encoding="utf-8")
         error.unlink()
@@ -56,8 +63,8 @@ def launch(root: Path, hardware: Hardware) -> bool:
     return exit_code == 0
 
 
-def wait(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end, and pass signals on to the ranks below it."""
+def wait(command: list[str], environment: Mapping[str, str], module: str = RANK) -> int:
+    """Run a command to its end, and pass signals on to the ranks of a module below it."""
     with catch_signals() as signals, subprocess.Popen(command, env=environment) as process:
         while process.poll() is None:
             # Repeated each time: a signal that comes before a rank listens is lost.
@@ -65,7 +72,7 @@ def wait(command: list[str], environment: Mapping[str, str]) -> int:
             signals.reload = False
             for child in psutil.Process(process.pid).children(recursive=True):
                 with suppress(psutil.Error):
-                    if RANK in child.cmdline():
+                    if module in child.cmdline():
                         for number in numbers:
                             child.send_signal(number)
             with suppress(subprocess.TimeoutExpired):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.model.transformer import Transformer
 from groundup.train.distributed import DistributedContext, Pending
@@ -45,10 +45,14 @@ class Group:
 
 
 class Sharding:
-    """Sums gradients and gathers weights between the ranks; with one rank it does nothing."""
+    """Sums gradients and gathers weights between the ranks; with one rank it does nothing.
+
+    For a module that is no Transformer, such as an adapter, nothing goes on meanwhile: the caller
+    waits for the weights before it uses them.
+    """
 
     def __init__(
-        self, model: Transformer, parameters: FlatParameters, ranks: DistributedContext
+        self, model: nn.Module, parameters: FlatParameters, ranks: DistributedContext
     ) -> None:
         self.parameters, self.ranks = parameters, ranks
         # Bytes of all groups that were summed or gathered so far.
@@ -64,7 +68,8 @@ class Sharding:
             names = [name for name, _ in model.named_parameters()]
             groups = [group for stack in parameters.stacks for group in _groups_of(stack, names)]
             self._groups = sorted(groups, key=lambda group: min(group.members))
-            self._register_hooks(model)
+            if isinstance(model, Transformer):
+                self._register_hooks(model)
 
     def _register_hooks(self, model: Transformer) -> None:
         positions = {weight: position for position, weight in enumerate(model.parameters())}

@@ -76,7 +76,7 @@ class TrainStep:
 
         `sequences` are those of all ranks, which also hear of each other's signals.
         """
-        ranks, signals = self.sharding.ranks, signals or Signals()
+        ranks = self.sharding.ranks
         tokens = int((rows_NT[:, 1:] >= 0).sum())
         # Targets of all ranks. `grad_factor` corrects the mean for those that are ignored (< 0).
         targets = sequences * (rows_NT.shape[1] - 1)
@@ -95,13 +95,23 @@ class TrainStep:
             (loss * (loss_scale / targets)).backward()
             total_loss += loss.detach()
         self.sharding.finish_gradients()
+        return self.reduce(total_loss, tokens, targets / loss_scale, signals)
+
+    def reduce(
+        self, total_loss: Tensor, tokens: int, divisor: float, signals: Signals | None = None
+    ) -> StepStats:
+        """Return the stats of a step, from each rank's summed loss and number of targets.
+
+        The gradients were summed over ranks, and are those of the summed loss over `divisor`.
+        """
+        ranks, signals = self.sharding.ranks, signals or Signals()
         # One tensor for all numbers, so the device is waited for once.
         counts = [0, tokens, 0, signals.stop, signals.reload]
         sums = torch.tensor(counts, dtype=torch.float64, device=ranks.device)
         sums[0], sums[2] = total_loss, self.parameters.own_grad_norm().double() ** 2
         loss_sum, tokens_sum, squares, stops, reloads = ranks.sum(sums).tolist()
         mean = loss_sum / tokens_sum if tokens_sum else math.nan
-        factor = targets / loss_scale / tokens_sum if tokens_sum else math.nan
+        factor = divisor / tokens_sum if tokens_sum else math.nan
         norm = math.sqrt(squares) * factor
         return StepStats(mean, norm, int(tokens_sum), factor, stops > 0, reloads > 0)
 
