@@ -14,7 +14,7 @@ from tests.helpers.examples import examples
 
 from groundup.artifacts.arrays import text_buffers
 from groundup.refine.clean.unicode_classes import CLEANING_CLASSES, NEWLINE, RETURN, SPACE
-from groundup.refine.dedup.exact import LANES, fold_whitespace, folded_md5, md5
+from groundup.refine.dedup.exact import fold_whitespace, folded_hashes
 
 SPACES = "[\t\n\x0b\x0c\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 # Words of every length up to two blocks, so that white space and characters of several bytes stand
@@ -60,18 +60,8 @@ def test_every_white_space_is_folded() -> None:
 
 @examples(200)
 @given(TEXTS)
-def test_md5(texts: list[str]) -> None:
-    """The hash is that of hashlib."""
-    hashes = folded_md5(text_buffers(pa.array(texts, pa.string())))
-    expected = [hashlib.md5(folded(text).encode()).hexdigest() for text in texts]
-    assert [row.tobytes().hex() for row in hashes] == expected
-
-
-def test_md5_of_every_length() -> None:
-    """Padding and lanes: texts of all lengths up to four blocks, and one of many, in any order."""
-    data = np.random.default_rng(1).integers(0, 256, 100_000).astype(np.uint8)
-    sizes = np.random.default_rng(2).permutation([*range(260), 50_000])
-    offsets = np.concatenate([[3], 3 + np.cumsum(sizes)]).astype(np.int32)
-    assert len(sizes) > 4 * LANES
-    found = [row.tobytes() for row in md5((offsets, data))]
-    assert found == [hashlib.md5(data[a:b].tobytes()).digest() for a, b in pairwise(offsets)]
+def test_hash(texts: list[str]) -> None:
+    """The hash is the first half of SHA-256, also of texts that begin within a buffer."""
+    column = pa.array(["before", *texts], pa.string())[1:]
+    expected = [hashlib.sha256(folded(text).encode()).digest()[:16] for text in texts]
+    assert [row.tobytes() for row in folded_hashes(text_buffers(column))] == expected

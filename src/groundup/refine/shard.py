@@ -5,7 +5,7 @@ A refined shard holds, with n kept documents:
     documents.parquet     the kept documents (DOCUMENT schema)
     dropped.parquet       the dropped documents, with reason, score and detail (DROPPED schema)
     ids.npy               uint64 [n, 2]: ids as numbers
-    hashes.npy            uint8 [n, 16]: MD5 of the text with its white space folded
+    hashes.npy            uint8 [n, 16]: hash of the text with its white space folded
     sizes.npy             uint32 [n]: bytes of the text
     keys.npy, rows.npy    the LSH index: dedup/lsh_index.py
     lines.npy, …          the line index: lines.py

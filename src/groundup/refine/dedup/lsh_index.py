@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
-from groundup.refine.dedup.exact import folded_md5
+from groundup.refine.dedup.exact import folded_hashes
 from groundup.refine.dedup.minhash import (
     BAND_ROWS,
     BANDS,
@@ -66,10 +66,10 @@ CROWD = 1.25
 def document_keys(texts: Texts, words: Words | None = None) -> tuple[Array, Array]:
     """Return the keys of texts, shape (n, WIDTH), uint64, and their hashes, shape (n, 16), uint8.
 
-    `words` are those of the texts, where they have been found before. The hash is the MD5 of a text
-    with its white space folded: equal texts have equal hashes.
+    `words` are those of the texts, where they have been found before. The hash is that of a text with
+    its white space folded: equal texts have equal hashes.
     """
-    hashes = folded_md5(texts)
+    hashes = folded_hashes(texts)
     signed = signatures(texts) if words is None else sign_words(*words)
     columns = np.ascontiguousarray(signed.T)
     keys = np.empty((WIDTH, len(hashes)), np.uint64)
