@@ -141,7 +141,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (refine_shard.version, digest.hexdigest()[:16]) == (13, "0db952b1c4513912"), Counter(
+    assert (refine_shard.version, digest.hexdigest()[:16]) == (14, "bd447e39c895d524"), Counter(
         facts["dropped"]
     )
 

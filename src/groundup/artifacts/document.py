@@ -135,12 +135,12 @@ def dropped_rows(
 class TableWriter:
     """Writes rows of one schema as Parquet, in row groups of about `ROW_GROUP_BYTES`."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, codec: str = "zstd") -> None:
         self.schema = schema
         self.rows = self.bytes = 0
         self._pending: list[dict[str, object]] = []
         self._pending_bytes = 0
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, schema, compression=codec)
 
     def __enter__(self) -> TableWriter:
         return self

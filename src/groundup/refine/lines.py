@@ -45,7 +45,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
-from groundup.refine.dedup.minhash import FNV_BASIS, FNV_PRIME, fnv, mix, unique, words
+from groundup.refine.dedup.minhash import mix, unique, words
 from groundup.refine.kernels import Number, helper, kernel, kernel_with
 from groundup.refine.out_of_core import (
     DocumentTable,
@@ -57,6 +57,7 @@ from groundup.refine.out_of_core import (
     hash_ranges,
     map_array,
 )
+from groundup.refine.scan import hash_bytes, next_byte
 from groundup.runtime.run import build_step
 
 BOILERPLATE = "boilerplate"
@@ -136,23 +137,48 @@ def max_lines(offsets: Array, data: Array) -> int:
 def hash_line(
     data: Array, i: int, stop: int, roles: Array, transitions: Array
 ) -> tuple[int, Number]:
-    """Return the end of the line at `i`, and its hash (FNV-1a); 0 for too few plain words."""
-    hashed, half_words, state, gap = FNV_BASIS, 0, _EMPTY, False
-    while i < stop and data[i] != NEWLINE:
-        begin = i
+    """Return the end of the line at `i`, and its hash; 0 for too few plain words."""
+    line_end = end = next_byte(data, i, stop, NEWLINE)
+    if not _has_words(data, i, end, roles, transitions):
+        return line_end, np.uint64(0)
+    while _is_white(data[i]):
+        i += 1
+    while _is_white(data[end - 1]):
+        end -= 1
+    wide = False
+    for k in range(i, end - 1):
+        byte, following = data[np.uint64(k)], data[np.uint64(k) + np.uint64(1)]
+        wide |= (byte == TAB) | ((byte == BLANK) & (following == BLANK))
+    if wide:
+        data = _folded(data[i:end])
+        i, end = 0, len(data)
+    return line_end, max(mix(hash_bytes(data, i, end)), np.uint64(1))
+
+
+@helper
+def _has_words(data: Array, i: int, stop: int, roles: Array, transitions: Array) -> bool:
+    """Whether data[i:stop] holds MIN_WORDS plain words."""
+    half_words, state = 0, _EMPTY
+    while i < stop and half_words < 2 * MIN_WORDS:
         point, i = code_point(data, i, stop)
         role = roles[point]
         if role == _SPACE:
-            gap = hashed != FNV_BASIS
             half_words += 2 * (state in (_LETTERS, _ENDED))
-        else:
-            if gap:
-                hashed, gap = (hashed ^ np.uint64(BLANK)) * FNV_PRIME, False
-            hashed = fnv(hashed, data, begin, i)
-            half_words += role == _SYLLABLE
+        half_words += role == _SYLLABLE
         state = transitions[state, role]
-    half_words += 2 * (state in (_LETTERS, _ENDED))
-    return i, max(mix(hashed), np.uint64(1)) if half_words >= 2 * MIN_WORDS else np.uint64(0)
+    return half_words + 2 * (state in (_LETTERS, _ENDED)) >= 2 * MIN_WORDS
+
+
+@helper
+def _folded(line: Array) -> Array:
+    """Return a line with each run of white space as one blank."""
+    out, count = np.empty_like(line), 0
+    for k in range(len(line)):
+        is_white = _is_white(line[k])
+        if not (is_white and k and _is_white(line[k - 1])):
+            out[count] = BLANK if is_white else line[k]
+            count += 1
+    return out[:count]
 
 
 @dataclass

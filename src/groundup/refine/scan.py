@@ -69,7 +69,7 @@ def copy_bytes(data: Array, begin: int, end: int, out: Array, pos: int) -> int:
 def hash_bytes(data: Array, begin: int, end: int) -> Number:
     """Return an odd 64-bit hash of data[begin:end], eight bytes at a time.
 
-    It is for tables in memory: files hold the hashes of minhash.py.
+    It is for tables in memory, and for the index of lines.
     """
     hashed, i = np.uint64(end - begin), begin
     while i < end:

@@ -66,7 +66,7 @@ CROWD = 1.25
 def document_keys(texts: Texts, words: Words | None = None) -> tuple[Array, Array]:
     """Return the keys of texts, shape (n, WIDTH), uint64, and their hashes, shape (n, 16), uint8.
 
-    `words` are those of the texts, where they have been found before. The hash is that of a text with
+    `words` are those of the texts, where they have been found before. The hash is of a text with
     its white space folded: equal texts have equal hashes.
     """
     hashes = folded_hashes(texts)
