@@ -76,9 +76,8 @@ def by_source(run: Run, source: str, shards: list[Artifact], view: Artifact) -> 
     """Count lines at several thresholds, and the bytes that are cut at the default."""
     own = [shard for shard in shards if shard.name.rpartition(".")[0] == source]
     kept = [np.load(run.root / "refine" / "split" / f"{shard.name}.npy") > 0 for shard in own]
-    documents = np.concatenate(
-        [numbers for _, numbers in count_lines([shard.path for shard in own], kept)]
-    )
+    paths = [shard.path for shard in own]
+    _, documents = count_lines(zip(paths, kept, strict=True), 0, (1 << 64) - 1)
     facts = view.facts["sources"][source]
     cut = facts["lines"]["bytes"]
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,24 @@ from hypothesis import strategies as st
 
 from groundup.artifacts.arrays import text_array, text_buffers
 from groundup.artifacts.corpus import Cuts, remove_spans
-from groundup.artifacts.document import DROPPED, TableWriter
-from groundup.refine import lines as lines_step
 from groundup.refine.clean.unicode_classes import UNSPACED, WORD, WORD_CLASSES
 from groundup.refine.clean.whitespace import normalize_whitespace
 from groundup.refine.lines import (
+    LINE_KINDS,
     MIN_WORDS,
     MIN_WORDS_LEFT,
     LineIndex,
     count_lines,
+    cut_lines,
     find_lines,
     find_repeated_lines,
     line_cuts,
     line_hashes,
+    list_lines,
+    min_documents,
     rows_with,
 )
-from groundup.refine.out_of_core import RowFile
+from groundup.refine.out_of_core import IndexedShard, RowFile, hash_ranges
 from groundup.refine.shard import refine_shard
 
 Row = dict[str, object]
@@ -198,11 +200,8 @@ def sketched(folder: Path, texts: Sequence[Sequence[str]]) -> Path:
 
 
 @pytest.mark.parametrize("part", [1, 7, 1_000])
-def test_line_index_is_counted_in_parts(
-    tmp_path: Path, part: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_line_index_is_counted_in_parts(tmp_path: Path, part: int) -> None:
     """For any part size, counts equal those of a Counter over the kept documents."""
-    monkeypatch.setattr(lines_step, "PART_LINES", part)
     sentences = [
         f"number {word} of the few lines here"
         for word in ("one", "two", "three", "four", "five", "six")
@@ -220,7 +219,8 @@ def test_line_index_is_counted_in_parts(
         want.update({hashed(line) for line in text.split("\n")} if mask else ())
     got = [
         pair
-        for lines, numbers in count_lines(shards, kept)
+        for low, high in hash_ranges(len(want), part)
+        for lines, numbers in [count_lines(zip(shards, kept, strict=True), low, high)]
         for pair in zip(lines.tolist(), numbers.tolist(), strict=True)
     ]
     assert got == sorted(want.items())
@@ -250,11 +250,24 @@ def find(
                 tmp_path / name, collected(tmp_path / f"in-{name}", rows), kind, [], [], Path()
             )
         (out := tmp_path / "list").mkdir()
-        with TableWriter(tmp_path / "duplicates.parquet", DROPPED) as gone:
-            for number in duplicates:
-                gone.add(row("", number, source=next(iter(shards))) | {"reason": "exact_duplicate"})
-        kinds = {name.rpartition(".")[0]: kind for name, (kind, _) in shards.items()}
-        facts = find_repeated_lines(out, folders, kinds, tmp_path / "duplicates.parquet", fewest)
+        listed = tmp_path / "listed.npy"
+        np.save(listed, np.array([(number, 0) for number in duplicates], np.int64).reshape(-1, 2))
+        members, first = defaultdict[str, list[IndexedShard]](list), 0
+        for name, (kind, texts) in shards.items():
+            if kind in LINE_KINDS:
+                shard = IndexedShard(name, tmp_path / name, first, len(texts))
+                members[name.rpartition(".")[0]].append(shard)
+            first += len(texts)
+        repeated, cuts = defaultdict[str, list[Path]](list), defaultdict[str, list[Any]](list)
+        for source, of_source in members.items():
+            for part, (low, high) in enumerate(hash_ranges(2, 1)):
+                (path := tmp_path / f"{source}.lines.{part}").mkdir()
+                find_repeated_lines(path, of_source, listed, fewest, low, high)
+                repeated[source].append(path)
+            for shard in of_source:
+                (path := out / shard.name).mkdir()
+                cuts[source].append((path, cut_lines(path, shard, listed, repeated[source])))
+        facts = list_lines(out, repeated, cuts)
         left = {}
         for name, folder in folders:
             (batch,) = (
@@ -262,8 +275,8 @@ def find(
                 .combine_chunks()
                 .to_batches()
             )
-            cuts = Cuts.load(out / "cuts" / f"{name}.npy")
-            left[name] = cuts.apply(batch, np.arange(len(batch))).column("text").to_pylist()
+            cut = Cuts.load(out / name / "cuts.npy")
+            left[name] = cut.apply(batch, np.arange(len(batch))).column("text").to_pylist()
         lines, dropped = (
             pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("lines", "dropped")
         )
@@ -335,10 +348,8 @@ def test_documents_left_empty_are_dropped(find: Find) -> None:
     assert left["web.a"][10:] == [few, f"{few} more", few]
 
 
-def test_large_sources_need_a_share(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines_step, "MIN_SHARE", 0.55)
-    pages = [page(n, NOTICE) for n in range(10)] + [page(n) for n in range(10, 20)]
-    assert find({"web.a": ("web", pages)})[0] == []
+def test_large_sources_need_a_share() -> None:
+    assert [min_documents(10, count) for count in (20, 1_000_000, 1_000_001)] == [10, 10, 11]
 
 
 def test_hostile_shapes(find: Find) -> None:

@@ -212,11 +212,15 @@ def test_new_file_costs_its_shard_and_the_lists(project: Path) -> None:
     (project.parent / "blog" / "new.txt").write_text(story(1_000))
     steps = Counter(name.rpartition("/")[0] for name in built(project))
     shard = ("collect/shard", "refine/shard", "tokenize/shard")
-    lists = tuple(f"refine/{name}" for name in ("duplicates", "lines", "split", "quality"))
+    # The new post is counted; no page has another line to cut.
+    lists = tuple(f"refine/{name}" for name in ("duplicates", "line_counts", "split", "quality"))
     assert steps == dict.fromkeys((*shard, *lists, "tokenize/index"), 1)
-    # Another number that lists the same lines changes nothing but the list; none at all gives the
+    # Another number that lists the same lines changes nothing but the counts; none at all gives the
     # site its lines back.
-    assert built(project, "refine.repeated_lines=20") == {"refine/lines/lines"}
+    assert built(project, "refine.repeated_lines=20") == {
+        "refine/line_counts/blog.0000",
+        "refine/line_counts/site.0000",
+    }
     without = built(project, "refine.repeated_lines=0")
     assert {one.rpartition(".")[0] for one in without if one.startswith("tokenize/shard")} == {
         "tokenize/shard/site"

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 
+from groundup.artifacts.arrays import text_buffers
 from groundup.artifacts.corpus import DROPPED, VALIDATION
 from groundup.refine.dedup.duplicates import find_duplicates
+from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
 from groundup.refine.dedup.minhash import mix
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.refine.shard import refine_shard
@@ -182,6 +185,11 @@ def test_similarity_after_cuts(tmp_path: Path, refined: Callable[..., Shards]) -
         cuts[shards[0][0]],
         np.array([[row, 0, len(menu) + 1] for row, menu in zip((0, 3), menus, strict=True)]),
     )
+    # The index of what is left, beside the cuts.
+    np.save(tmp_path / "documents.npy", np.array([0, 3]))
+    with RowFile(tmp_path / "left", np.dtype(np.uint64), WIDTH) as keys:
+        keys.append(document_keys(text_buffers(pa.array([article, article])))[0])
+        write_index(tmp_path, keys)
     found = []
     for number, of in enumerate(({}, cuts)):
         with Scratch(tmp_path / f"scratch{number}") as scratch:

@@ -16,27 +16,35 @@ A refined shard of a kind in LINE_KINDS holds for its n (line, document) pairs:
     lines.npy        uint64 [n]: hashes, ascending
     line_rows.npy    uint32 [n]: row of the document; ascending among equal hashes
 
-They are read one range of hashes at a time, so no step holds the lines of a corpus. The step
-refine/lines writes
+A range of hashes is a slice of each file, so counting is a task for each range, which holds no more
+than that. Cutting is a task for each shard:
 
-    lines.parquet    the repeated lines (schema LINES)
-    cuts/SHARD.npy   int64 [n, 3]: row, first byte, byte after the last
-    dropped.parquet  documents of which next to nothing is left (DROPPED schema)
+    step                 one artifact per   files
+    refine/line_counts   source, range      hashes.npy (uint64, ascending) and counts.npy (int64):
+                                            the lines that enough documents hold
+    refine/cuts          shard              cuts.npy, int64 [n, 3]: row, first byte, byte after the
+                                            last; the LSH index of the texts with cuts, and
+                                            documents.npy, int64: their rows; lines.parquet, their
+                                            lines (schema FOUND); dropped.parquet, documents of
+                                            which next to nothing is left (DROPPED schema)
+    refine/lines         run                lines.parquet (schema LINES) and dropped.parquet, joined
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from groundup.artifacts.arrays import Array, Texts, text_buffers
 from groundup.artifacts.corpus import remove_spans
-from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows
+from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows, read_batches
 from groundup.artifacts.kinds import KINDS
 from groundup.refine.clean.unicode_classes import (
     CODE_POINTS,
@@ -45,20 +53,21 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
+from groundup.refine.dedup.lsh_index import WIDTH, document_keys, write_index
 from groundup.refine.dedup.minhash import mix, unique, words
 from groundup.refine.kernels import Number, helper, kernel, kernel_with
 from groundup.refine.out_of_core import (
     DocumentTable,
+    IndexedShard,
     RowFile,
-    Scratch,
     create_array,
     first_of_runs,
     hash_parts,
-    hash_ranges,
     map_array,
 )
 from groundup.refine.scan import hash_bytes, next_byte
 from groundup.runtime.run import build_step
+from groundup.runtime.store import Facts
 
 BOILERPLATE = "boilerplate"
 # Kinds whose repeated lines are boilerplate. `return None` in code, "Yes, please." in a
@@ -105,6 +114,7 @@ LINES = pa.schema(
     {"source": pa.string(), "hash": pa.uint64(), "documents": pa.int64()}
     | dict.fromkeys(("text", "example"), pa.string())
 )
+FOUND = pa.schema([LINES.field(name) for name in ("hash", "text", "example")])
 
 
 # The line index
@@ -209,28 +219,32 @@ class LineIndex:
             pos = end
 
 
-def count_lines(shards: Sequence[Path], kept: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-    """Yield the lines of shards, ascending and unique, and the number of documents with each.
+def min_documents(fewest: int, documents: int) -> int:
+    """Return how many of a source's documents have to hold a line: `fewest`, or MIN_SHARE."""
+    return max(fewest, math.ceil(MIN_SHARE * documents))
 
-    `kept` has for each shard the mask of the rows that count.
+
+def count_lines(shards: Iterable[tuple[Path, Array]], low: int, high: int) -> tuple[Array, Array]:
+    """Return the lines of shards whose hashes are low to high, and the documents with each.
+
+    Lines are ascending and unique. A shard comes with the mask of the rows that count.
     """
-    indexes = [(map_array(shard, "lines"), map_array(shard, "line_rows")) for shard in shards]
-    for low, high in hash_ranges(sum(len(hashes) for hashes, _ in indexes), PART_LINES):
-        parts, counts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for (hashes, rows), mask in zip(indexes, kept, strict=True):
-            begin = np.searchsorted(hashes, np.uint64(low))
-            end = np.searchsorted(hashes, np.uint64(high), side="right")
-            of_shard = hashes[begin:end][mask[rows[begin:end]]]
-            first = first_of_runs(of_shard)
-            parts.append(of_shard[first])
-            counts.append(np.diff(first, append=len(of_shard)))
-        # A stable sort merges sorted runs: one per shard.
-        lines = np.concatenate(parts)
-        order = np.argsort(lines, kind="stable")
-        lines = lines[order]
-        first = first_of_runs(lines)
-        sums = np.concatenate([[0], np.cumsum(np.concatenate(counts)[order])])
-        yield lines[first], np.diff(sums[np.append(first, len(lines))])
+    parts, counts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for shard, mask in shards:
+        hashes, rows = map_array(shard, "lines"), map_array(shard, "line_rows")
+        begin = np.searchsorted(hashes, np.uint64(low))
+        end = np.searchsorted(hashes, np.uint64(high), side="right")
+        of_shard = hashes[begin:end][mask[rows[begin:end]]]
+        first = first_of_runs(of_shard)
+        parts.append(of_shard[first])
+        counts.append(np.diff(first, append=len(of_shard)))
+    # A stable sort merges sorted runs: one per shard.
+    lines = np.concatenate(parts)
+    order = np.argsort(lines, kind="stable")
+    lines = lines[order]
+    first = first_of_runs(lines)
+    sums = np.concatenate([[0], np.cumsum(np.concatenate(counts)[order])])
+    return lines[first], np.diff(sums[np.append(first, len(lines))])
 
 
 def rows_with(shard: Path, listed: Array, documents: int) -> Array:
@@ -244,7 +258,7 @@ def rows_with(shard: Path, listed: Array, documents: int) -> Array:
     return mask
 
 
-# The step refine/lines
+# Cutting
 
 
 @kernel_with(ROLES, TRANSITIONS)
@@ -305,44 +319,82 @@ def _is_white(byte: int) -> bool:
     return byte in (NEWLINE, BLANK, TAB)
 
 
-class RepeatedLines:
-    """The repeated lines of one source, and what cutting them affects."""
+# The steps
 
-    def __init__(
-        self, source: str, hashes: Array, counts: Array, lines: TableWriter, dropped: TableWriter
-    ) -> None:
-        # `hashes` are ascending; `counts` are the kept documents with each line.
-        self.source, self.hashes, self.counts = source, hashes, counts
-        self.lines, self.dropped = lines, dropped
+
+@build_step("refine/line_counts", version=1)
+def find_repeated_lines(
+    folder: Path, shards: Sequence[IndexedShard], duplicates: Path, fewest: int, low: int, high: int
+) -> Facts:
+    """List the lines with hashes of low to high that at least `fewest` documents of `shards` hold.
+
+    Documents in the list `duplicates` (listed.npy) are not counted.
+    """
+    lines, counts = count_lines(((s.folder, s.unlisted(duplicates)) for s in shards), low, high)
+    repeated = counts >= fewest
+    np.save(folder / "hashes.npy", lines[repeated])
+    np.save(folder / "counts.npy", counts[repeated])
+    return {"lines": int(repeated.sum())}
+
+
+@build_step("refine/cuts", version=1)
+def cut_lines(
+    folder: Path, shard: IndexedShard, duplicates: Path, repeated: Sequence[Path]
+) -> Facts:
+    """Find the `repeated` lines in the documents of a shard, and what is left without them.
+
+    `repeated` are artifacts of `find_repeated_lines` by ascending hashes. Documents in the list
+    `duplicates` stay as they are.
+    """
+    with ExitStack() as stack:
+        cutter = LineCutter(folder, repeated, stack)
+        affected = shard.unlisted(duplicates)
+        affected &= rows_with(shard.folder, cutter.hashes, len(affected))
+        columns = ["id", "source", "origin", "record", "text"]
+        for rows, batch in DocumentTable([(shard.name, shard.folder)]).batches(columns, affected):
+            cutter.cut(rows, batch)
+        cutter.save(np.flatnonzero(affected))
+        return cutter.facts
+
+
+class LineCutter:
+    """Cuts repeated lines out of documents, and writes what that changes to a folder."""
+
+    def __init__(self, folder: Path, repeated: Sequence[Path], stack: ExitStack) -> None:
+        self.folder = folder
+        # Ascending, as the ranges are.
+        self.hashes = np.concatenate([map_array(path, "hashes") for path in repeated])
         # Mask of the lines that `lines` has already.
-        self.written = np.zeros(len(hashes), np.bool_)
-        # Lines, bytes cut, documents with a cut, documents dropped.
-        self.facts = {"lines": len(hashes), "bytes": 0, "documents": 0, "dropped": 0}
+        self.written = np.zeros(len(self.hashes), np.bool_)
+        self.lines = stack.enter_context(TableWriter(folder / "lines.parquet", FOUND))
+        self.dropped = stack.enter_context(TableWriter(folder / "dropped.parquet", DROPPED))
+        keys = RowFile(folder / ".keys", np.dtype(np.uint64), WIDTH)
+        self.keys, self.cuts = stack.enter_context(keys), [np.zeros((0, 3), np.int64)]
+        # Bytes cut, documents with a cut, documents dropped.
+        self.facts = {"bytes": 0, "documents": 0, "dropped": 0}
 
-    def cut(self, shard: tuple[str, Path], kept: Array) -> Array:
-        """Return the cuts of a shard; list its lines, and the documents left without words."""
-        parts, columns = [np.zeros((0, 3), np.int64)], ["id", "source", "origin", "record", "text"]
-        affected = kept & rows_with(shard[1], self.hashes, len(kept))
-        for rows, batch in DocumentTable([shard]).batches(columns, affected):
-            texts = text_buffers(batch.column("text"))
-            hits = find_lines(texts, self.hashes)
-            self._write_lines(batch, hits)
-            cuts = line_cuts(texts, hits)
-            parts.append(np.column_stack([rows[cuts[:, 0]], cuts[:, 1:]]))
-            self.facts["bytes"] += int((cuts[:, 2] - cuts[:, 1]).sum())
-            self.facts["documents"] += len(rows)
-            rest = remove_spans(batch.column("text"), cuts[:, 0], cuts[:, 1:])
-            left = np.diff(words(text_buffers(rest))[3])
-            empty = left < MIN_WORDS_LEFT
-            if empty.any():
-                self.facts["dropped"] += int(empty.sum())
-                removed = np.bincount(cuts[:, 0], cuts[:, 2] - cuts[:, 1], len(batch))
-                shares = pa.array((removed / np.maximum(np.diff(texts[0]), 1))[empty])
-                note = "words are left without the lines that its source repeats"
-                details = pa.array([f"{count} {note}" for count in left[empty].tolist()])
-                reasons, out = pa.repeat(BOILERPLATE, len(details)), batch.filter(pa.array(empty))
-                self.dropped.write(dropped_rows(out, reasons, shares, details))
-        return np.concatenate(parts)
+    def cut(self, rows: Array, batch: pa.RecordBatch) -> None:
+        """Cut the lines of documents, all of which hold some."""
+        texts = text_buffers(batch.column("text"))
+        hits = find_lines(texts, self.hashes)
+        self._write_lines(batch, hits)
+        cuts = line_cuts(texts, hits)
+        self.cuts.append(np.column_stack([rows[cuts[:, 0]], cuts[:, 1:]]))
+        rest = text_buffers(remove_spans(batch.column("text"), cuts[:, 0], cuts[:, 1:]))
+        hashes, _, _, first_words = words(rest)
+        # The split compares what is left: its keys are those of these texts.
+        self.keys.append(document_keys(rest, (hashes, first_words))[0])
+        left = np.diff(first_words)
+        empty = left < MIN_WORDS_LEFT
+        removed = np.bincount(cuts[:, 0], cuts[:, 2] - cuts[:, 1], len(batch))
+        self.facts["bytes"] += int(removed.sum())
+        self.facts["documents"] += len(rows)
+        self.facts["dropped"] += int(empty.sum())
+        shares = pa.array((removed / np.maximum(np.diff(texts[0]), 1))[empty])
+        note = "words are left without the lines that its source repeats"
+        details = pa.array([f"{count} {note}" for count in left[empty].tolist()], pa.string())
+        reasons, out = pa.repeat(BOILERPLATE, len(details)), batch.filter(pa.array(empty))
+        self.dropped.write(dropped_rows(out, reasons, shares, details))
 
     def _write_lines(self, batch: pa.RecordBatch, hits: Array) -> None:
         """Write the lines that occur for the first time, with their text and an example."""
@@ -351,44 +403,51 @@ class RepeatedLines:
             line = batch.column("text")[row].as_buffer()[begin:end].to_pybytes()
             text = " ".join(line.decode("utf-8", "replace").split())
             short = text[:TEXT_CHARACTERS] + (" …" if len(text) > TEXT_CHARACTERS else "")
-            example, hashed = batch.column("id")[row].as_py(), int(self.hashes[k])
-            entry = (self.source, hashed, int(self.counts[k]), short, example)
-            self.lines.add(dict(zip(LINES.names, entry, strict=True)), 64 + len(short))
+            entry = (int(self.hashes[k]), short, batch.column("id")[row].as_py())
+            self.lines.add(dict(zip(FOUND.names, entry, strict=True)), 64 + len(short))
         self.written[indices] = True
 
+    def save(self, rows: Array) -> None:
+        """Write the cuts, and the index of the rows with cuts."""
+        np.save(self.folder / "cuts.npy", np.concatenate(self.cuts))
+        np.save(self.folder / "documents.npy", rows)
+        write_index(self.folder, self.keys)
 
-@build_step("refine/lines", version=1)
-def find_repeated_lines(
+
+@build_step("refine/lines", version=2)
+def list_lines(
     folder: Path,
-    shards: Sequence[tuple[str, Path]],
-    kinds: Mapping[str, str],
-    duplicates: Path,
-    fewest: int,
-) -> dict[str, Any]:
-    """List the lines that at least `fewest` documents of a source hold, and cut them out of all.
+    repeated: Mapping[str, Sequence[Path]],
+    cuts: Mapping[str, Sequence[tuple[Path, Facts]]],
+) -> Facts:
+    """Join the repeated lines and the dropped documents of all sources.
 
-    Documents in the list `duplicates` are not counted; `kinds` has the kind of each source.
+    `repeated` and `cuts` have the artifacts of `find_repeated_lines` and `cut_lines` by source, the
+    latter with their facts. An example of a line is in the first shard that holds it.
     """
-    table, facts = DocumentTable(shards), dict[str, dict[str, int]]()
-    (folder / "cuts").mkdir()
+    sources = {}
     with (
-        Scratch(folder / ".scratch") as scratch,
         TableWriter(folder / "lines.parquet", LINES) as lines,
         TableWriter(folder / "dropped.parquet", DROPPED) as dropped,
     ):
-        kept = scratch.kept(table, [duplicates])
-        for source in (name for name in table.sources if kinds[name] in LINE_KINDS):
-            spans = zip(shards, table.spans, strict=True)
-            members = [(s, kept[span]) for s, span in spans if s[0].rpartition(".")[0] == source]
-            masks = [mask for _, mask in members]
-            least = max(fewest, int(np.ceil(MIN_SHARE * sum(int(mask.sum()) for mask in masks))))
-            with scratch.rows("lines", np.uint64) as hashes, scratch.rows("n", np.int64) as counts:
-                for block, documents in count_lines([path for (_, path), _ in members], masks):
-                    hashes.append(block[documents >= least])
-                    counts.append(documents[documents >= least])
-                repeated = RepeatedLines(source, hashes.view(), counts.view(), lines, dropped)
-                for shard, mask in members:
-                    if len(cuts := repeated.cut(shard, mask)):
-                        np.save(folder / "cuts" / f"{shard[0]}.npy", cuts)
-                facts[source] = repeated.facts
-    return {"sources": facts}
+        for source, ranges in repeated.items():
+            hashes, counts = (
+                np.concatenate([map_array(path, name) for path in ranges])
+                for name in ("hashes", "counts")
+            )
+            sums, written = Counter[str](), np.zeros(len(hashes), np.bool_)
+            for path, facts in cuts.get(source, ()):
+                sums.update(facts)
+                for batch in read_batches([path / "dropped.parquet"]):
+                    dropped.write(batch)
+                for batch in read_batches([path / "lines.parquet"]):
+                    indices = np.searchsorted(hashes, batch.column("hash").to_numpy())
+                    new = ~written[indices]
+                    written[indices] = True
+                    first = batch.filter(pa.array(new)).to_pylist()
+                    for line, count in zip(first, counts[indices[new]].tolist(), strict=True):
+                        entry = {"source": source, **line, "documents": count}
+                        lines.add(entry, 64 + len(line["text"]))
+            names = ("bytes", "documents", "dropped")
+            sources[source] = {"lines": len(hashes)} | {name: sums[name] for name in names}
+    return {"sources": sources}

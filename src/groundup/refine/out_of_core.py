@@ -7,6 +7,7 @@ Columns are read one row group at a time. So memory does not grow with the corpu
 from __future__ import annotations
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,6 +125,25 @@ def first_of_runs(values: Array) -> Array:
 def map_array(folder: Path, name: str) -> Array:
     """Return the array in `name`.npy as a memory map."""
     return np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
+
+
+@dataclass(frozen=True)
+class IndexedShard:
+    """A refined shard, and where its documents stand in the table of all shards."""
+
+    name: str  # `SOURCE.SHARD`
+    folder: Path
+    first: int  # row of its first document
+    documents: int
+
+    def unlisted(self, duplicates: Path) -> Array:
+        """Return the mask of its documents that are not in a file of listed rows, [n, 2]."""
+        rows = np.load(duplicates, mmap_mode="r")[:, 0]
+        # NumPy's search would copy the column.
+        begin, end = (bisect_left(rows, self.first + row) for row in (0, self.documents))
+        mask = np.ones(self.documents, np.bool_)
+        mask[rows[begin:end] - self.first] = False
+        return mask
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, mask, text_buffers
 from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
 from groundup.refine.dedup.lsh_index import CLUSTER as CLUSTER_BANDS
-from groundup.refine.dedup.lsh_index import WIDTH, LshIndex, document_keys, write_index
+from groundup.refine.dedup.lsh_index import LshIndex
 from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all
 from groundup.refine.kernels import helper, kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts
@@ -99,19 +99,9 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
     for _, block in table.blocks():
         parent[block] = np.arange(block.start, block.stop)
     _unite_groups(table, kept, parent, scratch, memory)
-    # Two pages may be similar only after the cuts: index the documents with cuts again.
-    updates = []
-    for shard, block, cuts in table.cut_shards():
-        changed = np.zeros_like(kept[block])
-        changed[cuts.rows] = kept[block][cuts.rows]
-        (folder := scratch.folder / f"cut-{shard[0]}").mkdir()
-        with scratch.rows("keys", np.uint64, WIDTH) as keys:
-            for _, batch in DocumentTable([shard], table.cuts).batches(["text"], changed):
-                keys.append(document_keys(text_buffers(batch.column("text")))[0])
-            write_index(folder, keys)
-        np.save(folder / "documents.npy", block.start + np.flatnonzero(changed))
-        updates.append(folder)
     sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
+    # Two pages may be similar only after the cuts. The index of such texts is beside their cuts.
+    updates = {name: path.parent for name, path in table.cuts.items()}
     index = LshIndex(table, sizes, ids, memory, scratch.folder, updates)
     # Most documents share no bucket with one of another cluster: they need no shingles.
     compared = scratch.full("compared", table.rows, np.bool_)

@@ -3,7 +3,9 @@
     step                 one artifact per   what it does
     refine/shard         collected shard    cleans and filters documents, and indexes those it keeps
     refine/duplicates    run                lists exact and near duplicates
-    refine/lines         run                lists lines that a source repeats, and cuts them out
+    refine/line_counts   source, range      counts lines, and lists those that a source repeats
+    refine/cuts          refined shard      cuts them out
+    refine/lines         run                lists these lines, and documents left without words
     refine/evaluation    run                collects the n-grams of the evaluation items
     refine/occurrences   refined shard      finds these n-grams
     refine/contaminated  run                lists documents that hold evaluation items
@@ -34,10 +36,11 @@ filter costs less per document, and a document that it drops is never chosen as 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groundup.artifacts.kinds import KINDS, is_training
 from groundup.errors import StoreError
@@ -46,6 +49,9 @@ from groundup.runtime.progress import say
 from groundup.runtime.run import ABSENT, Job, Keyed, Run, Unkeyed, taken
 from groundup.runtime.store import Artifact, Facts
 from groundup.runtime.user_code import code_digest
+
+if TYPE_CHECKING:
+    from groundup.refine.out_of_core import IndexedShard
 
 # Files of a refined shard that only refine/quality reads.
 DESCRIPTIONS = ("bins.npy", "quality.json")
@@ -99,12 +105,24 @@ class Refinement:
     shards: list[Artifact] = field(default_factory=list)  # the refined shards, in order
     # Artifacts that list dropped documents, by name: duplicates, lines, contaminated.
     lists: dict[str, Artifact] = field(default_factory=dict)
+    # What was cut out of each shard of a source that repeats lines.
+    cut: list[Artifact] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)  # all, as they were built
 
     @property
     def folders(self) -> list[tuple[str, Path]]:
         """Name and folder of each shard."""
         return [(shard.name, shard.path) for shard in self.shards]
+
+    @property
+    def indexed(self) -> list[IndexedShard]:
+        """The shards, with the rows of each in the table of all."""
+        from groundup.refine.out_of_core import IndexedShard
+
+        counts = [shard.facts["documents"] for shard in self.shards]
+        firsts = accumulate(counts, initial=0)
+        shards = zip(self.folders, firsts, counts, strict=False)
+        return [IndexedShard(*folder, first, count) for folder, first, count in shards]
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -123,15 +141,20 @@ class Refinement:
     @property
     def cuts(self) -> dict[str, Path]:
         """File of the cuts of each shard that has any."""
-        if "lines" not in self.lists:
-            return {}
-        paths = sorted((self.lists["lines"].path / "cuts").glob("*.npy"))
-        return {path.stem: path for path in paths}
+        return {a.name: a.path / "cuts.npy" for a in self.cut if a.facts["documents"]}
 
     @property
     def inputs(self) -> dict[str, str]:
-        """What a global step depends on: the rows of all shards, and the lists so far."""
-        return contents(self.shards) | {name: list_.content for name, list_ in self.lists.items()}
+        """What a global step depends on: the rows of all shards, the lists so far, and the cuts."""
+        lists = {name: list_.content for name, list_ in self.lists.items()}
+        cuts = {f"cuts {name}": digest for name, digest in self.cut_digests.items()}
+        return contents(self.shards) | lists | cuts
+
+    @property
+    def cut_digests(self) -> dict[str, str]:
+        """Digest of the cuts of each shard that has any."""
+        files = {a.name: a.manifest["files"] for a in self.cut if a.facts["documents"]}
+        return {name: listed["cuts.npy"]["sha256"] for name, listed in files.items()}
 
     @property
     def memory(self) -> int:
@@ -230,22 +253,80 @@ def _duplicates_job(stage: Refinement) -> Job:
 
 def _find_repeated_lines(stage: Refinement) -> None:
     """List and cut repeated lines, if the recipe wants it and a source may have any."""
-    from groundup.refine.lines import LINE_KINDS, find_repeated_lines
+    from groundup.refine.lines import LINE_KINDS, list_lines
 
-    fewest = stage.run.recipe.refine.repeated_lines
-    searched = [shard for shard in stage.shards if shard.facts["kind"] in LINE_KINDS]
-    if not fewest or not searched:
+    fewest, sources = stage.run.recipe.refine.repeated_lines, defaultdict[str, list[int]](list)
+    for k, shard in enumerate(stage.shards):
+        if shard.facts["kind"] in LINE_KINDS:
+            sources[source_of(shard)].append(k)
+    if not fewest or not sources:
         return
-    job = find_repeated_lines.job(
+    counted = [job for members in sources.values() for job in _line_jobs(stage, members, fewest)]
+    repeated: dict[str, list[Artifact]] = {source: [] for source in sources}
+    for artifact in stage.build(counted, "repeated lines", "list"):
+        repeated[source_of(artifact)].append(artifact)
+    stage.cut = stage.build(_cut_jobs(stage, sources, repeated), "cutting lines")
+    cuts: dict[str, list[tuple[Path, Facts]]] = {source: [] for source in sources}
+    for artifact in stage.cut:
+        cuts[source_of(artifact)].append((artifact.path, artifact.facts))
+    parts = [*(artifact for ranges in repeated.values() for artifact in ranges), *stage.cut]
+    ranges = {source: [a.path for a in artifacts] for source, artifacts in repeated.items()}
+    job = list_lines.job(
         "lines",
-        # Shards of other kinds are not read, so they are no input.
-        inputs=contents(searched) | {"duplicates": stage.lists["duplicates"].content},
-        fewest=fewest,
-        shards=Unkeyed(stage.folders),
-        kinds=Unkeyed(stage.kinds),
-        duplicates=Unkeyed(stage.dropped["duplicates"]),
+        inputs={f"{part.step} {part.name}": part.content for part in parts},
+        repeated=Unkeyed(ranges),
+        cuts=Unkeyed(cuts),
     )
-    (stage.lists["lines"],) = stage.build([job], "repeated lines", "list")
+    (stage.lists["lines"],) = stage.build([job], "listing lines", "list")
+
+
+def _line_jobs(stage: Refinement, members: Sequence[int], fewest: int) -> Iterator[Job]:
+    """Yield the jobs that count the lines of the shards of one source, a range of hashes each."""
+    from groundup.refine.dedup.duplicates import EXACT, NEAR
+    from groundup.refine.lines import PART_LINES, find_repeated_lines, min_documents
+    from groundup.refine.out_of_core import hash_ranges
+
+    shards, indexed = [stage.shards[k] for k in members], stage.indexed
+    source, duplicates = source_of(shards[0]), stage.lists["duplicates"]
+    counts = [duplicates.facts[reason]["by_source"].get(source, 0) for reason in (EXACT, NEAR)]
+    kept = sum(shard.facts["documents"] for shard in shards) - sum(counts)
+    lines = sum(shard.manifest["files"]["lines.npy"]["size"] for shard in shards) // 8
+    for part, (low, high) in enumerate(hash_ranges(lines, PART_LINES)):
+        yield find_repeated_lines.job(
+            f"{source}.{part:04}",
+            inputs=contents(shards) | {"duplicates": duplicates.content},
+            fewest=min_documents(fewest, kept),
+            low=low,
+            high=high,
+            shards=Unkeyed([indexed[k] for k in members]),
+            duplicates=Unkeyed(duplicates.path / "listed.npy"),
+        )
+
+
+def _cut_jobs(
+    stage: Refinement,
+    sources: Mapping[str, Sequence[int]],
+    repeated: Mapping[str, Sequence[Artifact]],
+) -> Iterator[Job]:
+    """Yield the jobs that cut the repeated lines of a source out of each of its shards."""
+    from groundup.refine.lines import cut_lines
+
+    indexed, digests, duplicates = stage.indexed, contents(stage.shards), stage.lists["duplicates"]
+    for source, members in sources.items():
+        if not any(artifact.facts["lines"] for artifact in repeated[source]):
+            continue
+        # Not the counts: another number of documents with the same lines cuts the same.
+        lines = {a.name: a.manifest["files"]["hashes.npy"]["sha256"] for a in repeated[source]}
+        for k in members:
+            shard = stage.shards[k]
+            yield cut_lines.job(
+                shard.name,
+                inputs=lines | {"shard": digests[shard.name], "duplicates": duplicates.content},
+                size=float(shard.facts["bytes_out"]),
+                shard=Unkeyed(indexed[k]),
+                duplicates=Unkeyed(duplicates.path / "listed.npy"),
+                repeated=Unkeyed([artifact.path for artifact in repeated[source]]),
+            )
 
 
 def _evaluation_jobs(stage: Refinement, tests: Sequence[Artifact]) -> list[Job]:
@@ -273,12 +354,12 @@ def _find_contaminated(stage: Refinement, evaluation: Sequence[Artifact]) -> Non
         return
     (grams,) = evaluation
     cuts, items, jobs = stage.cuts, Unkeyed(grams.path), []
+    digests = stage.cut_digests
     for shard, content in zip(stage.shards, contents(stage.shards).values(), strict=True):
         inputs = {"shard": content, "evaluation": grams.content}
-        # Not the whole list of lines: cuts in one shard leave the others as they are.
-        if shard.name in cuts:
-            files = stage.lists["lines"].manifest["files"]
-            inputs["cuts"] = files[f"cuts/{shard.name}.npy"]["sha256"]
+        # Not the list of lines: cuts in one shard leave the others as they are.
+        if shard.name in digests:
+            inputs["cuts"] = digests[shard.name]
         size, path, cut = float(shard.facts["bytes_out"]), Unkeyed(shard.path), cuts.get(shard.name)
         job = find_occurrences.job(
             shard.name, inputs, size, shard=path, evaluation=items, cuts=Unkeyed(cut)
@@ -322,7 +403,7 @@ def _quality_job(stage: Refinement) -> Job:
 
     return sum_distributions.job(
         "quality",
-        inputs={a.name: a.content for a in [*stage.shards, *stage.lists.values()]},
+        inputs=stage.inputs | {shard.name: shard.content for shard in stage.shards},
         shards=Unkeyed(stage.folders),
         kinds=Unkeyed(stage.kinds),
         lists=Unkeyed(list(stage.dropped.values())),

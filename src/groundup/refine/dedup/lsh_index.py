@@ -13,8 +13,8 @@ comparing a new shard with all others costs only its own keys.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -173,9 +173,9 @@ class LshIndex:
     ids: Array  # of all documents
     memory: int  # bytes that a part may take
     folder: Path  # for temporary files
-    # Folders of additional indexes of texts that changed since; their documents.npy holds the row
-    # of the table for each row of the index.
-    updates: Sequence[Path] = ()
+    # Folders of additional indexes of texts that changed since, by shard; their documents.npy holds
+    # the row of the shard for each row of the index.
+    updates: Mapping[str, Path] = field(default_factory=dict)
 
     def buckets(
         self, band: int, among: Array | None = None, touching: Array | None = None
@@ -245,14 +245,18 @@ class LshIndex:
     def _entries(
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
     ) -> Iterator[tuple[Array, Array]]:
-        """Yield keys and rows of a range of keys, shard by shard, then those of the updates."""
-        folders = [folder for _, folder in self.table.shards]
-        for k, folder in enumerate([*folders, *self.updates]):
-            updated = map_array(folder, "documents") if k >= len(folders) else None
-            for keys, members in _read(folder, band, low, high, selected):
-                rows = members + self.table.starts[k] if updated is None else updated[members]
-                included = slice(None) if among is None else among[rows]
-                yield keys[included], rows[included]
+        """Yield keys and rows of a range of keys, shard by shard."""
+        for (name, folder), first in zip(self.table.shards, self.table.starts, strict=False):
+            for keys, rows in _read(folder, band, low, high, selected):
+                yield self._included(keys, rows + first, among)
+            if (updated := self.updates.get(name)) is not None:
+                documents = map_array(updated, "documents") + first
+                for keys, rows in _read(updated, band, low, high, selected):
+                    yield self._included(keys, documents[rows], among)
+
+    @staticmethod
+    def _included(keys: Array, rows: Array, among: Array | None) -> tuple[Array, Array]:
+        return (keys, rows) if among is None else (keys[among[rows]], rows[among[rows]])
 
 
 @kernel
