@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.talking import CONTEXT, stirred, talks
 
 from groundup.artifacts.tokenizer import Tokenizer
+from groundup.model import packed_attention
+from groundup.model.packed_attention import PackedAttention, PackedKernel
 from groundup.model.transformer import Transformer
 from groundup.recipe import Tune
 from groundup.train.hardware import Hardware
@@ -18,6 +24,70 @@ from groundup.tune.finetuner import Finetuner
 from groundup.tune.packing import collate, loss_sum, pack, packed_size, packed_steps
 
 TUNE = Tune("sft", epochs=1, learning_rate=1e-3, batch_tokens=4 * CONTEXT)
+
+
+def attend_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+
+# Whatever is asked of PyTorch's kernel for CUDA, computed document by document.
+def varlen_reference(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bounds: torch.Tensor,
+    *_: object,
+    **asked: Any,
+) -> torch.Tensor:
+    assert asked == {"window_size": (-1, 0), "enable_gqa": True} and bounds.dtype == torch.int32
+    outputs = []
+    for begin, end in pairwise(bounds.tolist()):
+        outputs.append(attend_alone(*(x[begin:end].transpose(0, 1) for x in (q, k, v))))
+    return torch.cat([y.transpose(0, 1) for y in outputs])
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3),
+    st.sampled_from(["documents", "mask", "varlen"]),
+    st.integers(0, 4),
+)
+def test_packed_attention_is_that_of_each_document_alone(
+    sizes: list[list[int]], kernel: PackedKernel, padding: int
+) -> None:
+    # Protects: values and gradients by each kernel, with fewer heads of keys than of queries.
+    length = max(map(sum, sizes)) + padding
+    generator = torch.Generator().manual_seed(length)
+    qkv = [
+        torch.randn(len(sizes), heads, length, 4, generator=generator, requires_grad=True)
+        for heads in (4, 2, 2)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_attention, "_varlen", lambda: varlen_reference)
+        together = PackedAttention(sizes, length, kernel)(*qkv)
+    alone = torch.zeros_like(together)
+    for line, row in enumerate(sizes):
+        for begin, size in zip([0, *accumulate(row)], row, strict=False):
+            document = (x[line : line + 1, :, begin : begin + size] for x in qkv)
+            alone[line, :, begin : begin + size] = attend_alone(*document)[0]
+    # Nothing reads what the padding gives.
+    is_real = torch.stack([torch.arange(length) < sum(row) for row in sizes])[:, None, :, None]
+    torch.testing.assert_close(together * is_real, alone, rtol=1e-5, atol=1e-6)
+    weights = torch.randn(together.shape, generator=generator) * is_real
+    ours, theirs = (
+        torch.autograd.grad((y * weights).sum(), qkv, retain_graph=True) for y in (together, alone)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_kernel_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "_varlen", lambda: varlen_reference)
+    choose = packed_attention.choose_packed_kernel
+    assert [choose("cpu", "bf16"), choose("cuda", "bf16")] == ["documents", "varlen"]
+    # The kernel has no float32, an older PyTorch has no such kernel, and Apple's GPUs have none.
+    monkeypatch.setattr(packed_attention, "_varlen", lambda: None)
+    pairs = [("cuda", "fp32"), ("cuda", "bf16"), ("mps", "fp32")]
+    assert [choose(*pair) for pair in pairs] == ["mask"] * 3
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +166,9 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(
     packs = [[2 * number] for number in range(4)]
     assert len({int(rows[number].loss_mask.sum()) for (number,) in packs}) > 1
     at_once, one_by_one = learner(tokenizer, 4), learner(tokenizer, 1)
-    first, second = at_once.backward(0, rows, packs), one_by_one.backward(0, rows, packs)
-    assert first[0] == pytest.approx(second[0], rel=1e-5) and first[1] == second[1]
+    first = at_once.forward_backward(0, rows, packs)
+    second = one_by_one.forward_backward(0, rows, packs)
+    assert first.loss == pytest.approx(second.loss, rel=1e-5) and first.tokens == second.tokens
     torch.testing.assert_close(
         at_once.parameters.gradients, one_by_one.parameters.gradients, rtol=1e-4, atol=1e-7
     )
@@ -107,7 +178,8 @@ def test_dropout_is_a_function_of_the_step(tokenizer: Tokenizer, rows: list[Row]
     losses: list[float] = []
     for number in (1, 1, 2):
         torch.manual_seed(len(losses))
-        losses.append(learner(tokenizer, 4, dropout=0.3).backward(number, rows, [[0], [2]])[0])
+        tuner = learner(tokenizer, 4, dropout=0.3)
+        losses.append(tuner.forward_backward(number, rows, [[0], [2]]).loss)
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -134,13 +206,10 @@ def test_every_epoch_has_all_rows_in_an_order_of_its_own() -> None:
     )
 
 
-def test_a_packed_token_sees_its_own_row_up_to_itself(rows: list[Row]) -> None:
+def test_positions_begin_again_in_each_row(rows: list[Row]) -> None:
     """Positions are checked as such: rotary attention looks at distances only, so a wrong start
     would not show in the loss.
     """
     batch = collate(rows, [[4, 7], [5]])
     sizes = [packed_size(rows[number]) for number in (4, 7)]
     assert batch.positions[0, : sum(sizes)].tolist() == [*range(sizes[0]), *range(sizes[1])]
-    seen = batch.mask()[0, 0]
-    assert seen[sizes[0] - 1].nonzero().flatten().tolist() == list(range(sizes[0]))
-    assert seen[sizes[0]].nonzero().flatten().tolist() == [sizes[0]]

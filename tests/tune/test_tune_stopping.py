@@ -1,10 +1,11 @@
-"""Killed while it tunes: nothing half-made is found, and the next call ends with the bytes of an
-undisturbed one.
+"""Killed while it tunes: nothing half-made is found, and the next call resumes and ends with the
+bytes of an undisturbed one.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -61,25 +62,51 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return fresh, found
 
 
+def saved(root: Path) -> list[Path]:
+    return list(root.glob(".store/tune/checkpoint/step-*"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_tuning_leaves_nothing_and_begins_again(
+def test_a_killed_tuning_leaves_nothing_half_and_resumes(
     expected: tuple[Path, dict[str, str]], tmp_path: Path, number: signal.Signals
 ) -> None:
     fresh, whole = expected
     root = tmp_path / "run"
     shutil.copytree(fresh, root)
     process = start(root)
-    while process.poll() is None and not list(root.glob(".staging/*")):
+    while process.poll() is None and not saved(root):
         time.sleep(0.002)
-    time.sleep(0.3)
+    time.sleep(0.2)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0, "it was through before it was killed"
     assert "Traceback" not in errors
     if number != signal.SIGKILL:
-        assert errors.splitlines()[-1].startswith("groundup: interrupted"), errors
+        assert errors.splitlines()[-1].startswith("groundup: tuning stopped at step "), errors
     assert not (root / "tune").exists()
     again = start(root)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert digests(root) == whole
+    assert "tune: resumes at step " in errors
+    assert digests(root) == whole and not saved(root)
+
+
+@pytest.mark.torture
+def test_ten_kills_at_random_moments_end_in_the_same_bytes(
+    expected: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    fresh, whole = expected
+    root, moments = tmp_path / "run", random.Random(10)
+    kills = 0
+    while kills < 10:
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(fresh, root)
+        while not (root / "tune").exists():
+            process = start(root)
+            try:
+                process.wait(timeout=moments.uniform(3, 12))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+            process.communicate()
+        assert digests(root) == whole

@@ -37,6 +37,7 @@ from torch.utils.checkpoint import checkpoint
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import cross_entropy_sum, log_probabilities
 from groundup.model.kv_cache import LayerRows, SlotRows
+from groundup.model.packed_attention import PackedAttention
 
 EMBEDDING_STD = 0.02
 # Positions in one forward pass that scores tokens; the activations of the 300M preset then take
@@ -101,12 +102,16 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(config.head_width, config.norm_epsilon)
 
     def forward(
-        self, x_BTD: Tensor, table: Tensor, cache: LayerRows | None, mask: Tensor | None
+        self,
+        x_BTD: Tensor,
+        table: Tensor,
+        cache: LayerRows | None,
+        packed: PackedAttention | None,
     ) -> Tensor:
         """Return what attention adds to the residual stream [B, T, D].
 
         `table` has the cosines and sines of the positions of `x_BTD`, `cache` the keys and values
-        of those before. The mask says which positions see which; None (also of a cache) is causal.
+        of those before. Attention is causal, and within each document if they are `packed`.
         """
         batch, length, _ = x_BTD.shape
         heads = (batch, length, -1, self.head_width)
@@ -114,14 +119,18 @@ class Attention(nn.Module):
         q_BHTE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2), table)
         k_BKTE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2), table)
         v_BKTE = self.v_proj(x_BTD).view(heads).transpose(1, 2)
+        mask = None
         if cache is not None:
             # Keys are stored turned, so a cached position is never turned again.
             k_BKTE, v_BKTE, mask = cache.extend(k_BKTE, v_BKTE)
         # A single new position sees everything before it, so it needs no mask.
         causal = mask is None and length > 1
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.grouped
-        )
+        if packed is not None:
+            y_BHTE = packed(q_BHTE, k_BKTE, v_BKTE)
+        else:
+            y_BHTE = F.scaled_dot_product_attention(
+                q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.grouped
+            )
         y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(batch, length, -1))
         return y_BTD
 
@@ -153,11 +162,15 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(
-        self, x_BTD: Tensor, table: Tensor, cache: LayerRows | None, mask: Tensor | None
+        self,
+        x_BTD: Tensor,
+        table: Tensor,
+        cache: LayerRows | None,
+        packed: PackedAttention | None,
     ) -> Tensor:
         """Return the residual stream [B, T, D] after this block."""
         # Norms come before each branch, and the stream itself is never normalized (pre-norm).
-        y_BTD = self.self_attn(self.input_layernorm(x_BTD), table, cache, mask)
+        y_BTD = self.self_attn(self.input_layernorm(x_BTD), table, cache, packed)
         x_BTD = x_BTD + F.dropout(y_BTD, self.dropout, self.training)
         y_BTD = self.mlp(self.post_attention_layernorm(x_BTD))
         return x_BTD + F.dropout(y_BTD, self.dropout, self.training)
@@ -236,13 +249,13 @@ class Transformer(nn.Module):
         tokens_BT: Tensor,
         cache: SlotRows | None = None,
         positions_BT: Tensor | None = None,
-        mask: Tensor | None = None,
+        packed: PackedAttention | None = None,
     ) -> Tensor:
         """Return the normalized residual stream [B, T, D] before the head.
 
         The tokens follow those in the cache. Several texts in one row need the position of each
-        token, and a mask [B, 1, T, T], True where a query (third) sees a key (last). Raises
-        ValueError if there are more positions than the context.
+        token, and attention within each text. Raises ValueError if there are more positions than
+        the context.
         """
         end, context = tokens_BT.shape[1], self.config.context
         positions: slice | Tensor = slice(0, end) if positions_BT is None else positions_BT
@@ -259,9 +272,9 @@ class Transformer(nn.Module):
         for layer, block in enumerate(self.model.layers):
             past_keys = cache.layers[layer] if cache is not None else None
             if recompute:
-                x_BTD = checkpoint(block, x_BTD, table, past_keys, mask, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, table, past_keys, packed, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, table, past_keys, mask)
+                x_BTD = block(x_BTD, table, past_keys, packed)
         normed_BTD: Tensor = self.model.norm(x_BTD)
         return normed_BTD
 

@@ -23,6 +23,7 @@ import torch
 
 from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
+from groundup.model.packed_attention import PackedKernel
 from groundup.model.transformer import Transformer
 from groundup.recipe import Train
 from groundup.runtime.devices import sheet_flops
@@ -78,6 +79,8 @@ class Hardware:
     micro_batch: int = 1  # sequences in one forward pass of one process
     processes: int = 1  # that train together, one per GPU
     recompute: bool = False  # whether blocks are computed again in the backward pass
+    # How tuning attends within the documents of a sequence; "" before the first tuning.
+    packed_attention: PackedKernel | Literal[""] = ""
     # Operations per second of one process in a large matrix product, as measured and as the data
     # sheet of the device has it (0 if unknown); for the record.
     peak_flops: float = field(default=0.0, compare=False)
@@ -164,8 +167,9 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     if compiled and not compiler_works():
         missing = '[train] compile = "on", and torch.compile finds no working compiler here'
         raise GroundupError(f'{missing}; install one or set "auto"')
-    settings = (device, threads, precision, compiled, micro_batch, processes, recompute, peak)
-    return Hardware(*settings, device_flops(device, precision)), speed
+    settings = (device, threads, precision, compiled, micro_batch, processes, recompute)
+    sheet = device_flops(device, precision)
+    return Hardware(*settings, peak_flops=peak, sheet_flops=sheet), speed
 
 
 @dataclass(frozen=True)

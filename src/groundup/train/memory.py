@@ -9,8 +9,13 @@ highest point is that of one of four phases (step_cost.py), which never hold the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
+from groundup.errors import GroundupError
 from groundup.model.config import ModelConfig
 from groundup.recipe import Train
 from groundup.train.step_cost import StepCost, count_step
@@ -24,6 +29,18 @@ ALLOCATOR = {"cpu": 1.27, "cuda": 1.06}
 BYTES_PER_WEIGHT = 4
 # A recipe's [train] recompute → what is tried, in order.
 RECOMPUTE = {"on": (True,), "off": (False,), "auto": (False, True)}
+
+
+@contextmanager
+def out_of_memory_explained(explain: Callable[[], str]) -> Iterator[None]:
+    """Turn a lack of memory within the block into a GroundupError that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        is_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_memory and "can't allocate memory" not in str(error):
+            raise
+        raise GroundupError(explain()) from None
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -46,6 +44,7 @@ from groundup.train.data import Prefetcher, derive_seed, resize, samples_of_step
 from groundup.train.distributed import DistributedContext, Signals, catch_signals
 from groundup.train.guard import MAX_ROLLBACKS
 from groundup.train.logging import Interval, Logbook, SampleCallback, perplexity
+from groundup.train.memory import out_of_memory_explained
 from groundup.train.optimizer import FlatParameters, Optimizer, lr_scale
 from groundup.train.rollback import Incidents, rolled_back
 from groundup.train.setup import SettingsTimeline, TrainSetup
@@ -107,7 +106,7 @@ class Trainer:
             catch_signals(patient=self.ranks.world > 1) as signals,
             progress("train", remaining, "step") as bar,
             self.prefetcher,
-            self._out_of_memory_explained(),
+            out_of_memory_explained(self._without_memory),
         ):
             self._clock = time.perf_counter()
             if self.setup.init_from and self.state.step == 0:
@@ -134,20 +133,13 @@ class Trainer:
                 self._obey(signals, stats)
         self._publish()
 
-    @contextmanager
-    def _out_of_memory_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            is_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-            if not is_memory and "can't allocate memory" not in str(error):
-                raise
-            size = self.setup.hardware.micro_batch
-            smaller = f"micro_batch = {size // 2}" if size > 1 else 'recompute = "on"'
-            raise GroundupError(
-                f"out of memory at step {self.state.step}, with micro-batches of {size}; set"
-                f" [train] {smaller} and run again to resume from the last checkpoint"
-            ) from None
+    def _without_memory(self) -> str:
+        size = self.setup.hardware.micro_batch
+        smaller = f"micro_batch = {size // 2}" if size > 1 else 'recompute = "on"'
+        return (
+            f"out of memory at step {self.state.step}, with micro-batches of {size}; set"
+            f" [train] {smaller} and run again to resume from the last checkpoint"
+        )
 
     def _next_rows(self, now: TrainSetup) -> Tensor:
         """Return this rank's rows [N, context + 1] of the step, and begin to read the next ones."""

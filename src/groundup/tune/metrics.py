@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from groundup.artifacts.chat import encode_chat, encode_prompt
 from groundup.artifacts.document import Turn
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.generate import generate
+from groundup.model.packed_attention import choose_packed_kernel
 from groundup.model.transformer import Transformer, evaluating, token_log_probabilities
+from groundup.train.distributed import DistributedContext
+from groundup.train.hardware import uncompiled
 from groundup.tune.data import Row
 from groundup.tune.packing import collate, loss_sum, pack, packed_size
 
@@ -69,11 +73,17 @@ class HeldOutEvaluator:
     rows: Sequence[Row]
     labels: Sequence[str]
     answer_tokens: int
+    # They share the rows, and all of them get the figures.
+    ranks: DistributedContext = field(default_factory=DistributedContext)
 
     def figures(self, model: Transformer) -> Measured:
         """Measure a model. A figure without rows is None; accuracies are there for tasks only."""
+        with uncompiled():
+            return self._figures(model)
+
+    def _figures(self, model: Transformer) -> Measured:
         rows = self.rows[:PROMPTS]
-        replies = [self.reply(model, row.prompt) for row in rows]
+        replies = self.ranks.map(lambda row: self.reply(model, row.prompt), rows)
         figures: dict[str, Any] = {"loss": self.loss(model), "ended": None}
         if replies:
             figures["ended"] = sum(reply.ended for reply in replies) / len(replies)
@@ -83,7 +93,11 @@ class HeldOutEvaluator:
             figures["accuracy_generation"] = right / len(tasks)
             figures["accuracy_probability"] = None
             if len(self.labels) <= MAX_LABELS:
-                right = sum(self.best_label(model, row.prompt) == row.answer for row, _ in tasks)
+                prompts = [row.prompt for row, _ in tasks]
+                labels = self.ranks.map(lambda prompt: self.best_label(model, prompt), prompts)
+                right = sum(
+                    row.answer == best for (row, _), best in zip(tasks, labels, strict=True)
+                )
                 figures["accuracy_probability"] = right / len(tasks)
         return figures, replies
 
@@ -93,12 +107,15 @@ class HeldOutEvaluator:
         if not rows:
             return None
         packs = pack([packed_size(row) for row in rows], range(len(rows)), model.config.context)
-        total = 0.0
-        with evaluating(model):
-            for start in range(0, len(packs), SEQUENCES):
-                batch = collate(rows, packs[start : start + SEQUENCES])
-                total += float(loss_sum(model, batch.to(model.device)))
-        return total / sum(int(row.loss_mask.sum()) for row in rows)
+        kernel = choose_packed_kernel(model.device.type, "fp32")
+
+        def batch_loss(start: int) -> float:
+            batch = collate(rows, packs[start : start + SEQUENCES])
+            return float(loss_sum(model, batch.to(model.device), kernel))
+
+        with evaluating(model), uncompiled():
+            losses = self.ranks.map(batch_loss, range(0, len(packs), SEQUENCES))
+        return math.fsum(losses) / sum(int(row.loss_mask.sum()) for row in rows)
 
     def reply(self, model: Transformer, prompt: Sequence[Turn]) -> Reply:
         """Return the greedy answer to a prompt."""

@@ -4,10 +4,9 @@ Rows of 3 and 2 tokens in a sequence of 6:
 
     tokens     a0 a1 a2 b0 b1  0
     positions   0  1  2  0  1  0
-    segments    1  1  1  2  2  0
 
-A token attends to the tokens before it in its own segment only, and positions restart in each
-segment, so the loss is that of each row alone. Segment 0 is padding.
+A token attends to the tokens before it in its own row only (model/packed_attention.py), and
+positions restart in each row, so the loss is that of each row alone.
 
 Shape suffixes: B sequences, T positions.
 """
@@ -15,13 +14,14 @@ Shape suffixes: B sequences, T positions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from groundup.model.cross_entropy import IGNORED, cross_entropy_sum
+from groundup.model.packed_attention import PackedAttention, PackedKernel
 from groundup.model.transformer import Transformer
 from groundup.tune.data import Row
 
@@ -33,22 +33,19 @@ OPEN = 64
 Pack = list[int]
 
 
-class PackedBatch(NamedTuple):
+@dataclass(frozen=True)
+class PackedBatch:
     """Packed sequences, each tensor [B, T]; `targets` holds IGNORED where nothing is learned."""
 
     tokens: Tensor
     targets: Tensor
     positions: Tensor
-    segments: Tensor
-
-    def mask(self) -> Tensor:
-        """Return [B, 1, T, T], True where a position (dim 2) attends to another (dim 3)."""
-        same_segment = self.segments[:, :, None] == self.segments[:, None, :]
-        return same_segment.tril()[:, None]
+    sizes: Sequence[Sequence[int]]  # [B] positions of each row, in order
 
     def to(self, device: torch.device) -> PackedBatch:
         """Return the batch on a device."""
-        return PackedBatch(*(tensor.to(device) for tensor in self))
+        tokens, targets = self.tokens.to(device), self.targets.to(device)
+        return PackedBatch(tokens, targets, self.positions.to(device), self.sizes)
 
 
 def packed_size(row: Row) -> int:
@@ -87,26 +84,28 @@ def packed_steps(
             yield epoch, packs[start : start + sequences]
 
 
-def collate(rows: Sequence[Row], packs: Sequence[Pack]) -> PackedBatch:
-    """Return packs of rows as tensors, as wide as the longest of them."""
-    width = max(sum(packed_size(rows[n]) for n in pack) for pack in packs)
-    arrays = np.zeros((4, len(packs), width), np.int64)
+def collate(rows: Sequence[Row], packs: Sequence[Pack], width: int = 0) -> PackedBatch:
+    """Return packs of rows as tensors, as wide as the longest of them, or `width`."""
+    sizes = [[packed_size(rows[n]) for n in pack] for pack in packs]
+    width = width or max(map(sum, sizes))
+    arrays = np.zeros((3, len(packs), width), np.int64)
     arrays[1] = IGNORED
     for line, pack in enumerate(packs):
         start = 0
-        for segment, n in enumerate(pack, 1):
-            row, size = rows[n], packed_size(rows[n])
+        for n, size in zip(pack, sizes[line], strict=True):
+            row = rows[n]
             # Position t predicts token t + 1.
             targets = np.where(row.loss_mask[1 : size + 1], row.ids[1 : size + 1], IGNORED)
-            values = row.ids[:size], targets, np.arange(size), np.full(size, segment)
-            arrays[:, line, start : start + size] = values
+            arrays[:, line, start : start + size] = row.ids[:size], targets, np.arange(size)
             start += size
-    return PackedBatch(*torch.from_numpy(arrays))
+    tokens, targets, positions = torch.from_numpy(arrays)
+    return PackedBatch(tokens, targets, positions, sizes)
 
 
-def loss_sum(model: Transformer, batch: PackedBatch) -> Tensor:
+def loss_sum(model: Transformer, batch: PackedBatch, kernel: PackedKernel = "documents") -> Tensor:
     """Return the cross-entropy (nats, float32) summed over the learned tokens."""
-    x_BTD = model.hidden(batch.tokens, positions_BT=batch.positions, mask=batch.mask())
+    packed = PackedAttention(batch.sizes, batch.tokens.shape[1], kernel, batch.tokens.device)
+    x_BTD = model.hidden(batch.tokens, positions_BT=batch.positions, packed=packed)
     learned = batch.targets >= 0
     # Only these positions go through the head, which is most of the work in a small model.
     return cross_entropy_sum(x_BTD[learned], model.head_weight, batch.targets[learned])

@@ -9,15 +9,16 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from groundup.artifacts.checkpoints import find_checkpoint
-from groundup.runtime.lock import load_lock
+from groundup.runtime.lock import load_lock, write_lock
 from groundup.runtime.progress import say
 from groundup.runtime.resources import choose_device
 from groundup.runtime.run import EXPENSIVE_SECONDS, Job, Run, Unkeyed
-from groundup.runtime.store import Artifact
+from groundup.runtime.store import Artifact, Step
 from groundup.runtime.workers.map import default_workers
 from groundup.schema import settings
 
 if TYPE_CHECKING:
+    from groundup.train.hardware import Hardware
     from groundup.tune.data import TuningData
 
 # Settings of [tune] that say what is read, whose content is in the key instead; and of files only.
@@ -39,7 +40,10 @@ def run(run: Run) -> None:
     data, collected = collected_data(run) if tune.data else (run_conversations(run), [])
     job, by_hand = _job(run, checkpoint, data), settings(load_lock(run.root).tune) != settings(tune)
     _keep_tuned_by_hand(run, job, by_hand)
-    (tuned,) = run.build("tune", [job], "tuning", "model")
+    # In this process, which hears signals; idle workers would hold memory meanwhile.
+    run.workers.close()
+    (tuned,) = run.build("tune", [job], "tuning", "model", here=True)
+    job.arguments["checkpoints"].discard()
     links = {name: tuned.path / name for name in tuned.manifest["files"]}
     facts = {"settings": settings(tune), "by_hand": by_hand, "base": checkpoint.path.name}
     facts |= {"content": checkpoint.content}
@@ -95,16 +99,10 @@ def _without_method(run: Run) -> None:
 
 
 def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
-    from groundup.train.hardware import Hardware, recorded_hardware
     from groundup.tune.finetuner import LORA_KEYS, tune_model
+    from groundup.tune.state import STEP, TuneCheckpoints
 
-    device, threads = choose_device(), default_workers()
-    hardware = recorded_hardware(run.root) or Hardware(device, threads, micro_batch=16)
-    if hardware.device == "cuda" and device == "cpu":
-        hardware = dataclasses.replace(hardware, device="cpu", precision="fp32", threads=threads)
-    # fp16 would need a scaled loss; tuning takes few steps, so fp32 is affordable.
-    if hardware.precision == "fp16":
-        hardware = dataclasses.replace(hardware, precision="fp32")
+    hardware = _hardware(run, checkpoint)
     tune = run.recipe.tune
     unused = set(READING_KEYS)
     if tune.method != "lora":
@@ -112,14 +110,52 @@ def _job(run: Run, checkpoint: Artifact, data: TuningData) -> Job:
     if not tune.data:
         unused |= set(FILE_KEYS)
     inputs = {"checkpoint": checkpoint.content} | data.inputs
+    decided = {name: value for name, value in settings(tune).items() if name not in unused}
+    saved = Step(STEP, "tuned", tune_model.version, decided | {"seed": run.recipe.seed}, inputs)
     return tune_model.job(
         "tuned",
         inputs,
-        key_only={name: value for name, value in settings(tune).items() if name not in unused},
+        key_only=decided,
         checkpoint=Unkeyed(checkpoint.path),
         data=Unkeyed(data),
         tune=Unkeyed(tune),
         seed=run.recipe.seed,
         computed_from=Unkeyed(inputs),
         hardware=Unkeyed(hardware),
+        checkpoints=Unkeyed(TuneCheckpoints(run.root, saved.key)),
     )
+
+
+def _hardware(run: Run, checkpoint: Artifact) -> Hardware:
+    """Return the settings that training recorded, as far as the devices are here.
+
+    A run without a record is probed as training would be. Both, and how packed sequences are
+    attended to, are then in the lock.
+    """
+    import torch
+
+    from groundup.model.hf_io import read_config
+    from groundup.model.packed_attention import choose_packed_kernel
+    from groundup.train.hardware import Hardware, recorded_hardware, resolve_hardware
+
+    hardware, device = recorded_hardware(run.root), choose_device()
+    if hardware is None:
+        config = read_config(checkpoint.path)
+        sequences = max(1, round(run.recipe.tune.batch_tokens / config.context))
+        hardware, _ = resolve_hardware(config, run.recipe.train, sequences)
+        write_lock(run.root, load_lock(run.root), machine=dataclasses.asdict(hardware))
+    if hardware.device not in ("cpu", device):
+        hardware = dataclasses.replace(
+            Hardware(device, default_workers()), micro_batch=hardware.micro_batch
+        )
+    # fp16 would need a scaled loss; tuning takes few steps, so fp32 is affordable.
+    if hardware.precision == "fp16":
+        hardware = dataclasses.replace(hardware, precision="fp32")
+    if hardware.device == "cuda":
+        processes = min(hardware.processes, torch.cuda.device_count())
+        hardware = dataclasses.replace(hardware, processes=processes)
+    if not hardware.packed_attention:
+        kernel = choose_packed_kernel(hardware.device, hardware.precision)
+        write_lock(run.root, load_lock(run.root), machine={"packed_attention": kernel})
+        hardware = dataclasses.replace(hardware, packed_attention=kernel)
+    return hardware
