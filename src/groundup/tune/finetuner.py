@@ -276,6 +276,11 @@ def tune_model(
     rows = _read_rows(data, Tokenizer.load(checkpoint), context, tune, seed)
     sequences = max(1, min(hardware.micro_batch, MICRO_TOKENS // context))
     hardware = dataclasses.replace(hardware, micro_batch=sequences)
+    processes = f"{hardware.processes} x " if hardware.processes > 1 else ""
+    say(
+        f"tune: {hardware.precision} on {processes}{hardware.device}, {hardware.threads} threads,"
+        f" micro-batch {sequences}, attention in packed sequences by {hardware.packed_attention}"
+    )
     figures, metrics, seconds = call_on_ranks(
         folder, hardware, tune_rows, folder, checkpoint, rows, tune, seed, hardware, checkpoints
     )

@@ -138,16 +138,15 @@ def _hardware(run: Run, checkpoint: Artifact) -> Hardware:
     from groundup.model.packed_attention import choose_packed_kernel
     from groundup.train.hardware import Hardware, recorded_hardware, resolve_hardware
 
-    hardware, device = recorded_hardware(run.root), choose_device()
-    if hardware is None:
+    recorded, device = recorded_hardware(run.root), choose_device()
+    if recorded is None:
         config = read_config(checkpoint.path)
         sequences = max(1, round(run.recipe.tune.batch_tokens / config.context))
-        hardware, _ = resolve_hardware(config, run.recipe.train, sequences)
-        write_lock(run.root, load_lock(run.root), machine=dataclasses.asdict(hardware))
+        recorded, _ = resolve_hardware(config, run.recipe.train, sequences)
+    hardware = recorded
     if hardware.device not in ("cpu", device):
-        hardware = dataclasses.replace(
-            Hardware(device, default_workers()), micro_batch=hardware.micro_batch
-        )
+        micro_batch = hardware.micro_batch
+        hardware = Hardware(device, default_workers(), micro_batch=micro_batch)
     # fp16 would need a scaled loss; tuning takes few steps, so fp32 is affordable.
     if hardware.precision == "fp16":
         hardware = dataclasses.replace(hardware, precision="fp32")
@@ -156,6 +155,7 @@ def _hardware(run: Run, checkpoint: Artifact) -> Hardware:
         hardware = dataclasses.replace(hardware, processes=processes)
     if not hardware.packed_attention:
         kernel = choose_packed_kernel(hardware.device, hardware.precision)
-        write_lock(run.root, load_lock(run.root), machine={"packed_attention": kernel})
         hardware = dataclasses.replace(hardware, packed_attention=kernel)
+        machine = dataclasses.asdict(recorded) | {"packed_attention": kernel}
+        write_lock(run.root, load_lock(run.root), machine=machine)
     return hardware
