@@ -95,7 +95,9 @@ def _suspicious_lines(begins: Array, ends: Array, texts: Texts, rows: Array) -> 
     """Return the lines of some rows that hold a pair."""
     offsets, data = texts
     out, count = np.empty((0, 3), np.int64), 0
-    for text in np.flatnonzero(rows):
+    for text in range(len(rows)):
+        if not rows[text]:
+            continue
         stop, pairs = offsets[text + 1], np.uint64(0)
         end = before = offsets[text]
         i = next_foreign(data, end, stop)

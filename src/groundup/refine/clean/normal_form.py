@@ -41,7 +41,9 @@ def unstable_lines(classes: Array, texts: Texts, rows: Array) -> Array:
     """
     offsets, data = texts
     out, count = np.empty((0, 3), np.int64), 0
-    for text in np.flatnonzero(rows):
+    for text in range(len(rows)):
+        if not rows[text]:
+            continue
         stop, before = offsets[text + 1], PLAIN
         end, i = offsets[text], next_foreign(data, offsets[text], stop)
         while i < stop:

@@ -72,7 +72,9 @@ def lines_with(texts: Texts, rows: Array, byte: int) -> Array:
     """Return the lines of the rows of a mask that hold a byte."""
     offsets, data = texts
     out, count = np.empty((0, 3), np.int64), 0
-    for text in np.flatnonzero(rows):
+    for text in range(len(rows)):
+        if not rows[text]:
+            continue
         end, i = offsets[text], next_byte(data, offsets[text], offsets[text + 1], byte)
         while i < offsets[text + 1]:
             out, count, end = add_line(out, count, texts, text, i, end)

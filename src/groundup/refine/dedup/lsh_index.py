@@ -101,13 +101,16 @@ def sort_keys(keys: Array) -> tuple[Array, Array]:
     The order is stable. Keys are hashes: their upper bits tell nearly all of them apart. So three
     passes of a radix sort over the upper 33 bits, the lowest digit first, leave little to move.
     """
-    rows = np.arange(len(keys)).astype(np.uint32)
-    other_keys, other_rows = np.empty_like(keys), np.empty_like(rows)
+    rows, other_rows = np.empty((2, len(keys)), np.uint32)
+    for k in range(len(keys)):
+        rows[k] = k
+    other_keys = np.empty(len(keys), np.uint64)
     for shift in (np.uint64(31), np.uint64(42), np.uint64(53)):
         starts = np.zeros((1 << 11) + 1, np.int64)
         for key in keys:
             starts[(key >> shift & np.uint64(0x7FF)) + np.uint64(1)] += 1
-        starts = np.cumsum(starts)
+        for k in range(1, len(starts)):
+            starts[k] += starts[k - 1]
         for k in range(len(keys)):
             digit = keys[k] >> shift & np.uint64(0x7FF)
             place = starts[digit]

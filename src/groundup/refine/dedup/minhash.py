@@ -349,21 +349,33 @@ def sort_hashes(values: Array) -> None:
         return
     for value in values:
         ends[(value >> shift) + np.uint64(1)] += 1
-    if ends.max() > _CROWD:
-        # Not uniform: a text repeats a shingle.
-        values.sort()
-        return
+    is_crowded = False
     for k in range(1, len(ends)):
+        is_crowded |= ends[k] > _CROWD
         ends[k] += ends[k - 1]
     unsorted = values.copy()
     for value in unsorted:
         values[ends[value >> shift]] = value
         ends[value >> shift] += 1
-    for k in range(1, len(values)):
+    if is_crowded:
+        # Not uniform: a text repeats a shingle. Shell's sort, with the gaps of Knuth.
+        gap = 1
+        while gap < len(values) // 9:
+            gap = 3 * gap + 1
+        while gap > 1:
+            _insert(values, gap)
+            gap //= 3
+    _insert(values, 1)
+
+
+@helper
+def _insert(values: Array, gap: int) -> None:
+    """Sort all values that are a multiple of `gap` apart, by insertion."""
+    for k in range(gap, len(values)):
         value, place = values[k], k
-        while place > 0 and values[place - 1] > value:
-            values[place] = values[place - 1]
-            place -= 1
+        while place >= gap and values[place - gap] > value:
+            values[place] = values[place - gap]
+            place -= gap
         values[place] = value
 
 
@@ -379,10 +391,12 @@ def signatures(texts: Texts) -> Array:
 @kernel_with(_MULTIPLIERS, _SUMMANDS)
 def sign_words(multipliers: Array, summands: Array, hashes: Array, first: Array) -> Array:
     """Return the MinHash signatures of texts from their words."""
-    out = np.full((len(first) - 1, PERMUTATIONS), EMPTY, np.uint32)
+    out = np.empty((len(first) - 1, PERMUTATIONS), np.uint32)
     x = np.empty(_TOGETHER, np.uint32)
     for text in range(len(first) - 1):
         row, begin, end = out[text], first[text], first[text + 1]
+        for p in range(PERMUTATIONS):
+            row[p] = EMPTY
         count = shingle_count(end - begin, SHINGLE_WORDS)
         for s in range(0, count, _TOGETHER):
             for k in range(_TOGETHER):
@@ -412,7 +426,9 @@ def _lower_minima(row: Array, multipliers: Array, summands: Array, x: Array) -> 
 @kernel
 def band_keys(rows: Array, seed: int) -> Array:
     """Return the keys (uint64) of one band: a hash of each column of `rows`, shape (height, n)."""
-    keys = np.full(rows.shape[1], np.uint64(seed), np.uint64)
+    keys = np.empty(rows.shape[1], np.uint64)
+    for k in range(len(keys)):
+        keys[k] = seed
     # Row by row, so each pass reads adjacent memory.
     for row in range(rows.shape[0]):
         for k in range(rows.shape[1]):

@@ -150,7 +150,9 @@ def read_features(texts: Texts, moves: Array, first: Array, features: Array, sta
     byte of each in turn.
     """
     (offsets, data), following, ended = texts, 0, 0
-    found = np.full(len(data), -1, np.int32)
+    found = np.empty(len(data), np.int32)
+    for i in range(len(found)):
+        found[i] = -1
     # Of the texts that are being read: the next byte, the end, and the state.
     pos, stop, states = np.zeros((3, SIDE_BY_SIDE), np.int64)
     while ended < SIDE_BY_SIDE:
@@ -194,9 +196,13 @@ def _shares(
         for window in range(windows):
             first, last = begin + size * window // windows, begin + size * (window + 1) // windows
             score_window(found[first:last], weights, priors, logarithms, counts, seen, chances)
-            chances -= chances.max()
-            np.exp(chances / np.float32(max(1, last - first) ** TEMPERATURE), chances)
-            whole = chances.sum()
+            largest, whole = chances[0], np.float32(0)
+            for chance in chances:
+                largest = max(largest, chance)
+            heat = np.float32(max(1, last - first) ** TEMPERATURE)
+            for c in range(len(chances)):
+                chances[c] = np.exp((chances[c] - largest) / heat)
+                whole += chances[c]
             for c in range(len(chances)):
                 shares[text, code_of[c]] += part * chances[c] / whole
                 most = max(most, shares[text, code_of[c]])

@@ -244,7 +244,8 @@ def count_tokens(roles: Array, byte_roles: Array, offsets: Array, data: Array) -
                 alphanumeric += seen & _ALPHANUMERIC
                 sentences += ended
             seen, ended = 0, False
-        out[text] = np.array((tokens, chars, letters, sentences, alphanumeric))
+        row = out[text]
+        row[0], row[1], row[2], row[3], row[4] = tokens, chars, letters, sentences, alphanumeric
     return out
 
 
@@ -308,7 +309,10 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int) -> 
         while begin < stop < offsets[text + 1] and data[stop] & 0xC0 == 0x80:
             stop -= 1
         row[3] = stop - begin
-        keys = np.zeros(table_size((data[begin:stop] == 0x0A).sum() + 1), np.uint64)
+        lines = 1
+        for byte in data[begin:stop]:
+            lines += byte == 0x0A
+        keys = np.zeros(table_size(lines), np.uint64)
         i = begin
         while i <= stop:
             end = i = next_byte(data, i, stop, 0x0A)
@@ -333,17 +337,20 @@ def repeated_lines(offsets: Array, data: Array, breaks: int, beginning: int) -> 
 @kernel
 def select_words(hashes: Array, first: Array, keep: Array) -> Words:
     """Return the words of the texts of a mask, and the indices of their first words."""
-    if keep.all():
+    kept = size = 0
+    for text in range(len(keep)):
+        if keep[text]:
+            kept, size = kept + 1, size + first[text + 1] - first[text]
+    if kept == len(keep):
         return hashes, first
-    chosen = np.flatnonzero(keep)
-    out_first = np.zeros(len(chosen) + 1, np.int64)
-    for k in range(len(chosen)):
-        out_first[k + 1] = out_first[k] + first[chosen[k] + 1] - first[chosen[k]]
-    out = np.empty(out_first[-1], np.uint64)
-    for k in range(len(chosen)):
-        begin = first[chosen[k]]
-        for i in range(out_first[k + 1] - out_first[k]):
-            out[out_first[k] + i] = hashes[begin + i]
+    out, out_first, pos, k = np.empty(size, np.uint64), np.zeros(kept + 1, np.int64), 0, 0
+    for text in range(len(keep)):
+        if keep[text]:
+            for i in range(first[text], first[text + 1]):
+                out[pos] = hashes[i]
+                pos += 1
+            k += 1
+            out_first[k] = pos
     return out, out_first
 
 
