@@ -6,7 +6,8 @@ import random
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from groundup.refine.dedup.duplicates import EarlierResult, find_duplicates
 from groundup.refine.dedup.lsh_index import ENTRY_BYTES, WIDTH, LshIndex, write_index
+from groundup.refine.dedup.parts import index_parts, write_buckets
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 
 Shards = list[tuple[str, Path]]
@@ -43,15 +45,20 @@ def made_up(
 
 @pytest.mark.parametrize("parts", [1, 7, 60])
 def test_buckets_equal_a_dictionary(tmp_path: Path, parts: int) -> None:
-    """For any part size, with excluded rows, and for buckets of some rows only."""
+    """For any part size, with excluded rows, for buckets of some rows, and as tasks write them."""
     shards, keys = made_up(tmp_path, [40, 0, 25, 60], 30)
     chance = np.random.default_rng(1)
     among, touching = chance.random(len(keys)) < 0.8, chance.random(len(keys)) < 0.05
     with Scratch(tmp_path / "scratch") as scratch:
         corpus = DocumentTable(shards)
         sizes, ids = scratch.joined(corpus, "sizes"), scratch.joined(corpus, "ids")
-        shelf = LshIndex(corpus, sizes, ids, corpus.rows * ENTRY_BYTES // parts, scratch.folder)
-        for band in (0, 5, WIDTH - 1):
+        memory, bands, written = corpus.rows * ENTRY_BYTES // parts, (0, 5, WIDTH - 1), []
+        for number, part in enumerate(index_parts(corpus.rows, bands, memory)):
+            (folder := tmp_path / f"part{number}").mkdir()
+            write_buckets(folder, shards, part, {}, {}, memory)
+            written.append(folder)
+        read = LshIndex(corpus, sizes, ids, memory, scratch.folder)
+        for shelf, band in product((read, replace(read, written=written)), bands):
             plain = defaultdict(list)
             for row in sorted(range(len(keys)), key=lambda n: (-int(sizes[n]), *ids[n].tolist())):
                 plain[int(keys[row, band])].append(row)

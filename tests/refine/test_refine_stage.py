@@ -17,6 +17,7 @@ from groundup.commands.verify import Note, check_checkpoints, check_overlap
 from groundup.errors import RecipeError, SourceError, StoreError
 from groundup.recipe import Personal, Recipe, Refine, Source, Tokenize
 from groundup.refine import stage
+from groundup.refine.dedup.lsh_index import ENTRY_BYTES
 from groundup.refine.filter.rules import C4, RULE_SETS
 from groundup.refine.leakage import measure_leakage
 from groundup.runtime.lock import write_lock
@@ -238,6 +239,31 @@ def test_workers_do_not_matter(
         if view
     ]
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("documents", [90, 1_000])
+def test_lists_in_parts_have_the_same_bytes(
+    run: Run,
+    tmp_path: Path,
+    row: Callable[..., Row],
+    collected: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    documents: int,
+) -> None:
+    """Parts of bands, and ranges of keys, change neither duplicates nor split; none is left."""
+    other = Run(tmp_path / "other", run.recipe)
+    (tmp_path / "other").mkdir()
+    for one in (run, other):
+        collect(one, row, collected, alike=True)
+        stage.run(one)
+        monkeypatch.setattr(stage.Refinement, "memory", documents * ENTRY_BYTES)
+    views = [one.store.view("refine") for one in (run, other)]
+    files = [view.manifest["files"] for view in views if view]
+    assert files[0] == files[1]
+    steps = ("duplicates", "split", "buckets", "near_rows", "cluster_rows", "shingles")
+    built = [other.root / ".store" / "refine" / step for step in steps]
+    assert [len(list(folder.glob("*"))) for folder in built] == [1, 1, 0, 0, 0, 0]
+    assert all(folder.is_dir() for folder in built)
 
 
 def test_leakage(run: Run) -> None:

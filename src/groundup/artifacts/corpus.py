@@ -94,12 +94,16 @@ def remove_spans(texts: pa.StringArray, rows: Array, spans: Array) -> pa.StringA
 
 
 def read_rows(
-    documents: Path, cuts: Path | None = None, columns: Columns = None, chosen: Array | None = None
+    documents: Path,
+    cuts: Path | None = None,
+    columns: Columns = None,
+    chosen: Array | None = None,
+    only: int | None = None,
 ) -> Iterator[tuple[Array, pa.RecordBatch]]:
     """Yield rows of a file of documents with their row numbers, one row group at a time.
 
     The file `cuts` says what is cut out of the texts. `chosen` is a mask of the rows; a row group
-    without any of them is not read.
+    without any of them is not read, and none but the row group `only`, if it is given.
     """
     removed, begin = Cuts.load(cuts), 0
     with pq.ParquetFile(documents) as file:
@@ -108,7 +112,7 @@ def read_rows(
             rows = np.arange(first, begin)
             if chosen is not None:
                 rows = rows[chosen[first:begin]]
-            if not len(rows):
+            if not len(rows) or only not in (None, group):
                 continue
             table = file.read_row_group(group, columns=None if columns is None else list(columns))
             (batch,) = table.combine_chunks().to_batches()

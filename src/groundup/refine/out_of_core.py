@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from groundup.artifacts.arrays import Array, text_array, text_buffers
 from groundup.artifacts.corpus import Cuts, read_rows
@@ -31,6 +32,8 @@ BLOCK_ROWS = 1 << 18
 _SAVED_ROWS = 1 << 16
 # Rows in a table of documents, and columns of these rows.
 Batch: TypeAlias = tuple[Array, pa.RecordBatch]
+# Bytes of shingle sets copied at a time.
+_COPIED_BYTES = 32 << 20
 _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
@@ -154,6 +157,8 @@ class DocumentTable:
     # File of the cuts of a shard, by name; texts and lengths are those after the cuts.
     cuts: Mapping[str, Path] = field(default_factory=dict)
     threads: int = 1  # that make shingles
+    # Artifacts of `write_shingles`, one for each shard, where other tasks have made them.
+    sets: Sequence[Path] = ()
 
     @cached_property
     def starts(self) -> Array:
@@ -202,6 +207,15 @@ class DocumentTable:
             for rows, batch in read_rows(path, self.cuts.get(name), columns, chosen):
                 yield rows + first, batch
 
+    def row_group(
+        self, shard: int, group: int, columns: Sequence[str], mask: Array
+    ) -> Iterator[Batch]:
+        """Yield rows and columns of the documents of a mask in one row group of a shard, if any."""
+        (name, folder), first = self.shards[shard], self.starts[shard]
+        path = folder / "documents.parquet"
+        for rows, batch in read_rows(path, self.cuts.get(name), columns, mask[first:], group):
+            yield rows + first, batch
+
     def listed(self, path: Path, columns: Sequence[str] = ()) -> Iterator[Batch]:
         """Yield the rows (int64) of the documents in a list, with columns of the list.
 
@@ -227,15 +241,39 @@ class DocumentTable:
         Fills `offsets`, int64 [rows + 1], all 0 before: the set of row r begins at offsets[r], and
         ends at the next offset. Rows outside of the mask have empty sets.
         """
-
-        def sets_of(batch: Batch) -> tuple[Array, Array, Array]:
-            return batch[0], *shingle_sets(text_buffers(batch[1].column("text")))
-
-        for rows, sets, ends in map_ahead(sets_of, self.batches(["text"], mask), self.threads):
-            offsets[rows + 1] = np.diff(ends)
+        for rows, sizes, sets in self._shingles(mask):
+            offsets[rows + 1] = sizes
             file.append(sets)
         np.cumsum(offsets, out=offsets)
         return file.view()
+
+    def _shingles(self, mask: Array) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield rows, and the sizes and shingle sets of these rows."""
+        for k, folder in enumerate(self.sets):
+            sets, sizes = map_array(folder, "sets"), np.diff(map_array(folder, "offsets"))
+            rows, begin = self.starts[k] + np.arange(len(sizes)), 0
+            for part in np.array_split(np.arange(len(sizes)), 1 + sets.nbytes // _COPIED_BYTES):
+                end = begin + int(sizes[part].sum())
+                yield rows[part], sizes[part], sets[begin:end]
+                begin = end
+        if self.sets:
+            return
+
+        def sets_of(group: tuple[int, int]) -> list[tuple[Array, Array, Array]]:
+            made = []
+            for rows, batch in self.row_group(*group, ["text"], mask):
+                sets, ends = shingle_sets(text_buffers(batch.column("text")))
+                made.append((rows, np.diff(ends), sets))
+            return made
+
+        groups = (
+            (k, group)
+            for k, (_, folder) in enumerate(self.shards)
+            if mask[self.spans[k]].any()
+            for group in range(pq.read_metadata(folder / "documents.parquet").num_row_groups)
+        )
+        for made in map_ahead(sets_of, groups, self.threads):
+            yield from made
 
 
 @kernel

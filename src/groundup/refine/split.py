@@ -27,8 +27,9 @@ from groundup.artifacts.corpus import DROPPED, TRAIN, VALIDATION
 from groundup.refine.dedup.lsh_index import CLUSTER as CLUSTER_BANDS
 from groundup.refine.dedup.lsh_index import LshIndex
 from groundup.refine.dedup.minhash import hash_texts, jaccard, mix, mix_all
+from groundup.refine.dedup.parts import Prepared
 from groundup.refine.kernels import helper, kernel
-from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts
+from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, hash_parts, map_array
 from groundup.runtime.run import build_step
 
 # Documents of this Jaccard similarity stay on one side of the split.
@@ -58,18 +59,20 @@ def split_documents(
     validation: float,
     memory: int = 1 << 30,
     threads: int = 1,
+    prepared: Prepared | None = None,
 ) -> dict[str, Any]:
     """Write split/SHARD.npy: assign every document on no list of `dropped` to a side.
 
     Validation is the share `validation` of the bytes of every source, in clusters that `seed`
     chooses; similarity and bytes are those after the cuts. A part of the index may take `memory`
-    bytes; `threads` make the shingles.
+    bytes; `threads` make the shingles, unless other tasks `prepared` the split.
     """
-    table, all_kinds = DocumentTable(shards, cuts, threads), sorted(set(kinds.values()))
+    table = DocumentTable(shards, cuts, threads, prepared.shingles if prepared else ())
+    all_kinds = sorted(set(kinds.values()))
     kind_of_source = np.array([all_kinds.index(kinds[name]) for name in table.sources], np.int64)
     with Scratch(folder / ".scratch") as scratch, scratch.rows("entries", np.int64, 3) as file:
         kept, lengths = scratch.kept(table, dropped), scratch.lengths(table)
-        cluster = find_clusters(table, kept, scratch, memory)
+        cluster = find_clusters(table, kept, scratch, memory, prepared)
         cluster_sizes(table, kept, cluster, lengths, seed, scratch, memory, file)
         entries, split = file.view(), scratch.full("split", table.rows, np.uint8)
         held_out = scratch.full("held_out", table.rows, np.bool_)
@@ -89,25 +92,44 @@ def split_documents(
 # Clusters
 
 
-def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: int) -> Array:
+@build_step("refine/cluster_rows", version=1)
+def find_cluster_rows(
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    buckets: Sequence[Path],
+    dropped: Sequence[Path],
+    cuts: Mapping[str, Path],
+    memory: int,
+) -> dict[str, Any]:
+    """Write what the split compares: compared.npy, a mask, and the groups, parent.npy."""
+    table = DocumentTable(shards, cuts)
+    with Scratch(folder / ".scratch") as scratch:
+        index = _cluster_index(table, scratch, memory, buckets)
+        parent, compared = _compared_rows(index, scratch.kept(table, dropped), scratch)
+        np.save(folder / "parent.npy", parent)
+        np.save(folder / "compared.npy", compared)
+    return {}
+
+
+def find_clusters(
+    table: DocumentTable,
+    kept: Array,
+    scratch: Scratch,
+    memory: int,
+    prepared: Prepared | None = None,
+) -> Array:
     """Return the cluster of each row: kept rows are united by group and by similarity.
 
     A cluster is named by its first row (int64, mapped); a row that is not kept is alone. A part of
     the index may take `memory` bytes.
     """
-    parent = scratch.full("parent", table.rows, np.int64)
-    for _, block in table.blocks():
-        parent[block] = np.arange(block.start, block.stop)
-    _unite_groups(table, kept, parent, scratch, memory)
-    sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
-    # Two pages may be similar only after the cuts. The index of such texts is beside their cuts.
-    updates = {name: path.parent for name, path in table.cuts.items()}
-    index = LshIndex(table, sizes, ids, memory, scratch.folder, updates)
-    # Most documents share no bucket with one of another cluster: they need no shingles.
-    compared = scratch.full("compared", table.rows, np.bool_)
-    for band in CLUSTER_BANDS:
-        for starts, rows in index.buckets(band, kept):
-            _mark_compared(parent, starts, rows, compared)
+    index = _cluster_index(table, scratch, memory, prepared.buckets if prepared else ())
+    if prepared is None:
+        parent, compared = _compared_rows(index, kept, scratch)
+    else:
+        parent = scratch.full("parent", table.rows, np.int64)
+        parent[:] = map_array(prepared.rows, "parent")
+        compared = map_array(prepared.rows, "compared")
     offsets = scratch.full("offsets", table.rows + 1, np.int64)
     with scratch.rows("shingles", np.uint64) as file:
         sets = table.shingles(compared, file, offsets)
@@ -120,6 +142,35 @@ def find_clusters(table: DocumentTable, kept: Array, scratch: Scratch, memory: i
         while ((nearer := parent[parent[block]]) != parent[block]).any():
             parent[block] = nearer
     return parent
+
+
+def _cluster_index(
+    table: DocumentTable, scratch: Scratch, memory: int, written: Sequence[Path]
+) -> LshIndex:
+    # Two pages may be similar only after the cuts. The index of such texts is beside their cuts.
+    updates = {name: path.parent for name, path in table.cuts.items()}
+    # Buckets that are written have their order.
+    sizes = ids = np.zeros(0, np.uint64)
+    if not written:
+        sizes, ids = scratch.joined(table, "sizes"), scratch.joined(table, "ids")
+    return LshIndex(table, sizes, ids, memory, scratch.folder, updates, written)
+
+
+def _compared_rows(index: LshIndex, kept: Array, scratch: Scratch) -> tuple[Array, Array]:
+    """Unite kept rows by group; return the parents, and the rows that are to be compared.
+
+    Most documents share no bucket with one of another cluster: they need no shingles.
+    """
+    table = index.table
+    parent = scratch.full("parent", table.rows, np.int64)
+    for _, block in table.blocks():
+        parent[block] = np.arange(block.start, block.stop)
+    _unite_groups(table, kept, parent, scratch, index.memory)
+    compared = scratch.full("compared", table.rows, np.bool_)
+    for band in CLUSTER_BANDS:
+        for starts, rows in index.buckets(band, kept):
+            _mark_compared(parent, starts, rows, compared)
+    return parent, compared
 
 
 def _unite_groups(

@@ -2,7 +2,7 @@
 
     step                 one artifact per   what it does
     refine/shard         collected shard    cleans and filters documents, and indexes those it keeps
-    refine/duplicates    run                lists exact and near duplicates
+    refine/duplicates    run                lists exact and near duplicates (dedup/parts.py)
     refine/line_counts   source, range      counts lines, and lists those that a source repeats
     refine/cuts          refined shard      cuts them out
     refine/lines         run                lists these lines, and documents left without words
@@ -64,6 +64,7 @@ def run(run: Run) -> None:
     SourceError if a source lost more than the recipe allows, after publishing the view; a
     StoreError without a collect stage.
     """
+    from groundup.refine.dedup.parts import discard_parts
     from groundup.refine.filter.apply import check_filters
     from groundup.refine.kernels import is_cache_cold
     from groundup.refine.rehearsal import compile_kernels
@@ -89,11 +90,14 @@ def run(run: Run) -> None:
         compile_kernels(run.workers)
     stage.shards = stage.build(taken(jobs), "refine")
     tests = [test for test in collected if not is_training(test.facts["kind"])]
-    lists = [_duplicates_job(stage), *_evaluation_jobs(stage, tests)]
+    lists = [_prepared_duplicates(stage), *_evaluation_jobs(stage, tests)]
     stage.lists["duplicates"], *evaluation = stage.build_lists(lists, "duplicates")
+    discard_parts(run)
     _find_repeated_lines(stage)
     _find_contaminated(stage, evaluation)
-    split, quality = stage.build_lists([_split_job(stage), _quality_job(stage)], "split")
+    lists = [_prepared_split(stage), _quality_job(stage)]
+    split, quality = stage.build_lists(lists, "split")
+    discard_parts(run)
     _publish(stage, split, quality, collected)
 
 
@@ -158,8 +162,11 @@ class Refinement:
 
     @property
     def memory(self) -> int:
-        """Bytes of the index that a step may hold: the rest of a step needs about as much again."""
-        return self.run.recipe.refine.memory_megabytes * 500_000
+        """Bytes of the index that a task may hold: the rest of it needs about as much again.
+
+        A task takes a quarter of what the recipe allows, since others run beside it.
+        """
+        return self.run.recipe.refine.memory_megabytes * 125_000
 
     def build(self, jobs: Iterable[Job], title: str, unit: str = "B") -> list[Artifact]:
         """Build artifacts, which the stage publishes at its end."""
@@ -234,8 +241,9 @@ def _duplicates_job(stage: Refinement) -> Job:
         shards=Unkeyed(stage.folders),
         memory=Unkeyed(stage.memory),
         threads=Unkeyed(run.workers.threads),
-        # It saves comparisons, and does not change the list.
+        # These save work, and do not change the list.
         earlier=Unkeyed(None),
+        prepared=Unkeyed(None),
     )
     step = job.step
     # At most one.
@@ -249,6 +257,56 @@ def _duplicates_job(stage: Refinement) -> Job:
             earlier = EarlierResult(old.path, old.facts["shards"], same)
             job = replace(job, arguments={**job.arguments, "earlier": earlier})
     return job
+
+
+def _prepared_duplicates(stage: Refinement) -> Job:
+    """Return the job that lists the duplicates, after those that prepare it."""
+    from groundup.refine.dedup.duplicates import find_near_rows
+    from groundup.refine.dedup.lsh_index import EXACT, NEAR
+    from groundup.refine.dedup.parts import LongList
+
+    job = _duplicates_job(stage)
+    priorities = {source.name: source.priority for source in stage.run.recipe.source}
+    long_list = LongList(stage.run, stage.indexed, [EXACT, *NEAR], stage.memory, priorities)
+    if (earlier := job.arguments["earlier"]) is not None:
+        if not long_list.is_long([s for s in stage.indexed if s.name not in earlier.same]):
+            return job
+        job = replace(job, arguments={**job.arguments, "earlier": None})
+
+    def choose(buckets: Sequence[Path]) -> Job:
+        return find_near_rows.job(
+            "duplicates",
+            inputs={"list": job.step.key},
+            priorities=priorities,
+            shards=Unkeyed(stage.folders),
+            buckets=Unkeyed(buckets),
+            memory=Unkeyed(stage.memory),
+        )
+
+    return long_list.prepare(job, choose)
+
+
+def _prepared_split(stage: Refinement) -> Job:
+    """Return the job that splits the documents, after those that prepare it."""
+    from groundup.refine.dedup.lsh_index import CLUSTER
+    from groundup.refine.dedup.parts import LongList
+    from groundup.refine.split import find_cluster_rows
+
+    job = _split_job(stage)
+
+    def choose(buckets: Sequence[Path]) -> Job:
+        return find_cluster_rows.job(
+            "split",
+            inputs={"list": job.step.key},
+            shards=Unkeyed(stage.folders),
+            buckets=Unkeyed(buckets),
+            dropped=Unkeyed(list(stage.dropped.values())),
+            cuts=Unkeyed(stage.cuts),
+            memory=Unkeyed(stage.memory),
+        )
+
+    long_list = LongList(stage.run, stage.indexed, CLUSTER, stage.memory, cuts=stage.cuts)
+    return long_list.prepare(job, choose)
 
 
 def _find_repeated_lines(stage: Refinement) -> None:
@@ -394,6 +452,7 @@ def _split_job(stage: Refinement) -> Job:
         cuts=Unkeyed(stage.cuts),
         memory=Unkeyed(stage.memory),
         threads=Unkeyed(stage.run.workers.threads),
+        prepared=Unkeyed(None),
     )
 
 

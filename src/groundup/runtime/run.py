@@ -435,6 +435,14 @@ class Run:
             if step in (None, kind):
                 store.discard(store.artifact_path(kind, *entry) for entry in names.items())
 
+    def discard_step(self, stage: str, step: str) -> None:
+        """Delete the artifacts of a step that other steps have read, as if it was never planned."""
+        plan = self.store.plan(stage)
+        if step in plan:
+            self.discard_planned(stage, step)
+            del plan[step]
+            self.store.write_plan(stage, plan)
+
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return which settings differ and how, in words; "" if none does."""

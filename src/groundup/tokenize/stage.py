@@ -55,7 +55,8 @@ def run(run: Run) -> None:
             links[f"shards/{artifact.name}.{split}.npy"] = artifact.path / f"{split}.npy"
     facts = _facts(tokenizer, tokenized, list(VERDICTS))
     run.publish("tokenize", [tokenizer, *tokenized, index], links, facts)
-    _discard_counts(run)
+    # Only the training reads them, and the tokenizer is frozen.
+    run.discard_step("tokenize", "tokenize/words")
 
 
 def _tokenizer(run: Run, shards: Sequence[RefinedShard]) -> Artifact:
@@ -138,15 +139,6 @@ def _count_words(run: Run, shards: Sequence[RefinedShard], below: str) -> list[A
         for shard in shards
     ]
     return run.build("tokenize", jobs, "counting words")
-
-
-def _discard_counts(run: Run) -> None:
-    """Delete the counts of words: only the training reads them, and the tokenizer is frozen."""
-    plan = run.store.plan("tokenize")
-    if "tokenize/words" in plan:
-        run.discard_planned("tokenize", "tokenize/words")
-        del plan["tokenize/words"]
-        run.store.write_plan("tokenize", plan)
 
 
 def _facts(tokenizer: Artifact, tokenized: Sequence[Artifact], splits: Sequence[str]) -> Facts:

@@ -25,6 +25,7 @@ from groundup.refine.dedup.lsh_index import EXACT as EXACT_BAND
 from groundup.refine.dedup.lsh_index import NEAR as NEAR_BANDS
 from groundup.refine.dedup.lsh_index import LshIndex, precedes
 from groundup.refine.dedup.minhash import jaccard
+from groundup.refine.dedup.parts import Prepared
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch, format_ids, map_array
 from groundup.runtime.run import build_step
@@ -82,6 +83,7 @@ def find_duplicates(
     earlier: EarlierResult | None = None,
     priorities: Mapping[str, int] | None = None,
     threads: int = 1,
+    prepared: Prepared | None = None,
 ) -> dict[str, Any]:
     """List the documents that duplicate another one, by a Jaccard similarity of `near_threshold`.
 
@@ -89,18 +91,36 @@ def find_duplicates(
     the row of each dropped document, and of the one kept instead: of the source with the highest
     priority (default 0). A part of the index may take `memory` bytes. From an `earlier` result,
     only pairs with a new document are compared; the output is the same without it. `threads` make
-    the shingles.
+    the shingles, unless other tasks `prepared` the list.
     """
-    table = DocumentTable(shards, threads=threads)
+    buckets, sets = (prepared.buckets, prepared.shingles) if prepared else ((), ())
+    table = DocumentTable(shards, threads=threads, sets=sets)
     with Scratch(folder / ".scratch") as scratch:
         # In a crowded bucket, the compared pairs would depend on the earlier result.
         for start in (earlier, None):
-            search = DuplicateSearch(table, scratch, memory, priorities or {}, start)
+            search = DuplicateSearch(table, scratch, memory, priorities or {}, start, buckets)
             search.run(near_threshold)
             if start is None or not search.crowded:
                 break
         _write(folder, search)
         return _facts(search)
+
+
+@build_step("refine/near_rows", version=1)
+def find_near_rows(
+    folder: Path,
+    shards: Sequence[tuple[str, Path]],
+    buckets: Sequence[Path],
+    priorities: Mapping[str, int],
+    memory: int,
+) -> dict[str, Any]:
+    """Write compared.npy: the mask of the documents that share a bucket with an unequal one."""
+    with Scratch(folder / ".scratch") as scratch:
+        table = DocumentTable(shards)
+        search = DuplicateSearch(table, scratch, memory, priorities, None, buckets)
+        search.mark_equal()
+        np.save(folder / "compared.npy", search.compared_rows(None))
+    return {}
 
 
 class DuplicateSearch:
@@ -113,8 +133,12 @@ class DuplicateSearch:
         memory: int,
         priorities: Mapping[str, int],
         earlier: EarlierResult | None,
+        buckets: Sequence[Path] = (),
     ) -> None:
-        """Begin with all documents fresh that an earlier result does not answer."""
+        """Begin with all documents fresh that an earlier result does not answer.
+
+        `buckets` are those that other tasks have written.
+        """
         precedence = scratch.joined(table, "sizes")
         if any(priorities.values()):
             # The priority of the source is in the bits above the length.
@@ -123,7 +147,7 @@ class DuplicateSearch:
                 priority = priorities.get(table.sources[source], 0)
                 precedence[block] = lengths[block].astype(np.int64) + (priority << 32)
         ids = scratch.joined(table, "ids")
-        self.index = LshIndex(table, precedence, ids, memory, scratch.folder)
+        self.index = LshIndex(table, precedence, ids, memory, scratch.folder, written=buckets)
         self.scratch, self.everything = scratch, earlier is None
         # Pairs compared, and documents not compared with all of their bucket.
         self.compared = self.crowded = 0
@@ -145,19 +169,16 @@ class DuplicateSearch:
 
     def run(self, threshold: float) -> None:
         """Repeat until no document was dropped for a document that is dropped itself."""
+        self.mark_equal()
         touching = None if self.everything else self.fresh
-        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
-        state = (self.winner, self.similarity, self.unequal, self.fresh)
-        for starts, rows in self.index.buckets(EXACT_BAND, touching=touching):
-            _mark_equal(starts, rows, hashes, state)
-        self._release()
         order, limits = (self.index.precedence, self.index.ids), (threshold, MAX_COMPARED)
+        state = (self.winner, self.similarity)
         with self.scratch.rows("shingles", np.uint64) as file:
             sets = self._load_shingles(file, touching)
             while self.fresh.any():
                 for band in NEAR_BANDS:
                     for buckets in self.index.buckets(band, self.unequal, touching):
-                        counts = _drop(buckets, self.fresh, state[:2], order, sets, limits)
+                        counts = _drop(buckets, self.fresh, state, order, sets, limits)
                         self.compared += int(counts[0])
                         self.crowded += int(counts[1])
                 self.fresh[:] = False
@@ -166,6 +187,15 @@ class DuplicateSearch:
                 # The first round over everything has loaded all sets that later rounds need.
                 if not self.everything:
                     sets = self._load_shingles(file, touching)
+
+    def mark_equal(self) -> None:
+        """Drop the exact duplicates."""
+        touching = None if self.everything else self.fresh
+        hashes = self.scratch.joined(self.index.table, "hashes").view(np.uint64)
+        state = (self.winner, self.similarity, self.unequal, self.fresh)
+        for starts, rows in self.index.buckets(EXACT_BAND, touching=touching):
+            _mark_equal(starts, rows, hashes, state)
+        self._release()
 
     def _release(self) -> None:
         """Mark near duplicates fresh whose winner has been dropped since."""
@@ -178,12 +208,18 @@ class DuplicateSearch:
     def _load_shingles(self, file: RowFile, touching: Array | None) -> Sets:
         """Write the shingle sets of all documents that share a bucket with one of `touching`."""
         file.clear()
+        table = self.index.table
+        needed = self.unequal if table.sets else self.compared_rows(touching)
+        offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
+        return table.shingles(needed, file, offsets), offsets
+
+    def compared_rows(self, touching: Array | None) -> Array:
+        """Return the mask of all documents that share a bucket with one of `touching`."""
         needed = self.scratch.full("needed", len(self.winner), np.bool_)
         for band in NEAR_BANDS:
             for _, rows in self.index.buckets(band, self.unequal, touching):
                 needed[rows] = True
-        offsets = self.scratch.full("offsets", len(self.winner) + 1, np.int64)
-        return self.index.table.shingles(needed, file, offsets), offsets
+        return needed
 
 
 @kernel

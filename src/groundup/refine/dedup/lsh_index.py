@@ -13,7 +13,7 @@ comparing a new shard with all others costs only its own keys.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -164,6 +164,12 @@ def _band(path: Path, band: int, dtype: type[np.generic]) -> Array:
         return np.memmap(file, dtype, "r", first, (rows,)).view(np.ndarray)
 
 
+def key_ranges(documents: int, memory: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of ranges of keys, of which a band of one takes about `memory` bytes."""
+    parts = max(1, -(-documents * ENTRY_BYTES // memory))
+    yield from pairwise([int(NO_KEY) * part // parts for part in range(parts + 1)])
+
+
 @dataclass(frozen=True)
 class LshIndex:
     """The index of all shards, read one part at a time.
@@ -179,6 +185,8 @@ class LshIndex:
     # Folders of additional indexes of texts that changed since, by shard; their documents.npy holds
     # the row of the shard for each row of the index.
     updates: Mapping[str, Path] = field(default_factory=dict)
+    # Artifacts of `write_buckets` that hold all buckets; without them the index is read.
+    written: Sequence[Path] = ()
 
     def buckets(
         self, band: int, among: Array | None = None, touching: Array | None = None
@@ -189,9 +197,10 @@ class LshIndex:
         all. Yields starts and rows (int64): bucket b is rows[starts[b] : starts[b + 1]], in total
         order.
         """
-        parts = max(1, -(-self.table.rows * ENTRY_BYTES // self.memory))
-        bounds = [int(NO_KEY) * part // parts for part in range(parts + 1)]
-        for low, high in pairwise(bounds):
+        if self.written:
+            yield from self._written(band, among, touching)
+            return
+        for low, high in key_ranges(self.table.rows, self.memory):
             selected = None
             if touching is not None:
                 keys = [np.zeros(0, np.uint64)]
@@ -200,12 +209,43 @@ class LshIndex:
                         for block, rows in _read(folder, band, low, high):
                             keys.append(np.unique(block[touching[span][rows]]))
                 selected = np.unique(np.concatenate(keys))
-            yield from self._range(band, low, high, among, selected)
+            for starts, rows in self.unsorted(band, low, high, among, selected):
+                sort_buckets(rows, starts, self.precedence, self.ids)
+                yield starts, rows
 
-    def _range(
-        self, band: int, low: int, high: int, among: Array | None, selected: Array | None
+    def _written(
+        self, band: int, among: Array | None, touching: Array | None
     ) -> Iterator[tuple[Array, Array]]:
-        """Yield the buckets of a range of keys; split the range where it does not fit in memory."""
+        """Yield the buckets of a band that other tasks have written, without other rows."""
+        for folder in self.written:
+            if not (folder / f"{band:02}.rows.npy").exists():
+                continue
+            starts, rows = (
+                np.load(folder / f"{band:02}.{name}.npy") for name in ("starts", "rows")
+            )
+            count = len(starts) - 1
+            bucket = np.repeat(np.arange(count), np.diff(starts))
+            included = np.ones(len(rows), np.bool_) if among is None else among[rows]
+            sizes = np.bincount(bucket[included], minlength=count)
+            used = sizes > 1
+            if touching is not None:
+                used &= np.bincount(bucket[touching[rows]], minlength=count) > 0
+            if used.any():
+                starts = np.concatenate([[0], np.cumsum(sizes[used])])
+                yield starts, rows[included & used[bucket]]
+
+    def unsorted(
+        self,
+        band: int,
+        low: int,
+        high: int,
+        among: Array | None = None,
+        selected: Array | None = None,
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield the buckets of a range of keys; split the range where it does not fit in memory.
+
+        Their members are in any order.
+        """
         keys, rows, complete = self._load(band, low, high, among, selected)
         if complete and len(keys):
             # An unstable sort is several times faster; members are ordered below.
@@ -215,22 +255,18 @@ class LshIndex:
             same = keys[1:] == keys[:-1]
             shared = np.append(same, False) | np.append(False, same)
             keys, rows = keys[shared], rows[shared]
-            starts = np.append(first_of_runs(keys), len(keys))
-            _sort_buckets(rows, starts, self.precedence, self.ids)
-            yield starts, rows
+            yield np.append(first_of_runs(keys), len(keys)), rows
         elif not complete and high - low == 1:
             # One key, too many rows: its bucket goes to a memory-mapped file.
             with RowFile(self.folder / "crowd", np.dtype(np.int64)) as file:
                 for _, block in self._entries(band, low, high, among, selected):
                     file.append(block)
-                members, starts = file.view("r+"), np.array([0, file.rows])
-                _sort_buckets(members, starts, self.precedence, self.ids)
-                yield starts, members
+                yield np.array([0, file.rows]), file.view("r+")
         elif not complete:
             middle = int(np.partition(keys, len(keys) // 2)[len(keys) // 2])
             del keys, rows
             for bounds in ((low, middle), (middle, middle + 1), (middle + 1, high)):
-                yield from self._range(band, *bounds, among, selected)
+                yield from self.unsorted(band, *bounds, among, selected)
 
     def _load(
         self, band: int, low: int, high: int, among: Array | None, selected: Array | None
@@ -263,7 +299,7 @@ class LshIndex:
 
 
 @kernel
-def _sort_buckets(rows: Array, starts: Array, precedence: Array, ids: Array) -> None:
+def sort_buckets(rows: Array, starts: Array, precedence: Array, ids: Array) -> None:
     """Sort each bucket by the total order, in place: heap sort needs no extra memory."""
     for bucket in range(len(starts) - 1):
         members = rows[starts[bucket] : starts[bucket + 1]]
