@@ -20,6 +20,7 @@ from groundup.refine import stage
 from groundup.refine.dedup.lsh_index import ENTRY_BYTES
 from groundup.refine.filter.rules import C4, RULE_SETS
 from groundup.refine.leakage import measure_leakage
+from groundup.refine.refinement import Refinement
 from groundup.runtime.lock import write_lock
 from groundup.runtime.run import Run
 from groundup.runtime.store import Facts, Step
@@ -256,7 +257,7 @@ def test_lists_in_parts_have_the_same_bytes(
     for one in (run, other):
         collect(one, row, collected, alike=True)
         stage.run(one)
-        monkeypatch.setattr(stage.Refinement, "memory", documents * ENTRY_BYTES)
+        monkeypatch.setattr(Refinement, "memory", documents * ENTRY_BYTES)
     views = [one.store.view("refine") for one in (run, other)]
     files = [view.manifest["files"] for view in views if view]
     assert files[0] == files[1]
