@@ -9,95 +9,32 @@ import json
 import random
 import re
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.helpers.pieces import Row, check, collect_rows, hash_file, pieces_of, results_of
 
 from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
 from groundup.collect import pieces, sources, stage
 from groundup.collect.files import streams
 from groundup.collect.pieces import (
-    CUTTABLE,
-    Piece,
     count_records,
-    cut_file,
-    join_ranges,
-    results_path,
 )
 from groundup.collect.readers.records import records
-from groundup.collect.shard import collect_shard
-from groundup.collect.sources import Digests, HashedFile, RawFile
 from groundup.commands.verify import check_raw
 from groundup.errors import SourceError
 from groundup.recipe import Recipe, Source
 from groundup.runtime.lock import write_lock
 from groundup.runtime.run import Run
 from groundup.runtime.workers.map import Workers
-
-Row = dict[str, Any]
-
-
-def _known(path: Path) -> HashedFile:
-    raw = RawFile(path.name, path, path.stat().st_size)
-    (known,), _ = Digests(path.parent / "raw.json").hash_files([raw])
-    return known
-
-
-def _collected(
-    known: HashedFile, source: Source, piece: Piece | None = None, results: Path | None = None
-) -> list[Row]:
-    with tempfile.TemporaryDirectory() as name:
-        collect_shard(Path(name), [known], source, piece=piece, results=results)
-        tables = [pq.read_table(Path(name, f"{t}.parquet")) for t in ("documents", "dropped")]
-    return sorted((row for t in tables for row in t.to_pylist()), key=lambda row: row["record"])
-
-
-def _results(known: HashedFile, source: Source, part: Piece) -> Path:
-    return results_path(known.file.path.parent / "results", source, part.digest, part.head)
-
-
-def _pieces(known: HashedFile, source: Source, piece_bytes: int) -> list[Piece]:
-    """Return the pieces of a file; what is read once is counted both ways."""
-    cut = cut_file(Path(), known, source, piece_bytes)
-    counts = []
-    for start, stop, digest in [] if cut["rows"] else cut["ranges"]:
-        where = known, source, start, stop, cut["format"], cut["codec"]
-        counts.append(count_records(Path(), *where))
-        results = _results(known, source, Piece(start, stop, digest, head=cut["head"]))
-        assert count_records(Path(), *where, results=results) == counts[-1]
-        can_be_read_once = cut["codec"] in CUTTABLE[cut["format"]].read_once
-        assert not can_be_read_once or results.exists() == (counts[-1]["records"] is not None)
-    return join_ranges(known.file.size, cut, counts)
-
-
-def check(name: str, data: bytes, kind: str, piece_bytes: int) -> list[Piece]:
-    """Compare the pieces of a file with a single pass over it; return them."""
-    source = Source(path="x", kind=kind, name="s")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        path.write_bytes(data)
-        known = _known(path)
-        parts = _pieces(known, source, piece_bytes)
-        assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
-        if len(parts) > 1:
-            read = [_collected(known, source, part) for part in parts]
-            assert list(chain(*read)) == _collected(known, source)
-            for rows, part in zip(read, parts, strict=True):
-                results = _results(known, source, part)
-                assert not part.is_counted or rows == _collected(known, source, part, results)
-                assert not part.is_counted or not results.exists()
-    return parts
-
 
 LINES = st.one_of(
     st.builds(lambda t: json.dumps({"text": t}, ensure_ascii=False).encode(), st.text(max_size=99)),
@@ -142,9 +79,15 @@ def test_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.jsonl", "text", ('{"text": "a"}\n' * 99).encode("utf-16")),
         ("a.jsonl", "text", b'{"no": 1}\n' * 99 + b'{"text": "a"}\n'),
         ("a.json", "text", b"[" + b'{"text": "a"},\n' * 99 + b'{"text": "a"}]'),
-        ("a.csv", "text", b"id,text\n" + b'1,"a\nb"\n' * 99),
+        ("a.csv", "code", b"id,text\n" + b'1,"a\nb"\n' * 99),
+        ("a.csv", "text", b"\n" * 70_000 + b"id,text\n" + b"1,a\n" * 99),
+        ("a.csv", "text", "id,text\n1,雨\n".encode("gb18030") * 99),
+        ("a.csv.gz", "text", gzip.compress(b"id,text\n" + b"1,a\n" * 99)),
     ],
-    ids=["threads", "utf-16", "first piece without text", "array", "csv"],
+    ids=[
+        *("threads", "utf-16", "first piece without text", "array"),
+        *("a source file", "header after the first bytes", "bytes of two meanings", "csv.gz"),
+    ],
 )
 def test_what_is_not_cut(name: str, kind: str, data: bytes) -> None:
     """What needs the records before it, or the end of the file, stays whole."""
@@ -388,7 +331,7 @@ def test_forgotten_records_of_a_file_before_it_was_cut(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Protects: a text came back whose entry has the digest of the whole file, not of a piece."""
-    known = _known(project / "raw/large.jsonl")
+    known = hash_file(project / "raw/large.jsonl")
     entry = ForgottenDocument("0" * 32, "renamed since", "large.jsonl", 50, raw=known.sha256)
     (project / "run").mkdir()
     Forgotten((entry,)).save(project / "run")
@@ -399,13 +342,13 @@ def test_forgotten_records_of_a_file_before_it_was_cut(
 
 def test_a_file_that_changes_between_cut_and_reading(project: Path) -> None:
     """Protects: pieces of two states of a file are never mixed."""
-    known = _known(project / "raw/large.jsonl")
+    known = hash_file(project / "raw/large.jsonl")
     source = Source(path="x", kind="text")
-    parts = _pieces(known, source, 2000)
+    parts = pieces_of(known, source, 2000)
     with known.file.path.open("a") as file:
         file.write('{"text": "more"}\n')
     with pytest.raises(SourceError, match="changed or vanished"):
-        _collected(known, source, parts[0])
+        collect_rows(known, source, parts[0])
 
 
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is replaced"])
@@ -413,21 +356,21 @@ def test_a_dump_that_changes_after_it_was_counted(change: str, tmp_path: Path) -
     """Protects: results of the file as it was are taken for the file as it is."""
     path = tmp_path / "a.xml.bz2"
     path.write_bytes(_members("bz2", "wikipedia", 60, 3))
-    known, source = _known(path), Source(path="x", kind="wikipedia", name="s")
-    part = _pieces(known, source, 2000)[1]
-    results = _results(known, source, part)
+    known, source = hash_file(path), Source(path="x", kind="wikipedia", name="s")
+    part = pieces_of(known, source, 2000)[1]
+    results = results_of(known, source, part)
     assert part.is_counted and results.exists()
     data = path.read_bytes()
     path.write_bytes({"grows": data * 2, "shrinks": data[:-900], "is replaced": data[::-1]}[change])
     with pytest.raises(SourceError, match="changed or vanished"):
-        _collected(known, source, part, results)
+        collect_rows(known, source, part, results)
 
 
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages are only counted where the disk has no room for what would be read meanwhile."""
     path = tmp_path / "a.xml.bz2"
     path.write_bytes(_members("bz2", "wikipedia", 60, 3))
-    known, source = _known(path), Source(path="x", kind="wikipedia", name="s")
+    known, source = hash_file(path), Source(path="x", kind="wikipedia", name="s")
     where = known, source, 0, known.file.size, "mediawiki", "bzip2", tmp_path / "results/r"
     counted = count_records(Path(), *where)
     assert counted["records"] == 60 and where[-1].exists()
@@ -475,7 +418,7 @@ def test_a_large_file_that_was_just_written_is_waited_for(
     now = path.stat().st_ctime + 0.5
     monkeypatch.setattr(time, "time", lambda: now + sum(waits))
     monkeypatch.setattr(time, "sleep", waits.append)
-    assert not _known(path).settled
+    assert not hash_file(path).settled
     monkeypatch.setattr(sources, "_WAIT_BYTES", 10)
-    assert _known(path).settled
+    assert hash_file(path).settled
     assert waits == [pytest.approx(1.6)]

@@ -122,6 +122,8 @@ def decode_errors(encoding: str) -> str:
 def open_text(item: Item) -> io.TextIOWrapper:
     """Return the text of a file that is split into records before its bytes are repaired."""
     encoding = detect_encoding(item.head)
+    if item.first and encoding == "utf-8-sig":
+        encoding = "utf-8"  # a piece begins with no mark of the file
     return io.TextIOWrapper(item.stream, encoding, decode_errors(encoding), newline="")
 
 

@@ -19,7 +19,8 @@ third of the time of reading. What was read is kept until `collect/shard` (`coll
 Cuts are content-defined: from the end of a window of bytes, the record is chosen whose first bytes
 have the smallest hash. So an appended file changes only its last pieces. A compressed file is cut
 where one of its members begins with a record: dumps of Wikipedia, and web archives. Parquet is cut
-between row groups, whose rows are counted in it.
+between row groups, whose rows are counted in it. A row of CSV starts where the part before it ends
+with a row, which counting that part proves (`readers/records/csv_pieces.py`).
 
 A range is a piece only if it holds whole records and nothing is wrong with it. From the first one
 that does not, the rest of the file is one piece, and is read as if the file had never been cut.
@@ -33,7 +34,7 @@ import io
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -55,6 +56,7 @@ from groundup.collect.files.streams import (
     Item,
 )
 from groundup.collect.readers.records.columnar import cut_row_groups
+from groundup.collect.readers.records.csv_pieces import count_rows, find_row_starts
 from groundup.collect.readers.records.records import count_lines
 from groundup.collect.readers.registry import choose_reader, piecewise_format, read_item
 from groundup.collect.readers.web.warc import count_warc_records
@@ -73,6 +75,8 @@ _PACKED_SHARE = 2
 _WINDOW_SHARE = 16
 # By these bytes of a record, cuts are told from each other.
 _SAMPLE = 512
+# Bytes before a window by which rows in it are told from lines within quotation marks.
+_CONTEXT = 1 << 16
 # Members of a window that are tried, and windows of a compressed file that are searched, until one
 # begins with a record; and the bytes that are unpacked for it: a block of bzip2 is 900 KB at most.
 _TRIES, _MAX_WINDOWS = 8, 16
@@ -87,17 +91,33 @@ class Cuttable:
 
     # What a record begins with, at the start of a line.
     begins: bytes
-    # Records of a stream; None, or DamagedError, unless they are whole and nothing is wrong.
-    count: Callable[[io.BufferedReader], int | None]
+    # The `records` of a part of a file, and what else a piece after it must know; None, or
+    # DamagedError, unless they are whole and nothing is wrong.
+    count: Callable[[Item], dict[str, int] | None]
+    # Where records seem to start in bytes from anywhere in a file, if that is no matter of lines.
+    # Such a file is cut only if it is not compressed.
+    starts: Callable[[Item, bytes], Sequence[int]] | None = None
     # Compressions in which records are counted by reading them: each gives one result, which says
     # its number nowhere else.
     read_once: tuple[str, ...] = ()
 
 
+def _of_stream(
+    count: Callable[[io.BufferedReader], int | None],
+) -> Callable[[Item], dict[str, int] | None]:
+    def count_item(item: Item) -> dict[str, int] | None:
+        records = count(item.stream)
+        return None if records is None else {"records": records}
+
+    return count_item
+
+
 CUTTABLE = {
-    "jsonl": Cuttable(rb"", count_lines),
-    "mediawiki": Cuttable(rb"[ \t]*<page>", count_pages, read_once=("bzip2",)),
-    "warc": Cuttable(rb"WARC/[01]\.\d", count_warc_records),
+    "jsonl": Cuttable(rb"", _of_stream(count_lines)),
+    "mediawiki": Cuttable(rb"[ \t]*<page>", _of_stream(count_pages), read_once=("bzip2",)),
+    "warc": Cuttable(rb"WARC/[01]\.\d", _of_stream(count_warc_records)),
+    "csv": Cuttable(rb"", count_rows, find_row_starts),
+    "tsv": Cuttable(rb"", count_rows, find_row_starts),
 }
 
 
@@ -113,6 +133,8 @@ class Piece:
     unpacked: int = 0  # bytes that the pieces before it unpack to
     head: str = ""  # SHA-256 of the first bytes of the file, unpacked
     is_counted: bool = False  # whether it is one range that holds whole records
+    lines: int = 0  # of CSV, the lines before it
+    credit: int = 0  # and what was earned there to look ahead with
 
     @property
     def size(self) -> int:
@@ -126,7 +148,8 @@ class Piece:
     @property
     def key(self) -> dict[str, Any]:
         """What decides the documents of a piece besides its bytes."""
-        return {"first": self.first, "unpacked": self.unpacked, "head": self.head}
+        key = {"first": self.first, "unpacked": self.unpacked, "head": self.head}
+        return {**key, "lines": self.lines, "credit": self.credit} if self.lines else key
 
 
 def cut_job(source: Source, hashed: HashedFile, key: Mapping[str, Any]) -> Job:
@@ -142,7 +165,7 @@ def cut_job(source: Source, hashed: HashedFile, key: Mapping[str, Any]) -> Job:
     )
 
 
-@build_step("collect/cut", version=2)
+@build_step("collect/cut", version=3)
 def cut_file(
     folder: Path, hashed: HashedFile, source: Source, piece_bytes: int = PIECE_BYTES
 ) -> Facts:
@@ -186,23 +209,23 @@ def _cuts_and_rows(
         rows = [after - first for first, after in pairwise([*firsts, firsts[-1]])]
         return [*(start for start, _ in cuts), head.size], rows
     most = piece_bytes // (_PACKED_SHARE if head.codec else 1)
-    return [0, *_find_cuts(file, head.size, CUTTABLE[form], head.codec, most), head.size], []
+    return [0, *_find_cuts(head, file, CUTTABLE[form], most), head.size], []
 
 
-def _find_cuts(
-    file: IO[bytes], size: int, form: Cuttable, codec: str, piece_bytes: int
-) -> Iterator[int]:
-    """Yield the places to cut a file of `size` bytes at, each at most `piece_bytes` after another.
+def _find_cuts(head: FileHead, file: IO[bytes], form: Cuttable, piece_bytes: int) -> Iterator[int]:
+    """Yield the places to cut a file at, each at most `piece_bytes` after another.
 
     Where no record begins in a window of bytes, the next one is searched.
     """
     window = max(1, piece_bytes // _WINDOW_SHARE)
-    start = 0
+    start, size, codec = 0, head.size, head.codec
+    if codec and form.starts:
+        return
     while size - start > piece_bytes:
         first = start + piece_bytes - window
         last = first + _MAX_WINDOWS * window if codec else size
         for low in range(first, min(last, size), window):
-            cut = _choose_cut(file, low, min(low + window, size), size, form, codec)
+            cut = _choose_cut(head, file, form, low, min(low + window, size))
             if cut is not None:
                 break
         else:
@@ -211,25 +234,26 @@ def _find_cuts(
         start = cut
 
 
-def _choose_cut(
-    file: IO[bytes], low: int, high: int, size: int, form: Cuttable, codec: str
-) -> int | None:
+def _choose_cut(head: FileHead, file: IO[bytes], form: Cuttable, low: int, high: int) -> int | None:
     """Return the place from `low` on and before `high` to cut at; None if there is none."""
-    file.seek(low - 1)
-    data = file.read(high - low + 1 + _SAMPLE)
-    if codec:
+    codec, begin = head.codec, max(0, low - 1 - (_CONTEXT if form.starts else 0))
+    file.seek(begin)
+    data = file.read(high - begin + _SAMPLE)
+    ends: Iterable[int]
+    if form.starts:
+        ends = form.starts(head.item, data)
+    elif codec:
         starts = MEMBER_STARTS.get(codec)
         pattern = re.compile(b"(?=" + starts.pattern + b")") if starts else re.compile(rb"(?!)")
+        ends = (match.end() for match in pattern.finditer(data, 1))
     else:
-        pattern = re.compile(rb"\n(?=" + form.begins + rb")")
-    ends = (match.end() for match in pattern.finditer(data, bool(codec)))
-    offsets = (end for end in ends if end <= high - low)
+        ends = (match.end() for match in re.finditer(rb"\n(?=" + form.begins + rb")", data))
+    offsets = (end for end in ends if low <= begin + end < high)
     # A hash of bytes, not of places: after an edit, cuts fall at the same records again.
     hashed = ((zlib.crc32(data[offset : offset + _SAMPLE]), offset) for offset in offsets)
     for _, offset in heapq.nsmallest(_TRIES if codec else 1, hashed):
-        place = low - 1 + offset
-        if not codec or _member_begins(file, place, size, form, codec):
-            return place
+        if not codec or _member_begins(file, begin + offset, head.size, form, codec):
+            return begin + offset
     return None
 
 
@@ -304,18 +328,24 @@ def count_records(
         # What is wrong with a range is for the count to say.
         with suppress(Exception):
             return _read_range(hashed, source, Piece(start, stop, ""), results, limit)
-    budget, records, damaged = Budget(limit), None, False
+    head = open_head(hashed, Selection(source.include, source.exclude))
+    assert head is not None, "it was cut"
+    budget, damaged = Budget(limit), False
+    counted: dict[str, int] | None = None
     with hashed.open() as file:
         part = BoundedStream(FileRange(file, start, stop))
         plain: Any = io.BufferedReader(unpack(part, codec, budget), BUFFER)
         try:
-            records = CUTTABLE[format].count(plain)
+            # Any number but 0 says that the file began before.
+            item = replace(head.item, stream=plain, first=int(start > 0))
+            counted = CUTTABLE[format].count(item)
             # A count ends at a record that is wrong; what follows may be damaged.
             while plain.read(BUFFER):
                 pass
         except DamagedError:
-            records, damaged = None, True
-    return {"records": records, "unpacked": limit - budget.left, "damaged": damaged}
+            counted, damaged = None, True
+    facts = {"records": None, "unpacked": limit - budget.left, "damaged": damaged}
+    return {**facts, **(counted or {})}
 
 
 def _has_room(results: Path, size: int) -> bool:
@@ -352,19 +382,22 @@ def join_ranges(size: int, cut: Facts, counts: Sequence[Facts]) -> list[Piece]:
     if cut["codec"] not in _RESUMABLE and any(count["damaged"] for count in counts):
         ranges = []
     pieces: list[Piece] = []
-    record = unpacked = place = 0
+    record = unpacked = place = lines = credit = 0
     limit = Budget.of(size).left
     for (start, stop, digest), count in zip(ranges, counts, strict=False):
         if count["records"] is None or unpacked + count["unpacked"] > limit:
             break
         until = record + count["records"]
-        pieces.append(Piece(start, stop, digest, record, until, unpacked, cut["head"], True))
+        before = (record, until, unpacked, cut["head"], True, lines, credit)
+        pieces.append(Piece(start, stop, digest, *before))
         record, unpacked, place = until, unpacked + count["unpacked"], stop
+        lines, credit = lines + count.get("lines", 0), credit + count.get("credit", 0)
     if ranges and len(pieces) == len(ranges):
         return [*pieces[:-1], replace(pieces[-1], until=None)]
     rest = [digest for _, _, digest in ranges[len(pieces) :]]
     digest = rest[0] if len(rest) == 1 else hashlib.sha256("".join(rest).encode()).hexdigest()
-    return [*pieces, Piece(place, size, digest, record, None, unpacked, cut["head"])]
+    before = (record, None, unpacked, cut["head"], False, lines, credit)
+    return [*pieces, Piece(place, size, digest, *before)]
 
 
 def open_item(hashed: HashedFile, file: IO[bytes], source: Source, piece: Piece) -> Item:
@@ -412,4 +445,5 @@ def open_piece(head: FileHead, file: IO[bytes], piece: Piece) -> Item:
     budget.take(piece.unpacked)
     part = BoundedStream(FileRange(file, piece.start, piece.stop))
     stream: Any = io.BufferedReader(unpack(part, head.codec, budget), BUFFER)
-    return replace(head.item, stream=stream, path=None, budget=budget, first=piece.first)
+    item = replace(head.item, stream=stream, path=None, budget=budget)
+    return replace(item, first=piece.first, lines=piece.lines, credit=piece.credit)

@@ -202,6 +202,22 @@ class FileRange(io.RawIOBase):
         return len(data)
 
 
+class PrefixedStream(io.RawIOBase):
+    """Bytes that were read already, followed by the rest of their stream."""
+
+    def __init__(self, prefix: bytes, rest: io.BufferedReader) -> None:
+        super().__init__()
+        self._prefix, self._rest = io.BytesIO(prefix), rest
+
+    def readable(self) -> bool:
+        """Tell io.BufferedReader that this stream can be read."""
+        return True
+
+    def readinto(self, target: Any) -> int:
+        """Fill `target` with the next bytes of either."""
+        return self._prefix.readinto(target) or self._rest.readinto1(target)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A file, or a member of an archive, as a reader gets it."""
@@ -220,6 +236,9 @@ class Item:
     # Number of the first record in `stream`: more than 0 in a piece of a large file, whose `head`
     # is that of the file. What a reader decides by the first record, it then decided before.
     first: int = 0
+    # In a piece of CSV: lines before it, and what was earned there to look ahead with.
+    lines: int = 0
+    credit: int = 0
     # In a piece of a file that is read by `path`: the bytes of the file that the piece is made of.
     span: tuple[int, int] | None = None
 

@@ -55,6 +55,7 @@ from groundup.collect.readers.office.pdf import read_image, read_pdf
 from groundup.collect.readers.office.rtf import read_rtf
 from groundup.collect.readers.office.spreadsheets import read_spreadsheet
 from groundup.collect.readers.office.word import read_docx
+from groundup.collect.readers.records.csv_pieces import is_cuttable
 from groundup.collect.readers.records.databases import read_sql, read_sqlite
 from groundup.collect.readers.records.records import (
     RECORD_FORMATS,
@@ -195,7 +196,7 @@ PIECEWISE = frozenset(
         ("warc", "web"),
         *(
             (form, kind)
-            for form in ("jsonl", "parquet")
+            for form in ("jsonl", "parquet", "csv", "tsv")
             for kind in KINDS
             if kind not in ("chat", "forum", "tuning")
         ),
@@ -211,7 +212,9 @@ def piecewise_format(item: Item, source: Source) -> str:
     form = detect_format(item.name, item.head)
     if (form, source.kind) not in PIECEWISE or source.reader or is_chat(form, item.head):
         return ""
-    if bom_encoding(item.head) in ("utf-16", "utf-32"):
+    if choose_reader(item, source) is read_code or bom_encoding(item.head) in ("utf-16", "utf-32"):
+        return ""
+    if form in ("csv", "tsv") and not is_cuttable(item):
         return ""
     if KINDS[source.kind].has_turns and form in RECORD_FORMATS and not source.text:
         # Rows that are messages belong to threads.

@@ -17,7 +17,7 @@ from typing import Any
 from groundup.artifacts.document import MAX_DOCUMENT_BYTES, Document, Reject
 from groundup.artifacts.questions import find_question
 from groundup.collect.charset import decode, detect_encoding, is_binary, repair_text
-from groundup.collect.files.streams import Item, read_all
+from groundup.collect.files.streams import Item, PrefixedStream, read_all
 from groundup.collect.readers.chat.layouts import content_text
 from groundup.collect.readers.records.columns import (
     METADATA_KEYS,
@@ -91,7 +91,7 @@ def read_text(item: Item, source: Source, start: bytes = b"") -> Iterator[Docume
         text = decode(data, declared)
         yield Document(_spoken_lines(text), group=item.origin)
         return
-    stream = io.BufferedReader(_PrefixedStream(data, item.stream))
+    stream = io.BufferedReader(PrefixedStream(data, item.stream))
     encoding = detect_encoding(item.head, declared)
     lines = io.TextIOWrapper(stream, encoding=encoding, errors="replace")
     piece: list[str] = []
@@ -118,20 +118,6 @@ def _spoken_lines(text: str) -> str:
         return text
     lines = (line.strip() for line in _SUBTITLE_TAG.sub("", bare).split("\n"))
     return "\n".join(filter(None, lines))
-
-
-class _PrefixedStream(io.RawIOBase):
-    """Bytes that were read already, followed by the rest of their stream."""
-
-    def __init__(self, prefix: bytes, rest: io.BufferedReader) -> None:
-        super().__init__()
-        self._prefix, self._rest = io.BytesIO(prefix), rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        return self._prefix.readinto(target) or self._rest.readinto1(target)
 
 
 def read_text_records(item: Item, source: Source) -> Iterator[Document | Reject]:

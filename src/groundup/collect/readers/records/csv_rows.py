@@ -23,7 +23,6 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from groundup.artifacts.document import Reject
@@ -32,7 +31,7 @@ from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, bound
 
 MAX_FIELDS = 1 << 20  # a row becomes a list of Python objects before its length can be checked
 MAX_LINES = 1 << 20  # lines of one quoted field; each takes 50 bytes more than its characters
-_READ_AGAIN = 8  # characters that may be read again, for each one that was read
+READ_AGAIN = 8  # characters that may be read again, for each one that was read
 
 _SEP_LINE = re.compile(r'"?sep=([^"\w\r\n])"?\s*', re.IGNORECASE)
 _ESCAPE = re.compile(r'\\(["\\]|\r?\n)')
@@ -49,29 +48,8 @@ def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
 
     Raises DamagedError if the header cannot be read, or the file is damaged.
     """
-    csv.field_size_limit(MAX_RECORD)
-    lines = _Lines(bounded_lines(open_text(item), ("\n", "\r"), MAX_RECORD))
-    first = lines.skip_blank()
-    delimiter = _SEP_LINE.fullmatch(first)
-    if delimiter:
-        first = lines.skip_blank()
-    bare = _QUOTED.sub("", first)
-    default = "\t" if item.name.lower().endswith(".tsv") else max(",;\t|", key=bare.count)
-    rows = _Rows(lines, delimiter[1] if delimiter else default, item)
-    header: list[str] = []
-    seen: Counter[str] = Counter()
-    fields = names = rows.header(first)
-    is_data = _is_data(fields)
-    if is_data:
-        names = ["text"] if len(fields) == 1 else [str(n + 1) for n in range(len(fields))]
-    for field in names:
-        # A name that is there already gets a number, as in pandas.
-        name = repair_text(field.strip().lstrip("\ufeff").strip('"'))
-        count = seen[name.lower()]
-        header.append(f"{name}.{count}" if count else name)
-        seen[name.lower()] += 1
-    rows.width = len(header)
-    for index, row in enumerate(chain([fields], rows) if is_data else rows):
+    rows = open_rows(item)
+    for index, row in enumerate(rows, item.first):
         if isinstance(row, Reject):
             yield index, replace(row, record=index)
         elif row:
@@ -81,9 +59,50 @@ def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
                 values = [*map(repair_text, row)]
             if _NULL in row:
                 values = [None if value == _NULL else value for value in values]
-            yield index, dict(zip(header, values, strict=True))
-    if lines.damage:
-        raise lines.damage
+            yield index, dict(zip(rows.names, values, strict=True))
+    if rows.lines.damage:
+        raise rows.lines.damage
+
+
+def open_rows(item: Item) -> Rows:
+    """Return the rows of a file after its header; of a piece, those that begin in it.
+
+    The header of a piece is in the first bytes of the file. Raises DamagedError if it cannot be
+    read.
+    """
+    csv.field_size_limit(MAX_RECORD)
+    lines = _Lines(bounded_lines(open_text(item), ("\n", "\r"), MAX_RECORD))
+    if item.first:
+        lines.number, lines.credit = item.lines, lines.credit + item.credit
+        rows = open_rows(head_of(item))
+        rows.lines, rows.start = lines, []
+        return rows
+    first = lines.skip_blank()
+    delimiter = _SEP_LINE.fullmatch(first)
+    if delimiter:
+        first = lines.skip_blank()
+    bare = _QUOTED.sub("", first)
+    default = "\t" if item.name.lower().endswith(".tsv") else max(",;\t|", key=bare.count)
+    rows = Rows(lines, delimiter[1] if delimiter else default, item)
+    seen: Counter[str] = Counter()
+    fields = names = rows.header(first)
+    if _is_data(fields):
+        rows.start = [fields]
+        names = ["text"] if len(fields) == 1 else [str(n + 1) for n in range(len(fields))]
+    for field in names:
+        # A name that is there already gets a number, as in pandas.
+        name = repair_text(field.strip().lstrip("\ufeff").strip('"'))
+        count = seen[name.lower()]
+        rows.names.append(f"{name}.{count}" if count else name)
+        seen[name.lower()] += 1
+    rows.width = len(rows.names)
+    return rows
+
+
+def head_of(item: Item) -> Item:
+    """Return the first bytes of a file as a file by themselves."""
+    stream: Any = io.BufferedReader(io.BytesIO(item.head))
+    return replace(item, stream=stream, first=0)
 
 
 class _Lines:
@@ -99,6 +118,8 @@ class _Lines:
         self.take = self._read(lines).__next__
         self.number = 0  # number of the line that was taken last, from 1
         self.credit = MAX_RECORD  # characters that a look ahead may take
+        # Whether more lines, or more credit, might have changed what a look ahead found.
+        self.lacked = False
         # Damage of the file, to be raised after everything before it was used.
         self.damage: DamagedError | None = None
 
@@ -108,7 +129,7 @@ class _Lines:
         try:
             for line in lines:
                 self.number += 1
-                self.credit += _READ_AGAIN * len(line or "")
+                self.credit += READ_AGAIN * len(line or "")
                 yield line
                 while held:
                     self.number += 1
@@ -136,12 +157,14 @@ class _Lines:
         return line
 
 
-class _Rows:
+class Rows:
     """The rows of a file: iterating yields a list of fields, or a Reject, for each."""
 
     def __init__(self, lines: _Lines, delimiter: str, item: Item) -> None:
-        self._lines, self._delimiter = lines, delimiter
+        self.lines, self.delimiter = lines, delimiter
+        self.names: list[str] = []
         self.width = 0  # fields of a row; 0 before the header is known
+        self.start: list[list[str]] = []  # the first row, where the file has no header
         self._strict = csv.reader((), delimiter=delimiter, strict=True).dialect
         self._lenient = csv.reader((), delimiter=delimiter).dialect
         # What a look ahead began with, what it took, and why it stopped before the row ended.
@@ -151,23 +174,24 @@ class _Rows:
         self._readers = [csv.reader(self._look_ahead(way), self._strict) for way in (False, True)]
         sample = item.head.decode(detect_encoding(item.head), "replace")
         # Tab-separated files rarely quote, and hold stray quotation marks.
-        self._is_plain = delimiter == "\t" and '\t"' not in sample
-        self._has_escapes = False
-        if '\\"' in sample and not self._is_plain:
-            self._has_escapes = self._good_rows(sample, True) > self._good_rows(sample, False)
-        if self._has_escapes:
+        self.is_plain = delimiter == "\t" and '\t"' not in sample
+        self.has_escapes = False
+        if '\\"' in sample and not self.is_plain:
+            self.has_escapes = self._good_rows(sample, True) > self._good_rows(sample, False)
+        if self.has_escapes:
             self._readers.reverse()
 
     def header(self, line: str) -> list[str]:
         """Return the fields of the first line."""
-        if line.count(self._delimiter) > MAX_FIELDS:
+        if line.count(self.delimiter) > MAX_FIELDS:
             raise DamagedError("malformed", f"a header of more than {MAX_FIELDS:,} fields")
         with suppress(csv.Error):
             return self._split(line)
         return self._split_bare(line)
 
     def __iter__(self) -> Iterator[list[str] | Reject]:
-        delimiter, lines = self._delimiter, self._lines
+        yield from self.start
+        delimiter, lines = self.delimiter, self.lines
         while (line := lines.take()) != "":
             number = lines.number
             try:
@@ -183,10 +207,10 @@ class _Rows:
                 count = line.count(delimiter) + 1
                 if count > MAX_FIELDS:
                     raise csv.Error(f"a line of more than {MAX_FIELDS:,} fields")
-                if self._is_plain and "\\" in line:
+                if self.is_plain and "\\" in line:
                     row = self._escaped(line)
                     self._check_width(len(row))
-                elif self._is_plain or ('"' not in line and not self._has_escapes):
+                elif self.is_plain or ('"' not in line and not self.has_escapes):
                     self._check_width(count)
                     row = line.rstrip("\r\n").split(delimiter)
                 else:
@@ -208,17 +232,21 @@ class _Rows:
         """
         # Zero bytes are gone by now: one stands for an escaped backslash.
         row, taken = line.replace("\\\\", "\0"), []
-        while row.endswith(("\\\n", "\\\r\n")) and len(row) < self._lines.credit:
-            more = self._lines.take()
+        while row.endswith(("\\\n", "\\\r\n")):
+            if len(row) >= self.lines.credit:
+                self.lines.lacked = True
+                break
+            more = self.lines.take()
             taken.append(more)
             if not more:
+                self.lines.lacked |= more == ""
                 break
             row += more.replace("\0", "").replace("\\\\", "\0")
         fields = _TAB.split(row.removesuffix("\n").removesuffix("\r"))
         if len(fields) == self.width and (taken or line.count("\t") + 1 != self.width):
             return [_ESCAPED_CHARACTER.sub(r"\1", field).replace("\0", "\\") for field in fields]
         if taken:
-            self._lines.put_back(taken)
+            self.lines.put_back(taken)
         return line.rstrip("\r\n").split("\t")
 
     def _split(self, line: str) -> list[str]:
@@ -237,9 +265,9 @@ class _Rows:
             except csv.Error as error:
                 detail = self._stopped or str(error)
             if self._taken:
-                end = self._lines.number - (self._taken[-1] == "")
+                end = self.lines.number - (self._taken[-1] == "")
                 failure = failure or csv.Error(f"a quoted field runs on to line {end}: {detail}")
-                self._lines.put_back(self._taken)
+                self.lines.put_back(self._taken)
         if failure:
             raise failure
         # Quotation marks in wrong places are read as written where that makes a row: `"Hello" he
@@ -254,17 +282,19 @@ class _Rows:
 
         None is an error to csv.reader: it ends the row, and the next call begins another.
         """
-        lines, line, size = self._lines, "", 0
+        line, size = "", 0
         while True:
             if self._first:
                 line, self._first, size = self._first, "", 0
             else:
+                lines = self.lines
                 more = lines.take()
                 if more or line.endswith(("\n", "\r")):
                     self._taken.append(more)
                 line = more.replace("\0", "") if more else ""
                 size += len(line)
                 is_long = size > MAX_RECORD or size > lines.credit or len(self._taken) > MAX_LINES
+                lines.lacked |= more == "" or size > lines.credit
                 if is_long or not more:
                     self._stopped = "it has no end" if more == "" else "it is too long"
                     yield None
@@ -273,7 +303,7 @@ class _Rows:
 
     def _split_bare(self, line: str) -> list[str]:
         """Return what stands between the delimiters, without quotation marks around it."""
-        fields = (field.strip(" ") for field in line.rstrip("\r\n").split(self._delimiter))
+        fields = (field.strip(" ") for field in line.rstrip("\r\n").split(self.delimiter))
         return [
             field[1:-1].replace('""', '"') if re.fullmatch(r'(?s)".*"', field) else field
             for field in fields
