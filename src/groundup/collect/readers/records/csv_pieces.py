@@ -24,7 +24,7 @@ from typing import Any
 from groundup.collect.charset import decode_errors, detect_encoding
 from groundup.collect.files.streams import MAX_RECORD, DamagedError, Item, PrefixedStream
 from groundup.collect.readers.records import csv_rows
-from groundup.collect.readers.records.csv_rows import Rows, head_of, open_rows
+from groundup.collect.readers.records.csv_rows import CsvRows, head_of, open_rows
 
 # Bytes that rows are searched in at a time; those of a longer row are left to the reader.
 _BLOCK = 4 << 20
@@ -127,7 +127,7 @@ def _is_in_bounds(row: bytes, mark: bytes) -> bool:
     return is_short and row.count(mark) < csv_rows.MAX_FIELDS
 
 
-def _regular_row(rows: Rows) -> bytes:
+def _regular_row(rows: CsvRows) -> bytes:
     """Return the expression of a row of as many fields as the header has.
 
     A field that is not quoted may hold quotation marks, but not begin with one. A backslash escapes

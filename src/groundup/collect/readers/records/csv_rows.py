@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files, as dictionaries; a row that is damaged costs itself.
+"""CsvRows of CSV and TSV files, as dictionaries; a row that is damaged costs itself.
 
     text,label
     "two lines,                   a field in quotation marks goes on over line ends
@@ -64,7 +64,7 @@ def read_csv(item: Item) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
         raise rows.lines.damage
 
 
-def open_rows(item: Item) -> Rows:
+def open_rows(item: Item) -> CsvRows:
     """Return the rows of a file after its header; of a piece, those that begin in it.
 
     The header of a piece is in the first bytes of the file. Raises DamagedError if it cannot be
@@ -83,7 +83,7 @@ def open_rows(item: Item) -> Rows:
         first = lines.skip_blank()
     bare = _QUOTED.sub("", first)
     default = "\t" if item.name.lower().endswith(".tsv") else max(",;\t|", key=bare.count)
-    rows = Rows(lines, delimiter[1] if delimiter else default, item)
+    rows = CsvRows(lines, delimiter[1] if delimiter else default, item)
     seen: Counter[str] = Counter()
     fields = names = rows.header(first)
     if _is_data(fields):
@@ -157,7 +157,7 @@ class _Lines:
         return line
 
 
-class Rows:
+class CsvRows:
     """The rows of a file: iterating yields a list of fields, or a Reject, for each."""
 
     def __init__(self, lines: _Lines, delimiter: str, item: Item) -> None:
