@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -144,7 +144,9 @@ def with_named_columns(document: Document, record: Mapping[Any, Any], source: So
     title = given["title"]
     # Who writes a template says what comes first.
     if not source.title and not is_template(source.text):
-        title = _known_text(record, TITLE_KEYS)
+        title = _known_text([_lowered(record, TITLE_KEYS), *_metadata(record)], TITLE_KEYS)
+    if not title and not given["group"] and not given["language"]:
+        return document
     language = re.split(r"[-_]", given["language"].lower())[0]
     return replace(
         document,
@@ -168,8 +170,7 @@ def text_document(
         record = {"text": record}
     if not isinstance(record, Mapping):
         return Reject("no-text", index, f"a {type(record).__name__} where an object was expected")
-    # Of thousands of columns, a few are looked at.
-    values = {key: value for key, value in lower_keys(record).items() if key in _COLUMNS}
+    values = _lowered(record, _COLUMNS)
     try:
         text = fill(template, record) if template else record_text(values)
     except MissingColumnError as missing:
@@ -179,14 +180,14 @@ def text_document(
     if not text.strip():
         return Reject("empty", index)
     group = first_text(values, ("group",))
+    parts = [values, *_metadata(values)]
     if not group and kind == "web":
         # The URL stands in the record itself, or in its metadata.
-        parts = [values, *metadata_of(values)]
         hosts = (host(first_text(part, _URL_KEYS) or "") for part in parts)
         group = next(filter(None, hosts), "")
-    group = group or _known_text(values, _GROUP_KEYS) or f"{item.origin}#{index}"
-    license_name = _known_text(values, ("license",))
-    language = _known_text(values, ("language", "lang"))
+    group = group or _known_text(parts, _GROUP_KEYS) or f"{item.origin}#{index}"
+    license_name = _known_text(parts, ("license",))
+    language = _known_text(parts, ("language", "lang"))
     return Document(text, index, group, license_name, language if len(language) == 2 else "")
 
 
@@ -206,20 +207,26 @@ def _why_no_text(record: Mapping[Any, Any], values: Mapping[str, Any]) -> str:
     return detail + (" of something else than texts" if is_list else "")
 
 
-def _known_text(record: Mapping[Any, Any], keys: tuple[str, ...]) -> str:
-    """Return the first text under one of `keys`, in the record, then in its metadata; or ""."""
-    if text := first_text(record, keys):
-        return text
-    parts = metadata_of(record)
+def _lowered(record: Mapping[Any, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return what a record holds under some `keys`, in lower case; it may have thousands."""
+    return {key: value for name, value in record.items() if (key := str(name).lower()) in keys}
+
+
+def _metadata(record: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    return list(map(lower_keys, metadata_of(record)))
+
+
+def _known_text(parts: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> str:
+    """Return the first text under one of `keys`, in a record, then in its metadata; or ""."""
     return next(filter(None, (first_text(part, keys) for part in parts)), "")
 
 
 def record_text(record: Mapping[str, Any]) -> str | None:
     """Return the text of a record; a list of texts is joined by blank lines, bytes are UTF-8."""
-    text = first_text(record, TEXT_KEYS)
+    values = _lowered(record, TEXT_KEYS)
+    text = first_text(values, TEXT_KEYS)
     if text is not None:
         return text
-    values = lower_keys(record)
     texts = (_joined_text(values.get(key)) for key in TEXT_KEYS)
     return next((text for text in texts if text is not None), None)
 
@@ -234,10 +241,12 @@ def _joined_text(value: Any) -> str | None:
     return None
 
 
-def first_text(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    """Return the first value under one of `keys` that is a text."""
-    values = lower_keys(record)
-    return next((values[key] for key in keys if isinstance(values.get(key), str)), None)
+def first_text(record: Mapping[str, Any], keys: Iterable[str]) -> str | None:
+    """Return the first value under one of `keys` that is a text; names are in lower case."""
+    for key in keys:
+        if isinstance(value := record.get(key), str):
+            return value
+    return None
 
 
 def read_evaluation(item: Item, source: Source) -> Iterator[Document | Reject]:

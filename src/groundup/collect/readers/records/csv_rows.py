@@ -1,4 +1,4 @@
-"""CsvRows of CSV and TSV files, as dictionaries; a row that is damaged costs itself.
+"""Rows of CSV and TSV files, as dictionaries; a row that is damaged costs itself.
 
     text,label
     "two lines,                   a field in quotation marks goes on over line ends
