@@ -81,7 +81,11 @@ def test_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.json", "text", b"[" + b'{"text": "a"},\n' * 99 + b'{"text": "a"}]'),
         ("a.csv", "code", b"id,text\n" + b'1,"a\nb"\n' * 99),
         ("a.csv", "text", b"\n" * 70_000 + b"id,text\n" + b"1,a\n" * 99),
-        ("a.csv", "text", "id,text\n1,雨\n".encode("gb18030") * 99),
+        (
+            "a.csv",
+            "text",
+            "id,text\n1,春天的雨下了一整夜，山里的人都没有出门。\n".encode("gb18030") * 9,
+        ),
         ("a.csv.gz", "text", gzip.compress(b"id,text\n" + b"1,a\n" * 99)),
     ],
     ids=[
