@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import RecipeError
+from groundup.recipe.benchmarks import BenchmarkEntry, parse_benchmark
 from groundup.recipe.languages import LANGUAGES, MEMBERS
 from groundup.recipe.tables import (
     KINDS,
@@ -41,6 +42,7 @@ __all__ = [
     "MEMBERS",
     "RECORD_COLUMNS",
     "TUNING",
+    "BenchmarkEntry",
     "Evaluate",
     "Export",
     "Model",
@@ -56,6 +58,7 @@ __all__ = [
     "default_name",
     "load_recipe",
     "overridden",
+    "parse_benchmark",
     "recipe_from",
 ]
 
@@ -66,9 +69,11 @@ def all_sources(recipe: Recipe) -> tuple[Source, ...]:
     Training text is compared with the benchmarks; the tuning data are the last source, if any.
     """
     sources = list(recipe.source)
-    for path in recipe.evaluate.benchmarks:
-        if path not in {source.name for source in sources}:
-            sources.append(Source(path, "evaluation", _free_name(default_name(path), sources)))
+    for text in recipe.evaluate.benchmarks:
+        if text not in {source.name for source in sources}:
+            entry = parse_benchmark(text)
+            name = _free_name(entry.task or default_name(entry.path), sources)
+            sources.append(Source(entry.path, "evaluation", name))
     tune = recipe.tune
     if tune.data and tune.method != "none":
         name = _free_name(TUNING, sources)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from groundup.recipe.benchmarks import parse_benchmark
 from groundup.recipe.languages import LANGUAGES, nearest_language
 from groundup.recipe.templates import parse_template
 from groundup.schema import check, nearest
@@ -349,8 +350,9 @@ class Train:
 class Evaluate:
     """What is measured on the trained model."""
 
-    # JSONL files of questions, or folders or globs of them; or names of sources of kind
-    # "evaluation". None is downloaded; docs/evaluation.md lists the layouts.
+    # Benchmarks of the field by name ("hellaswag" fetches it, "arc_easy=PATH" reads a file or
+    # folder, "mmlu:5=PATH" shows five examples first); or JSONL files of questions, folders or
+    # globs of them, or names of sources of kind "evaluation". docs/evaluation.md lists them all.
     benchmarks: tuple[str, ...] = ()
     # Questions of each benchmark to ask; 0 asks all.
     limit: int = 0
@@ -360,6 +362,8 @@ class Evaluate:
     sample_tokens: int = 100
 
     def __post_init__(self) -> None:
+        for entry in self.benchmarks:
+            parse_benchmark(entry)
         fine = self.limit >= 0 and self.passages >= 0 and self.sample_tokens >= 1
         check(fine, "limit, passages and sample_tokens must not be negative")
 
