@@ -83,8 +83,8 @@ def test_names_become_files(tmp_path: Path) -> None:
         "mine/b.jsonl",
         "a.jsonl",
     ]
-    table["evaluate"] = {"benchmarks": ["lambada"]}
-    with pytest.raises(GroundupError, match=r'"lambada": there is no file .*mine'):
+    table["evaluate"] = {"benchmarks": ["words"]}
+    with pytest.raises(GroundupError, match=r'"words": there is no file .*mine'):
         benchmark_files(recipe_from(table, "r", tmp_path))
 
 

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ pytestmark = [
 ]
 DATA = Path(os.environ.get("GROUNDUP_TEST_DATA", ".")) / "evals"
 # Items of each benchmark; GROUNDUP_LM_EVAL_ITEMS=0 compares them all.
-ITEMS = int(os.environ.get("GROUNDUP_LM_EVAL_ITEMS", "8"))
+ITEMS = int(os.environ.get("GROUNDUP_LM_EVAL_ITEMS", "4"))
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -312,24 +313,20 @@ def harness(
     model: Transformer, engine: tokenizers.Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """The harness's model of the same weights, as transformers loads them."""
-    from lm_eval.models.huggingface import HFLM
-
     folder = tmp_path_factory.mktemp("export")
     save_model(folder, model)
     engine.save(str(folder / "tokenizer.json"))
     write_config(folder, model.config.context)
-    return HFLM(pretrained=str(folder), device="cpu", batch_size=4, dtype="float32")
+    hflm = import_module("lm_eval.models.huggingface").HFLM
+    return hflm(pretrained=str(folder), device="cpu", batch_size=4, dtype="float32")
 
 
 def asked_by_harness(harness: Any, case: Case) -> list[dict[str, Any]]:
     """Return the harness's samples of a task, whose rows are ours."""
-    import datasets
-    import lm_eval
-    from lm_eval import tasks
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    config = load_yaml(Path(tasks.__file__).parent / f"{case.config}.yaml")
-    parts = {part: datasets.Dataset.from_list(rows) for part, rows in case.rows(case.path).items()}
+    lm_eval, loader = import_module("lm_eval"), import_module("lm_eval.tasks._yaml_loader")
+    config = loader.load_yaml(Path(str(loader.__file__)).parent / f"{case.config}.yaml")
+    table = import_module("datasets").Dataset
+    parts = {part: table.from_list(rows) for part, rows in case.rows(case.path).items()}
     for split in ("training_split", "validation_split", "test_split", "fewshot_split"):
         if config.get(split) not in parts:
             config.pop(split, None)

@@ -1,6 +1,7 @@
-"""Questions with a right answer: public benchmarks, and which passage of the corpus comes next.
+"""Questions with a right answer: benchmarks, and which passage of the corpus comes next.
 
-Benchmarks are read from JSONL files in one of the layouts of artifacts/questions.py.
+Benchmarks of the field are asked as tasks.py says. Other files of questions are JSONL in one of the
+layouts of artifacts/questions.py.
 
 Next passage is a test that every corpus provides. The model reads the beginning of a held-out
 document and scores four passages with the same number of tokens: the one that follows, and three
@@ -14,8 +15,11 @@ import bz2
 import glob
 import gzip
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,10 +30,16 @@ from groundup.artifacts.kinds import KINDS
 from groundup.artifacts.questions import LAYOUTS, Question, accuracy, find_question, known_keys
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
+from groundup.evaluate.core import core_figures
 from groundup.evaluate.loglikelihood import Continuation, score
+from groundup.evaluate.task_files import label_name
+from groundup.evaluate.task_scores import task_figures
 from groundup.evaluate.validation_data import Ids, ValidationData
 from groundup.model.transformer import Transformer
-from groundup.recipe import Recipe
+from groundup.recipe import BenchmarkEntry, Recipe, parse_benchmark
+from groundup.recipe.benchmarks import PUBLIC
+from groundup.runtime.fetch.download import fetch
+from groundup.runtime.fetch.remote import REMOTE_SCHEMES, fetch_all, open_remote
 
 _OPEN: Mapping[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 
@@ -60,20 +70,33 @@ def parse_question(line: str) -> Question:
     return question
 
 
-def benchmark_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the benchmark files of a recipe, by label; GroundupError if one is missing.
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Files of a benchmark by origin; `task` is "" for a file of questions."""
 
-    A recipe names a source of kind evaluation, or a path.
+    files: Mapping[str, Path]
+    task: str = ""
+    shots: int | None = None  # None for the usual number of examples
+
+
+def benchmark_files(recipe: Recipe) -> dict[str, Benchmark]:
+    """Return the benchmarks of a recipe, by label; GroundupError if a file is missing.
+
+    A recipe names a benchmark of the field, a source of kind evaluation, or a path.
     """
     entries = [source for source in recipe.source if KINDS[source.kind].role == "evaluation"]
     sources = {source.name: source.path for source in entries}
-    files: dict[str, Path] = {}
+    benchmarks: dict[str, Benchmark] = {}
     for name in recipe.evaluate.benchmarks:
+        entry = parse_benchmark(
+            f"{name}={sources[name]}" if name in PUBLIC.keys() & sources.keys() else name
+        )
+        if entry.task:
+            files = _task_files(entry, recipe.root)
+            benchmarks[entry.label] = Benchmark(files, entry.task, entry.shots)
+            continue
         path = recipe.root / sources.get(name, name)
-        # Path.glob takes no absolute pattern.
-        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-        paths = sorted(path.rglob(_PATTERN)) if path.is_dir() else map(Path, names)
-        matches = [match for match in paths if match.is_file()]
+        matches = _local_files(path, _PATTERN)
         if not matches:
             known = f"; sources of kind evaluation: {', '.join(sources)}" if sources else ""
             raise GroundupError(f'[evaluate] benchmarks: "{name}": there is no file {path}{known}')
@@ -82,8 +105,59 @@ def benchmark_files(recipe: Recipe) -> dict[str, Path]:
             label = file.name
             if name in sources:
                 label = name if len(matches) == 1 else f"{name}/{file.name}"
-            files[name if label in files else label] = file
-    return files
+            benchmarks[name if label in benchmarks else label] = Benchmark({file.name: file})
+    return benchmarks
+
+
+def _local_files(path: Path, pattern: str) -> list[Path]:
+    # Path.glob takes no absolute pattern.
+    names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+    paths = sorted(path.rglob(pattern)) if path.is_dir() else map(Path, names)
+    return [file for file in paths if file.is_file() and not file.name.startswith(".")]
+
+
+def _task_files(entry: BenchmarkEntry, root: Path) -> dict[str, Path]:
+    """Return the files of a benchmark by origin, after fetching those that are elsewhere."""
+    if entry.path.startswith(REMOTE_SCHEMES):
+        store, inside = open_remote(entry.path)
+        folder = inside.split("*")[0].split("[")[0].rpartition("/")[0] if "*" in inside else inside
+        pattern = inside.removeprefix("**/") if "*" in inside else "*"
+        listed = [f for f in store.list_files(folder) if fnmatch(f.path, f"{pattern}")]
+        if not listed:
+            raise GroundupError(f"benchmark {entry.label}: {entry.path}: no file matches")
+        paths = fetch_all(store, listed, entry.label)
+        return {file.path: path for file, path in zip(listed, paths, strict=True)}
+    if entry.path.startswith(("https://", "pypi:")):
+        file = fetch(entry.path)
+        return {file.name: file}
+    path = root / Path(entry.path).expanduser()
+    files = _local_files(path, "*")
+    if not files:
+        raise GroundupError(f"benchmark {entry.label}: there is no file {path}")
+    top = path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
+    named = {file.relative_to(top).as_posix(): file for file in files}
+    # The labels of PIQA and SIQA are in a file beside the questions.
+    for name, file in list(named.items()):
+        labels = label_name(name)
+        if labels and (beside := file.with_name(label_name(file.name))).is_file():
+            named[labels] = beside
+    return named
+
+
+def ask_benchmark(
+    model: Transformer, tokenizer: Tokenizer, benchmark: Benchmark, limit: int, seed: int
+) -> dict[str, Any]:
+    """Return the figures of a benchmark, or of `limit` of its questions (0 for all).
+
+    Raises GroundupError if its files hold none.
+    """
+    if benchmark.task == "core":
+        return core_figures(model, tokenizer, benchmark.files, limit)
+    if benchmark.task:
+        asked = benchmark.task, benchmark.files, benchmark.shots
+        return task_figures(model, tokenizer, *asked, limit, seed)
+    (path,) = benchmark.files.values()
+    return benchmark_figures(model, tokenizer, path, limit, seed)
 
 
 def read_questions(path: Path) -> tuple[list[Question], Counter[str]]:

@@ -25,7 +25,7 @@ import torch
 from groundup.artifacts.kinds import is_training
 from groundup.artifacts.metrics import rounded
 from groundup.artifacts.questions import LAYOUTS
-from groundup.evaluate.benchmarks import benchmark_figures, passage_figures
+from groundup.evaluate.benchmarks import Benchmark, ask_benchmark, passage_figures
 from groundup.evaluate.ngram import NGram
 from groundup.evaluate.perplexity import (
     Scorer,
@@ -68,6 +68,14 @@ DEFINITIONS = {
         " scored on the same windows"
     ),
     "accuracy": "share of right answers; interval: Wilson, 95 %; n: questions asked",
+    "acc": "the right choice is the most probable; of a word or generated answer: it is equal",
+    "acc_norm": "the right choice has the highest log-probability per character of the choice",
+    "within_chance": "chance lies in the interval, so the score does not differ from guesses",
+    "word_perplexity, byte_perplexity": (
+        "exp of the nats a word or byte of the text as it is published; interval: bootstrap over"
+        " documents, 95 %"
+    ),
+    "core": "mean of 22 accuracies, each centered: 0 for guesses, 1 for all right",
     **{f"benchmarks, {name}": layout.definition for name, layout in LAYOUTS.items()},
     "passages": (
         "the true next passage among four gains most from the context; likelihood: is the most"
@@ -77,11 +85,13 @@ DEFINITIONS = {
 }
 
 
-def options(recipe: Recipe) -> dict[str, Any]:
+def options(recipe: Recipe, files: Mapping[str, Benchmark]) -> dict[str, Any]:
     """Return everything but files that decides the figures."""
     table = settings(recipe.evaluate)
     # Benchmarks enter the key by their content, under names without folders.
     del table["benchmarks"]
+    if tasks := {label: [b.task, b.shots] for label, b in files.items() if b.task}:
+        table["tasks"] = tasks
     return table | {
         "seed": recipe.seed,
         "kinds": {source.name: source.kind for source in recipe.source if is_training(source.kind)},
@@ -91,19 +101,19 @@ def options(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-@build_step("evaluate/model", version=2)
+@build_step("evaluate/model", version=3)
 def evaluate(
     folder: Path,
     *,
     checkpoint: Path,
     tokens: Path,
-    files: Mapping[str, Path],
+    files: Mapping[str, Benchmark],
     settings: Mapping[str, Any],
     computed_from: Mapping[str, str],
 ) -> Facts:
     """Write evaluation.json and samples.json of a checkpoint; return the headline figures.
 
-    `tokens` is the view of that stage; `files` are benchmark files by name.
+    `tokens` is the view of that stage; `files` are benchmarks by label.
     """
     model, data = load_model(checkpoint, choose_device()), open_validation_data(tokens)
     seed, limit = int(settings["seed"]), int(settings["limit"])
@@ -118,8 +128,8 @@ def evaluate(
         },
         "validation": validation,
         "benchmarks": {
-            name: benchmark_figures(model, data.tokenizer, path, limit, seed)
-            for name, path in files.items()
+            name: ask_benchmark(model, data.tokenizer, benchmark, limit, seed)
+            for name, benchmark in files.items()
         },
         "passages": passage_figures(model, data, int(settings["passages"]), seed),
         "definitions": DEFINITIONS,

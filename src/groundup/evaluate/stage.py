@@ -24,9 +24,12 @@ def run(run: Run) -> None:
         raise GroundupError(f"{missing}: there are no tokens; run with --redo tokenize")
     trained_on(run.root, tokens)
     files = benchmark_files(run.recipe)
-    settings = options(run.recipe)
+    settings = options(run.recipe, files)
     inputs = {"checkpoint": checkpoint.content, "tokens": tokens.content}
-    inputs |= {f"benchmark {name}": file_digest(path) for name, path in files.items()}
+    for label, benchmark in files.items():
+        for origin, file in benchmark.files.items():
+            name = f"{label}/{origin}" if benchmark.task else label
+            inputs[f"benchmark {name}"] = file_digest(file)
     evaluation = evaluate.job(
         "best",
         inputs,

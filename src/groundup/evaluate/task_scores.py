@@ -131,13 +131,14 @@ def _answered(task: Task, item: Item, scores: Sequence[ContinuationScore]) -> It
 def _generated(model: Transformer, tokenizer: Tokenizer, prompt: str, until: Sequence[str]) -> str:
     """Return what greedy decoding adds to a prompt, up to the first of the words that end it."""
     room = max(1, model.config.context - MAX_NEW_TOKENS)
-    ids, new = tokenizer.encode(prompt)[-room:], list[int]()
-    ends = re.compile("|".join(map(re.escape, until)))
+    ids, new, text = tokenizer.encode(prompt)[-room:], list[int](), ""
+    ends, hidden = re.compile("|".join(map(re.escape, until))), set(tokenizer.specials.values())
     for token in generate(model, ids, MAX_NEW_TOKENS, temperature=0, stop={tokenizer.end_id}):
-        new.append(token)
-        if ends.search(tokenizer.decode(new)):
+        new += [token] if token not in hidden else []
+        text = tokenizer.decode(new)
+        if ends.search(text):
             break
-    return ends.split(tokenizer.decode(new), maxsplit=1)[0]
+    return ends.split(text, maxsplit=1)[0]
 
 
 def _compared(task: Task, item: Item, text: str) -> ItemScore:

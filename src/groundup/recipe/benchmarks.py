@@ -33,7 +33,7 @@ PUBLIC: dict[str, tuple[str, str]] = {
     ),
     "copa": (f"{_SUPER_GLUE}/copa", "validation-*"),
     "core": ("", ""),
-    "gsm8k": ("openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main", "test-*"),
+    "gsm8k": ("openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main", "t*"),
     "hellaswag": ("Rowan/hellaswag@218ec52e09a7e7462a5400043bb9a69a41d06b76/data", "validation-*"),
     "humaneval": ("", ""),
     "lambada": ("EleutherAI/lambada_openai@900124bf3b8235c6daf21033af9948b3f07346c4/default", "**"),
@@ -56,6 +56,8 @@ PUBLIC: dict[str, tuple[str, str]] = {
         "validation-*",
     ),
 }
+# Their patterns have the file of examples, too; of the others the whole folder has it.
+_WITH_EXAMPLES = {"gsm8k", "mmlu"}
 # Names that the field also uses.
 _ALIASES = {
     "lambada_openai": "lambada",
@@ -95,6 +97,5 @@ def parse_benchmark(text: str) -> BenchmarkEntry:
     folder, pattern = PUBLIC[task]
     if not match["path"] and not folder:
         raise ValueError(f'benchmarks: "{text}": no public place is pinned; write {task}=PATH')
-    # The examples of few-shot are in another file of the folder.
-    inside = f"{folder}/{pattern}" if not shots and task != "gsm8k" else folder
+    inside = folder if shots and task not in _WITH_EXAMPLES else f"{folder}/{pattern}"
     return BenchmarkEntry(match["path"] or _HUB + inside, task, shots)

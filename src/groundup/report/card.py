@@ -173,14 +173,32 @@ def _evaluation_lines(figures: FigureHtml) -> Iterator[str]:
             f"         next passage of four: {show('evaluate.passages.accuracy', '.0%')} of"
             f" {show('evaluate.passages.n', '.0f')} right (chance 25%)"
         )
+    yield from _benchmark_lines(figures)
+
+
+def _benchmark_lines(figures: FigureHtml) -> Iterator[str]:
+    """Yield a line for each benchmark; a score that guesses would reach as well says so."""
+    show = figures.plain
     for task in figures.tasks():
         if task == "passages":
             continue
-        right, n = show(f"evaluate.{task}.accuracy", ".0%"), show(f"evaluate.{task}.n", ",.0f")
+        name = f"evaluate.{task}"
+        right, n = show(f"{name}.accuracy", ".0%"), show(f"{name}.n", ",.0f")
         line = f"         {task}: {right} of {n} right"
-        if figures.has(chance := f"evaluate.{task}.chance"):
-            line += f" (chance {show(chance, '.0%')})"
+        if figures.has(f"{name}.chance"):
+            chance = figures.value(f"{name}.chance")
+            is_within = figures.value(f"{name}.low") <= chance <= figures.value(f"{name}.high")
+            line += f" (chance {chance:.0%}{', not told apart from it' if is_within else ''})"
         yield line
+    for name in figures.names_after("evaluate."):
+        task, _, figure = name.rpartition(".")
+        if figure == "word_perplexity":
+            yield f"         {task}: word perplexity {show(f'evaluate.{name}', ',.1f')}"
+        elif figure == "core":
+            yield f"         {task}: {show(f'evaluate.{name}', '.3f')}, the mean of 22 tasks"
+        elif figure == "missing_tasks" and figures.value(f"evaluate.{name}"):
+            missing = show(f"evaluate.{name}", ".0f")
+            yield f"         {task}: no average, since {missing} of its 22 tasks lack data"
 
 
 def _model_lines(figures: FigureHtml) -> Iterator[str]:
