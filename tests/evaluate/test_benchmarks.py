@@ -109,6 +109,19 @@ def test_scores_equal_one_row_at_a_time() -> None:
         assert scored.greedy == (logs.argmax(1).tolist() == target)
 
 
+def test_shared_contexts_change_no_score() -> None:
+    """What rows begin with is read once, as long as the context holds them together."""
+    model = tiny_model(40)
+    contexts = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 9, 11, 12], [5, 6], [1, 2, 3] * 8]
+    targets = [[1], [2], [1, 2], [1, 2, 3, 4], [3, 3, 3, 3, 3, 3, 3, 3, 3]]
+    items = [Continuation(context, target) for context in contexts for target in targets]
+    together = score(model, [*items, items[3]])
+    for item, scored in zip([*items, items[3]], together, strict=True):
+        (alone,) = score(model, [item])
+        assert scored.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+        assert scored.greedy == alone.greedy
+
+
 def test_the_space_belongs_to_the_continuation(tokenizer: Tokenizer) -> None:
     """Context and choice have together the ids of the whole text, after the end-of-text id."""
     (item,) = continuations(Question("the cat ", ("sat",)), tokenizer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
 import numpy as np
@@ -40,7 +40,7 @@ class Continuation:
 
 @torch.no_grad()
 def score(model: Transformer, continuations: Sequence[Continuation]) -> list[ContinuationScore]:
-    """Score continuations in batches of about equal length.
+    """Score continuations in batches of about equal length; equal beginnings are read once.
 
     A context that is too long loses its beginning; a target longer than the model's context loses
     its end.
@@ -52,32 +52,113 @@ def score(model: Transformer, continuations: Sequence[Continuation]) -> list[Con
         context = list(item.context)[-(model.config.context + 1 - len(target)) :]
         rows.append((context + target, len(target)))
     scores: dict[int, ContinuationScore] = {}
-    for batch in _batches([len(ids) for ids, _ in rows]):
-        nats: list[float] = []
-        greedy: list[bool] = []
-        for logits_NV, targets_N in _logits(model, [rows[i] for i in batch]):
-            target_logits_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1)
-            nats += (target_logits_N - logits_NV.logsumexp(1)).tolist()
-            greedy += (logits_NV.argmax(1) == targets_N).tolist()
-        start = 0
-        for i in batch:
-            part = slice(start, start + rows[i][1])
-            scores[i] = ContinuationScore(math.fsum(nats[part]), all(greedy[part]))
-            start = part.stop
+    for batch in _batches(_trees(rows, model.config.context)):
+        scores.update(_score_batch(model, batch, rows))
     return [scores[i] for i in range(len(rows))]
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the rows of each batch: sorted by length, and as many as BATCH_TOKENS allows."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        # Rows are sorted, so the last one is as wide as its batch.
-        if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:
+@dataclass
+class _Tree:
+    """Rows that are read together; what several of them begin with is read once.
+
+    the cat sat   nodes  0 1 2       the last node of a row predicts what follows it
+    the cat ran   nodes  0 1 3
+    """
+
+    tokens: list[int] = field(default_factory=list)  # by node
+    positions: list[int] = field(default_factory=list)  # by node
+    paths: dict[int, Ids] = field(default_factory=dict)  # row → its nodes
+    is_branched: bool = False
+
+    def add(self, row: int, ids: Sequence[int], shared: Ids) -> Ids:
+        """Add a row that begins with the nodes `shared`; return all of its nodes."""
+        new = np.arange(len(self.tokens), len(self.tokens) + len(ids) - len(shared))
+        self.is_branched |= bool(len(new)) and len(shared) < len(self.tokens)
+        self.tokens += ids[len(shared) :]
+        self.positions += range(len(shared), len(ids))
+        self.paths[row] = np.concatenate([shared, new])
+        return self.paths[row]
+
+    def mask(self, width: int) -> npt.NDArray[np.bool_]:
+        """Return which nodes [width] each node sees: those before it in its rows, and itself."""
+        # Padding sees itself, since nothing at all would be NaN.
+        sees = np.eye(width, dtype=np.bool_)
+        for path in self.paths.values():
+            # Rows that share a node share what is before it.
+            sees[path[:, None], path] |= np.tri(len(path), dtype=np.bool_)
+        return sees
+
+
+def _trees(rows: Sequence[Row], context: int) -> list[_Tree]:
+    """Return the rows as trees of at most `context` nodes, ordered by their size.
+
+    Rows that have less than half of their tokens in common are read apart: they would only widen
+    the attention of each other.
+    """
+    inputs = [list(ids[:-1]) for ids, _ in rows]
+    trees, before, path = list[_Tree](), list[int](), np.empty(0, np.int64)
+    for row in sorted(range(len(rows)), key=inputs.__getitem__):
+        ids = inputs[row]
+        pairs = enumerate(zip(before, ids, strict=False))
+        same = next((n for n, (a, b) in pairs if a != b), min(len(before), len(ids)))
+        if not trees or 2 * same < len(ids) or len(trees[-1].tokens) + len(ids) - same > context:
+            trees.append(_Tree())
+            same = 0
+        before, path = ids, trees[-1].add(row, ids, path[:same])
+    return sorted(trees, key=lambda tree: (tree.is_branched, len(tree.tokens)))
+
+
+def _batches(trees: Sequence[_Tree]) -> Iterator[list[_Tree]]:
+    """Yield trees of about equal size, as many together as BATCH_TOKENS allows."""
+    batch: list[_Tree] = []
+    for tree in trees:
+        is_other = bool(batch) and batch[0].is_branched != tree.is_branched
+        # Trees are sorted, so the last one is as wide as its batch.
+        if is_other or (batch and (len(batch) + 1) * len(tree.tokens) > BATCH_TOKENS):
             yield batch
             batch = []
-        batch.append(row)
+        batch.append(tree)
     if batch:
         yield batch
+
+
+def _score_batch(
+    model: Transformer, batch: Sequence[_Tree], rows: Sequence[Row]
+) -> Iterator[tuple[int, ContinuationScore]]:
+    """Yield the rows of a batch with their scores; only what is scored goes through the head."""
+    width = len(batch[-1].tokens)
+    padded = [tree.tokens + [0] * (width - len(tree.tokens)) for tree in batch]
+    positions_BT = mask_B1TT = None
+    if batch[0].is_branched:
+        places = [tree.positions + [0] * (width - len(tree.positions)) for tree in batch]
+        positions_BT = torch.tensor(places, device=model.device)
+        masks = np.stack([tree.mask(width) for tree in batch])
+        mask_B1TT = torch.from_numpy(masks)[:, None].to(model.device)
+    tokens_BT = torch.tensor(padded, device=model.device)
+    x_ND = model.hidden(tokens_BT, positions_BT=positions_BT, mask=mask_B1TT).flatten(0, 1)
+    # Nodes that predict the targets of all rows, and these targets.
+    counts = {row: rows[row][1] for tree in batch for row in tree.paths}
+    ends = [
+        n * width + path[-counts[row] :]
+        for n, tree in enumerate(batch)
+        for row, path in tree.paths.items()
+    ]
+    nodes, which = np.unique(np.concatenate(ends), return_inverse=True)
+    targets = np.concatenate([list(rows[row][0])[-count:] for row, count in counts.items()])
+    nats, greedy = np.empty(len(targets)), np.empty(len(targets), np.bool_)
+    for part in chunks(len(nodes), len(model.head_weight), model.device.type):
+        span = np.flatnonzero((which >= part.start) & (which < part.stop))
+        ids = torch.from_numpy(nodes[part]).to(model.device)
+        logits_UV = (x_ND[ids] @ model.head_weight.T).float()
+        node = torch.from_numpy(which[span] - part.start).to(model.device)
+        target = torch.from_numpy(targets[span]).to(model.device)
+        nats[span] = (logits_UV[node, target] - logits_UV.logsumexp(1)[node]).cpu().numpy()
+        greedy[span] = (logits_UV.argmax(1)[node] == target).cpu().numpy()
+    start = 0
+    for row, count in counts.items():
+        own = slice(start, start + count)
+        yield row, ContinuationScore(math.fsum(nats[own]), bool(greedy[own].all()))
+        start += count
 
 
 def _logits(model: Transformer, rows: Sequence[Row]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -23,7 +23,8 @@ from typing import Any
 from lxml import etree
 
 from groundup.errors import GroundupError, one_line
-from groundup.evaluate.tasks import TASKS, Item
+from groundup.evaluate.task_rows import TaskItem
+from groundup.evaluate.tasks import TASKS
 
 _DECOMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.decompress,
@@ -46,8 +47,8 @@ MAX_BYTES = 1 << 30
 class TaskItems:
     """The items of a benchmark, and what was left out of its files."""
 
-    items: list[Item] = field(default_factory=list)
-    examples: dict[str, list[Item]] = field(default_factory=dict)  # by group, of the other part
+    items: list[TaskItem] = field(default_factory=list)
+    examples: dict[str, list[TaskItem]] = field(default_factory=dict)  # by group, of the other part
     files: list[str] = field(default_factory=list)  # that items came from
     left_out: Counter[str] = field(default_factory=Counter)  # rows, by reason
     skipped: dict[str, str] = field(default_factory=dict)  # file → reason
@@ -59,7 +60,7 @@ class _File:
     origin: str
     part: str
     rank: int  # position of its layout in the task
-    items: list[Item]
+    items: list[TaskItem]
     left_out: Counter[str]
 
 

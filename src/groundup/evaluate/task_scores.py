@@ -26,7 +26,8 @@ from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.loglikelihood import Continuation, score
 from groundup.evaluate.task_files import TaskItems, read_task
-from groundup.evaluate.tasks import TASKS, Item, Task
+from groundup.evaluate.task_rows import TaskItem
+from groundup.evaluate.tasks import TASKS, Task
 from groundup.model.generate import generate
 from groundup.model.transformer import Transformer
 
@@ -49,7 +50,7 @@ class ItemScore:
 
 
 def prefixes(
-    task: Task, items: Sequence[Item], examples: Mapping[str, Sequence[Item]], shots: int
+    task: Task, items: Sequence[TaskItem], examples: Mapping[str, Sequence[TaskItem]], shots: int
 ) -> list[str]:
     """Return what precedes each item: the preamble of its group, and `shots` examples.
 
@@ -84,7 +85,7 @@ def score_items(
     model: Transformer,
     tokenizer: Tokenizer,
     task: Task,
-    items: Sequence[Item],
+    items: Sequence[TaskItem],
     before: Sequence[str],
 ) -> list[ItemScore]:
     """Return the scores of items, `before` which comes what is shown first."""
@@ -116,7 +117,7 @@ def rolling(tokenizer: Tokenizer, text: str, context: int) -> list[Continuation]
     return windows
 
 
-def _answered(task: Task, item: Item, scores: Sequence[ContinuationScore]) -> ItemScore:
+def _answered(task: Task, item: TaskItem, scores: Sequence[ContinuationScore]) -> ItemScore:
     sums = tuple(choice.log_probability for choice in scores)
     if task.kind == "text":
         return ItemScore((math.fsum(sums),), acc=False)
@@ -141,7 +142,7 @@ def _generated(model: Transformer, tokenizer: Tokenizer, prompt: str, until: Seq
     return ends.split(text, maxsplit=1)[0]
 
 
-def _compared(task: Task, item: Item, text: str) -> ItemScore:
+def _compared(task: Task, item: TaskItem, text: str) -> ItemScore:
     answer = task.extract(text)
     right = bool(answer) and answer in {task.extract(given) for given in item.answers}
     return ItemScore((), right, answer=text)
@@ -197,7 +198,7 @@ def _provenance(read: TaskItems) -> dict[str, Any]:
 
 
 def _accuracies(
-    task: Task, items: Sequence[Item], scores: Sequence[ItemScore], seed: int
+    task: Task, items: Sequence[TaskItem], scores: Sequence[ItemScore], seed: int
 ) -> dict[str, Any]:
     n, figures = len(items), dict[str, Any]()
     metrics = {"acc": [score.acc for score in scores]}
@@ -224,7 +225,7 @@ def _accuracies(
 
 
 def _perplexities(
-    task: Task, items: Sequence[Item], scores: Sequence[ItemScore], seed: int
+    task: Task, items: Sequence[TaskItem], scores: Sequence[ItemScore], seed: int
 ) -> dict[str, Any]:
     """Return perplexity by word and by byte of the text as it is published, with its marks."""
     nats = np.array([-score.log_probabilities[0] for score in scores])

@@ -19,48 +19,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Row = Mapping[str, Any]
-LETTERS = "ABCDEFGHIJ"
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One question of a benchmark."""
-
-    # What is read, and what is scored after it, of each choice.
-    pairs: tuple[tuple[str, str], ...]
-    gold: int = 0
-    # Characters of each choice, by which acc_norm divides its log-probability.
-    lengths: tuple[int, ...] = ()
-    # The item with its answer, as it is shown before others.
-    example: str = ""
-    # Right answers of what is generated.
-    answers: tuple[str, ...] = ()
-    # Subject or paradigm, which has a figure of its own.
-    group: str = ""
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What two layouts of the same item have in common: letters and digits, and the answer."""
-        texts = {*map("".join, self.pairs), *self.answers}
-        words = ("".join(filter(str.isalnum, text)).lower() for text in texts)
-        return (*sorted(words), self.gold, self.group)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Columns of a row, and how they become the arguments of a task's prompt."""
-
-    columns: tuple[str, ...]
-    read: Callable[[Row], tuple[Any, ...]]
+from groundup.evaluate.task_rows import (
+    LETTERS,
+    Row,
+    RowLayout,
+    TaskItem,
+    asked,
+    choose,
+    index,
+    lettered,
+    letters,
+    partial,
+    query,
+    question,
+    text,
+    texts,
+)
 
 
 @dataclass(frozen=True)
 class Task:
     """A benchmark."""
 
-    prompt: Callable[..., Item]
-    layouts: tuple[Layout, ...]
+    prompt: Callable[..., TaskItem]
+    layouts: tuple[RowLayout, ...]
     # choices: the most probable of several; word: greedy decoding gives the target; generate: the
     # text that is generated holds the answer; text: perplexity of whole documents.
     kind: Literal["choices", "word", "generate", "text"] = "choices"
@@ -72,12 +54,12 @@ class Task:
     # Examples are the first of their part, not drawn for each item.
     first_examples: bool = False
     # What precedes the examples and the item.
-    preamble: Callable[[Item], str] = field(default=lambda item: "")
+    preamble: Callable[[TaskItem], str] = field(default=lambda item: "")
     # Where generation ends, and what it may be taken for.
     until: tuple[str, ...] = ()
     extract: Callable[[str], str] = field(default=lambda text: text)
 
-    def layout(self, columns: Sequence[str]) -> Layout:
+    def layout(self, columns: Sequence[str]) -> RowLayout:
         """Return the layout of a row with these columns; ValueError if one is missing."""
         for layout in self.layouts:
             if set(layout.columns) <= set(columns):
@@ -88,129 +70,11 @@ class Task:
             raise ValueError(f"no {', '.join(missing)}")
         raise ValueError(f"no {' or '.join('/'.join(layout.columns) for layout in self.layouts)}")
 
-    def item(self, row: Row) -> Item:
+    def item(self, row: Row) -> TaskItem:
         """Return the item of a row; ValueError if the row is damaged or has no answer."""
         item = self.prompt(*self.layout(list(row)).read(row))
         group = next((str(row[key]) for key in ("subject", "UID") if row.get(key)), "")
         return replace(item, group=group) if group else item
-
-
-# Columns
-
-
-def text(row: Row, column: str) -> str:
-    """Return a column of text; ValueError if it is something else or empty."""
-    value = row[column]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{column} is not text")
-    return value
-
-
-def texts(values: Any, least: int = 2) -> list[str]:
-    """Return choices as a list; ValueError unless they are at least `least` texts."""
-    values = list(values) if isinstance(values, (list, tuple)) else []
-    if len(values) < least or not all(isinstance(value, str) and value.strip() for value in values):
-        raise ValueError("the choices are not texts")
-    return values
-
-
-def index(value: Any, count: int, first: int = 0) -> int:
-    """Return which of `count` choices is right, from a number; ValueError if it names none.
-
-    `first` is the number of the first choice.
-    """
-    if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()):
-        value = int(value)
-    if value in (None, "", -1):
-        raise ValueError("no answer")
-    if not isinstance(value, int) or not 0 <= value - first < count:
-        raise ValueError("the answer names no choice")
-    return value - first
-
-
-def labeled(choices: Any, key: Any) -> tuple[list[str], int]:
-    """Return texts and the right one of choices with labels, as columns or as a list of objects."""
-    if isinstance(choices, list):
-        choices = {name: [choice.get(name) for choice in choices] for name in ("text", "label")}
-    if not isinstance(choices, Mapping):
-        raise ValueError("the choices are not texts")
-    options, labels = texts(choices.get("text")), [str(label) for label in choices.get("label", [])]
-    if not key:
-        raise ValueError("no answer")
-    if str(key).strip() not in labels[: len(options)]:
-        raise ValueError("the answer names no choice")
-    return options, labels.index(str(key).strip())
-
-
-def asked(column: str) -> Layout:
-    """Return the layout of a question with labeled choices, whose text is in `column`."""
-
-    def read(row: Row) -> tuple[Any, ...]:
-        question = row[column]
-        # The original files put text and choices into one object.
-        if isinstance(question, Mapping):
-            return text(question, "stem"), *labeled(question.get("choices"), row["answerKey"])
-        return text(row, column), *labeled(row["choices"], row["answerKey"])
-
-    return Layout((column, "answerKey"), read)
-
-
-def query(before: str = "") -> Layout:
-    """Return llm-foundry's layout, whose queries begin with the words `before`."""
-
-    def read(row: Row) -> tuple[Any, ...]:
-        choices = texts(row["choices"])
-        question = text(row, "query").removeprefix(before)
-        return question.rstrip("\n"), choices, index(row["gold"], len(choices))
-
-    return Layout(("query", "choices", "gold"), read)
-
-
-def lettered(pattern: str) -> Layout:
-    """Return llm-foundry's layout where the query lists the choices, which are letters."""
-
-    def read(row: Row) -> tuple[Any, ...]:
-        match = re.fullmatch(pattern + r"Choices:\n(.*)\nAnswer:\s*", text(row, "query"), re.DOTALL)
-        if match is None:
-            raise ValueError("the query does not list its choices")
-        choices = [line.partition(". ")[2] for line in match.groups()[-1].split("\n")]
-        gold = index(row["gold"], len(texts(choices)))
-        return *match.groups()[:-1], choices, gold
-
-    return Layout(("query", "choices", "gold"), read)
-
-
-# Prompts
-
-
-def choose(prompt: str, choices: Sequence[str], gold: int) -> Item:
-    """Return an item whose choices follow a prompt, after a space."""
-    pairs = tuple((prompt, f" {choice}") for choice in choices)
-    lengths = tuple(map(len, choices))
-    return Item(pairs, gold, lengths, "".join(pairs[gold]))
-
-
-def question(words: str) -> Callable[[str, Sequence[str], int], Item]:
-    """Return the prompt of a question with choices, from its words around the question."""
-    return lambda asks, choices, gold: choose(words.format(asks), choices, gold)
-
-
-def letters(words: str) -> Callable[[str, Sequence[str], int], Item]:
-    """Return the prompt that lists the choices and takes the letter of one for an answer."""
-
-    def prompt(asks: str, choices: Sequence[str], gold: int) -> Item:
-        lines = "".join(f"{letter}. {c}\n" for letter, c in zip(LETTERS, choices, strict=False))
-        return choose(
-            f"{words.format(asks.strip())}\n{lines}Answer:", LETTERS[: len(choices)], gold
-        )
-
-    return prompt
-
-
-def partial(contexts: Sequence[str], target: str, gold: int) -> Item:
-    """Return an item that scores the same words after each of several beginnings."""
-    pairs = tuple((context, f" {target}") for context in contexts)
-    return Item(pairs, gold, (), "".join(pairs[gold]))
 
 
 def _clean_hellaswag(words: str) -> str:
@@ -219,7 +83,7 @@ def _clean_hellaswag(words: str) -> str:
     return words.replace("  ", " ")
 
 
-def _hellaswag(asks: str, choices: Sequence[str], gold: int) -> Item:
+def _hellaswag(asks: str, choices: Sequence[str], gold: int) -> TaskItem:
     return choose(_clean_hellaswag(asks), [_clean_hellaswag(c) for c in choices], gold)
 
 
@@ -268,7 +132,7 @@ def _winograd_row(row: Row) -> tuple[Any, ...]:
     return options, words[start + len(pronoun) :], index(row["label"], len(options))
 
 
-def _boolq(passage: str, asks: str, gold: int) -> Item:
+def _boolq(passage: str, asks: str, gold: int) -> TaskItem:
     return choose(f"{passage}\nQuestion: {asks}?\nAnswer:", ("no", "yes"), gold)
 
 
@@ -285,7 +149,7 @@ def _boolq_query(row: Row) -> tuple[Any, ...]:
     return passage, asks.strip().removesuffix("?"), index(row["gold"], 2)
 
 
-def _copa(premise: str, choices: Sequence[str], gold: int) -> Item:
+def _copa(premise: str, choices: Sequence[str], gold: int) -> TaskItem:
     return choose(premise, [f" {choice[:1].lower()}{choice[1:]}" for choice in choices], gold)
 
 
@@ -305,7 +169,7 @@ def _sciq_row(row: Row) -> tuple[Any, ...]:
     return asks, [text(row, column) for column in columns], 3
 
 
-def _siqa(context: str, asks: str, choices: Sequence[str], gold: int) -> Item:
+def _siqa(context: str, asks: str, choices: Sequence[str], gold: int) -> TaskItem:
     return choose(f"Q: {context} {asks}\nA:", choices, gold)
 
 
@@ -321,17 +185,17 @@ def _mmlu_row(row: Row) -> tuple[Any, ...]:
     return text(row, "question"), choices, index(answer, len(choices))
 
 
-def _mmlu_preamble(item: Item) -> str:
+def _mmlu_preamble(item: TaskItem) -> str:
     about = item.group.replace("_", " ")
     return f"The following are multiple choice questions (with answers) about {about}.\n\n"
 
 
-def _blimp(good: str, bad: str) -> Item:
-    return Item((("", f" {good}"), ("", f" {bad}")), 0, (), f" {good}")
+def _blimp(good: str, bad: str) -> TaskItem:
+    return TaskItem((("", f" {good}"), ("", f" {bad}")), 0, (), f" {good}")
 
 
-def _lambada(context: str, word: str) -> Item:
-    return Item(((context, f" {word}"),), example=f"{context}  {word}")
+def _lambada(context: str, word: str) -> TaskItem:
+    return TaskItem(((context, f" {word}"),), example=f"{context}  {word}")
 
 
 def _lambada_row(row: Row) -> tuple[Any, ...]:
@@ -341,9 +205,9 @@ def _lambada_row(row: Row) -> tuple[Any, ...]:
     return context, word
 
 
-def _triviaqa(asks: str, answers: Sequence[str]) -> Item:
+def _triviaqa(asks: str, answers: Sequence[str]) -> TaskItem:
     prompt = f"Question: {asks}?\nAnswer:"
-    return Item(((prompt, ""),), answers=tuple(answers), example=f"{prompt} {answers[0]}")
+    return TaskItem(((prompt, ""),), answers=tuple(answers), example=f"{prompt} {answers[0]}")
 
 
 def _triviaqa_row(row: Row) -> tuple[Any, ...]:
@@ -373,11 +237,11 @@ def _plain(answer: str) -> str:
     return answer.strip().lower().translate(_PUNCTUATION)
 
 
-def _gsm8k(asks: str, answer: str) -> Item:
+def _gsm8k(asks: str, answer: str) -> TaskItem:
     if "#### " not in answer:
         raise ValueError("no answer")
     prompt = f"Question: {asks}\nAnswer:"
-    return Item(((prompt, ""),), answers=(answer,), example=f"{prompt} {answer}")
+    return TaskItem(((prompt, ""),), answers=(answer,), example=f"{prompt} {answer}")
 
 
 def _gsm8k_number(answer: str) -> str:
@@ -410,12 +274,12 @@ _WIKITEXT: tuple[tuple[str, str], ...] = (
 )
 
 
-def _document(page: str) -> Item:
+def _document(page: str) -> TaskItem:
     """Return a page as it is scored; words and bytes are counted of the page as it is published."""
     plain = page
     for pattern, replacement in _WIKITEXT:
         plain = re.sub(pattern, replacement, plain)
-    return Item((("", plain),), answers=(page,))
+    return TaskItem((("", plain),), answers=(page,))
 
 
 _QUERY = query()
@@ -431,7 +295,7 @@ TASKS: dict[str, Task] = {
     "blimp": Task(
         _blimp,
         (
-            Layout(
+            RowLayout(
                 ("sentence_good", "sentence_bad"),
                 lambda row: (text(row, "sentence_good"), text(row, "sentence_bad")),
             ),
@@ -441,9 +305,9 @@ TASKS: dict[str, Task] = {
     "boolq": Task(
         _boolq,
         (
-            Layout(("passage", "question", "label"), lambda row: _boolq_row(row, "label")),
-            Layout(("passage", "question", "answer"), lambda row: _boolq_row(row, "answer")),
-            Layout(("query", "choices", "gold"), _boolq_query),
+            RowLayout(("passage", "question", "label"), lambda row: _boolq_row(row, "label")),
+            RowLayout(("passage", "question", "answer"), lambda row: _boolq_row(row, "answer")),
+            RowLayout(("query", "choices", "gold"), _boolq_query),
         ),
         split="validation",
     ),
@@ -454,12 +318,16 @@ TASKS: dict[str, Task] = {
     ),
     "copa": Task(
         _copa,
-        (Layout(("premise", "choice1", "choice2", "question", "label"), _copa_row), _QUERY),
+        (RowLayout(("premise", "choice1", "choice2", "question", "label"), _copa_row), _QUERY),
         split="validation",
     ),
     "gsm8k": Task(
         _gsm8k,
-        (Layout(("question", "answer"), lambda row: (text(row, "question"), text(row, "answer"))),),
+        (
+            RowLayout(
+                ("question", "answer"), lambda row: (text(row, "question"), text(row, "answer"))
+            ),
+        ),
         kind="generate",
         shots=5,
         until=("Question:", "</s>", "<|im_end|>"),
@@ -467,15 +335,18 @@ TASKS: dict[str, Task] = {
     ),
     "hellaswag": Task(
         _hellaswag,
-        (Layout(("activity_label", "ctx_a", "ctx_b", "endings", "label"), _hellaswag_row), _QUERY),
+        (
+            RowLayout(("activity_label", "ctx_a", "ctx_b", "endings", "label"), _hellaswag_row),
+            _QUERY,
+        ),
         metric="acc_norm",
         split="validation",
     ),
     "lambada": Task(
         _lambada,
         (
-            Layout(("text",), _lambada_row),
-            Layout(
+            RowLayout(("text",), _lambada_row),
+            RowLayout(
                 ("context", "continuation"),
                 lambda row: (text(row, "context").rstrip(), text(row, "continuation").strip()),
             ),
@@ -484,7 +355,7 @@ TASKS: dict[str, Task] = {
     ),
     "mmlu": Task(
         letters("{}"),
-        (Layout(("question", "choices", "answer"), _mmlu_row),),
+        (RowLayout(("question", "choices", "answer"), _mmlu_row),),
         first_examples=True,
         preamble=_mmlu_preamble,
     ),
@@ -493,14 +364,14 @@ TASKS: dict[str, Task] = {
     ),
     "piqa": Task(
         question("Question: {}\nAnswer:"),
-        (Layout(("goal", "sol1", "sol2", "label"), _piqa_row), query("Question: ")),
+        (RowLayout(("goal", "sol1", "sol2", "label"), _piqa_row), query("Question: ")),
         metric="acc_norm",
         split="validation",
     ),
     "sciq": Task(
         choose,
         (
-            Layout(
+            RowLayout(
                 ("question", "distractor1", "distractor2", "distractor3", "correct_answer"),
                 _sciq_row,
             ),
@@ -510,7 +381,7 @@ TASKS: dict[str, Task] = {
     "siqa": Task(
         _siqa,
         (
-            Layout(("context", "question", "answerA", "answerB", "answerC", "label"), _siqa_row),
+            RowLayout(("context", "question", "answerA", "answerB", "answerC", "label"), _siqa_row),
             lettered(r"Context: (.*?)\nQuestion: (.*)\n"),
         ),
         split="validation",
@@ -518,9 +389,9 @@ TASKS: dict[str, Task] = {
     "triviaqa": Task(
         _triviaqa,
         (
-            Layout(("question", "answer"), _triviaqa_row),
-            Layout(("Question", "Answer"), _triviaqa_original),
-            Layout(("context", "aliases"), _triviaqa_foundry),
+            RowLayout(("question", "answer"), _triviaqa_row),
+            RowLayout(("Question", "Answer"), _triviaqa_original),
+            RowLayout(("context", "aliases"), _triviaqa_foundry),
         ),
         kind="generate",
         split="validation",
@@ -528,20 +399,20 @@ TASKS: dict[str, Task] = {
         extract=_plain,
     ),
     "wikitext": Task(
-        _document, (Layout(("page",), lambda row: (text(row, "page"),)),), kind="text"
+        _document, (RowLayout(("page",), lambda row: (text(row, "page"),)),), kind="text"
     ),
     "winograd": Task(
         partial,
         (
-            Layout(("text", "pronoun", "pronoun_loc", "options", "label"), _winograd_row),
-            Layout(_SCHEMA, _winograd_schema),
+            RowLayout(("text", "pronoun", "pronoun_loc", "options", "label"), _winograd_row),
+            RowLayout(_SCHEMA, _winograd_schema),
         ),
     ),
     "winogrande": Task(
         partial,
         (
-            Layout(("sentence", "option1", "option2", "answer"), _winogrande_row),
-            Layout(_SCHEMA, _schema_row),
+            RowLayout(("sentence", "option1", "option2", "answer"), _winogrande_row),
+            RowLayout(_SCHEMA, _schema_row),
         ),
         split="validation",
     ),

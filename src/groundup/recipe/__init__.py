@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from groundup.errors import RecipeError
-from groundup.recipe.benchmarks import BenchmarkEntry, parse_benchmark
+from groundup.recipe.benchmarks import BenchmarkEntry, Evaluate, parse_benchmark
 from groundup.recipe.languages import LANGUAGES, MEMBERS
 from groundup.recipe.tables import (
     KINDS,
     RECORD_COLUMNS,
     TUNING,
-    Evaluate,
     Export,
     Model,
     Personal,

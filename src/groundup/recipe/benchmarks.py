@@ -1,4 +1,4 @@
-"""What an entry of `[evaluate] benchmarks` names: a benchmark of the field, or a file of questions.
+"""The table [evaluate]; what an entry of its `benchmarks` names: a benchmark, or a file of questions.
 
     hellaswag              from its public place, at the commit that is pinned here
     arc_easy=exams/arc     a file or folder in any layout of that benchmark
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from groundup.schema import check
 
 _ENTRY = re.compile(
     r"(?P<task>[a-z][a-z0-9_]*)(?::(?P<shots>\d{1,3}))?(?:=(?P<path>.+))?", re.DOTALL
@@ -99,3 +101,25 @@ def parse_benchmark(text: str) -> BenchmarkEntry:
         raise ValueError(f'benchmarks: "{text}": no public place is pinned; write {task}=PATH')
     inside = folder if shots and task not in _WITH_EXAMPLES else f"{folder}/{pattern}"
     return BenchmarkEntry(match["path"] or _HUB + inside, task, shots)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """What is measured on the trained model."""
+
+    # Benchmarks of the field by name ("hellaswag" fetches it, "arc_easy=PATH" reads a file or
+    # folder, "mmlu:5=PATH" shows five examples first); or JSONL files of questions, folders or
+    # globs of them, or names of sources of kind "evaluation". docs/evaluation.md lists them all.
+    benchmarks: tuple[str, ...] = ()
+    # Questions of each benchmark to ask; 0 asks all.
+    limit: int = 0
+    # Held-out passages in the test that chooses the next passage out of four.
+    passages: int = 200
+    # Tokens of each sample.
+    sample_tokens: int = 100
+
+    def __post_init__(self) -> None:
+        for entry in self.benchmarks:
+            parse_benchmark(entry)
+        fine = self.limit >= 0 and self.passages >= 0 and self.sample_tokens >= 1
+        check(fine, "limit, passages and sample_tokens must not be negative")

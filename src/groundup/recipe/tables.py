@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from groundup.recipe.benchmarks import parse_benchmark
+from groundup.recipe.benchmarks import Evaluate
 from groundup.recipe.languages import LANGUAGES, nearest_language
 from groundup.recipe.templates import parse_template
 from groundup.schema import check, nearest
@@ -344,28 +344,6 @@ class Train:
         check(0 <= self.weight_decay <= 100, "weight_decay must lie between 0 and 100")
         check(0 <= self.final_learning_rate <= 1, "final_learning_rate is a share between 0 and 1")
         check(all(step > 0 for step in self.checkpoint_steps), "checkpoint_steps must be positive")
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluate:
-    """What is measured on the trained model."""
-
-    # Benchmarks of the field by name ("hellaswag" fetches it, "arc_easy=PATH" reads a file or
-    # folder, "mmlu:5=PATH" shows five examples first); or JSONL files of questions, folders or
-    # globs of them, or names of sources of kind "evaluation". docs/evaluation.md lists them all.
-    benchmarks: tuple[str, ...] = ()
-    # Questions of each benchmark to ask; 0 asks all.
-    limit: int = 0
-    # Held-out passages in the test that chooses the next passage out of four.
-    passages: int = 200
-    # Tokens of each sample.
-    sample_tokens: int = 100
-
-    def __post_init__(self) -> None:
-        for entry in self.benchmarks:
-            parse_benchmark(entry)
-        fine = self.limit >= 0 and self.passages >= 0 and self.sample_tokens >= 1
-        check(fine, "limit, passages and sample_tokens must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
