@@ -1,4 +1,4 @@
-"""The table [evaluate]; what an entry of its `benchmarks` names: a benchmark, or a file of questions.
+"""The table [evaluate]; an entry of its `benchmarks` names a benchmark, or a file of questions.
 
     hellaswag              from its public place, at the commit that is pinned here
     arc_easy=exams/arc     a file or folder in any layout of that benchmark
