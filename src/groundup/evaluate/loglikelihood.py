@@ -24,6 +24,7 @@ from groundup.errors import GroundupError
 from groundup.evaluate.perplexity import BATCH_TOKENS, sliding_windows
 from groundup.evaluate.validation_data import Ids, Stream
 from groundup.model.cross_entropy import chunks
+from groundup.model.packed_attention import PackedAttention
 from groundup.model.transformer import Transformer, evaluating
 
 # Ids, and the number of them at the end that are scored.
@@ -128,14 +129,14 @@ def _score_batch(
     """Yield the rows of a batch with their scores; only what is scored goes through the head."""
     width = len(batch[-1].tokens)
     padded = [tree.tokens + [0] * (width - len(tree.tokens)) for tree in batch]
-    positions_BT = mask_B1TT = None
+    positions_BT = packed = None
     if batch[0].is_branched:
         places = [tree.positions + [0] * (width - len(tree.positions)) for tree in batch]
         positions_BT = torch.tensor(places, device=model.device)
         masks = np.stack([tree.mask(width) for tree in batch])
-        mask_B1TT = torch.from_numpy(masks)[:, None].to(model.device)
+        packed = PackedAttention.from_mask(torch.from_numpy(masks)[:, None].to(model.device))
     tokens_BT = torch.tensor(padded, device=model.device)
-    x_ND = model.hidden(tokens_BT, positions_BT=positions_BT, mask=mask_B1TT).flatten(0, 1)
+    x_ND = model.hidden(tokens_BT, positions_BT=positions_BT, packed=packed).flatten(0, 1)
     # Nodes that predict the targets of all rows, and these targets.
     counts = {row: rows[row][1] for tree in batch for row in tree.paths}
     ends = [

@@ -60,6 +60,14 @@ class PackedAttention:
             self._bounds = F.pad(flat.cumsum(0), (1, 0)).to(device, torch.int32)
 
     @classmethod
+    def from_mask(cls, mask_B1TT: Tensor) -> PackedAttention:
+        """Return attention by a mask of one's own, True where a query (third) sees a key (last)."""
+        batch, _, length, _ = mask_B1TT.shape
+        packed = cls([[length]] * batch, length, "documents")
+        packed.kernel, packed._mask = "mask", mask_B1TT
+        return packed
+
+    @classmethod
     def keep_from_compiler(cls) -> None:
         """Let compiled layers call it as it is: each batch of documents would be compiled anew."""
         cls.__call__ = torch.compiler.disable(cls.__call__)  # type: ignore[method-assign]
