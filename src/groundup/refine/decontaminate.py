@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from groundup.artifacts.arrays import Array, Texts, text_buffers
 from groundup.artifacts.document import DROPPED, TableWriter, dropped_rows, read_batches
 from groundup.refine.clean.pipeline import clean_texts
-from groundup.refine.dedup.minhash import shingle, words
+from groundup.refine.dedup.minhash import hash_shingles, words
 from groundup.refine.kernels import kernel
 from groundup.refine.out_of_core import DocumentTable, Scratch
 from groundup.runtime.run import build_step
@@ -103,8 +103,9 @@ def _word_grams(hashes: Array, first: Array, width: int) -> Array:
     """Return the hash of the n-gram at each word; 0 where the text ends before the n-gram does."""
     out = np.zeros(len(hashes), np.uint64)
     for text in range(len(first) - 1):
-        for word in range(first[text], first[text + 1] - width + 1):
-            out[word] = shingle(hashes, word, first[text + 1], width)
+        begin, end = first[text], first[text + 1]
+        if end - begin >= width:
+            hash_shingles(hashes[begin:end], width, out[begin : end - width + 1])
     return out
 
 

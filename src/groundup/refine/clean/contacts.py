@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
-from groundup.refine.clean.spans import screened
+from groundup.refine.clean.spans import FEW, screened
 from groundup.refine.kernels import kernel
 from groundup.refine.scan import ZERO, next_between, next_byte
 
@@ -88,7 +88,7 @@ def find_signatures(texts: Texts) -> Iterator[tuple[int, int, int]]:
     """Yield the text, first byte and end of each signature, in order; whole lines."""
     offsets, data = texts
     view = data.data
-    groups = screened(texts, _line_groups(offsets, data, _SIGNS, _STRANGE), _SCREEN)
+    groups = screened(texts, _line_groups(offsets, data, _SIGNS, _STRANGE), _SCREEN, few=FEW)
     for row, begin, end in groups.tolist():
         start = begin - int(offsets[row])
         for group in _contact_groups(bytes(view[begin:end]).decode().split("\n")):

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ftfy.badness import BADNESS_RE
 
 from groundup.artifacts.arrays import Array, Texts, text_buffers
-from groundup.refine.clean.spans import add_line, put_spans, screened, take_spans
+from groundup.refine.clean.spans import FEW, add_line, put_spans, screened, take_spans
 from groundup.refine.clean.unicode_classes import code_point
 from groundup.refine.kernels import kernel
 from groundup.refine.scan import next_foreign
@@ -80,7 +80,7 @@ def repair_lines(texts: pa.StringArray) -> pa.StringArray:
     """Return texts whose lines with mojibake ftfy has repaired."""
     buffers = text_buffers(texts)
     spans = _suspicious_lines(*_pairs(), buffers, np.ones(len(texts), np.bool_))
-    spans = screened(buffers, spans, MOJIBAKE)
+    spans = screened(buffers, spans, MOJIBAKE, few=FEW)
     fixed = map(ftfy.fix_encoding, take_spans(buffers, spans).to_pylist())
     return put_spans(buffers, spans, pa.array(map(encodable, fixed), pa.string()))
 

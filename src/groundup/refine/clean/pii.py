@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, Texts, mask, replace_rows, text_buffers
 from groundup.refine.clean.contacts import find_signatures
 from groundup.refine.clean.secrets import find_secrets
-from groundup.refine.clean.spans import address_lines, put_spans, screened, take_spans
+from groundup.refine.clean.spans import FEW, address_lines, put_spans, screened, take_spans
 from groundup.refine.kernels import kernel
 from groundup.refine.scan import NINE, ZERO, next_between
 
@@ -327,7 +327,7 @@ def _find_numbers(texts: Texts, kinds: Collection[str]) -> list[PiiSpan]:
         searches.append((_IPV6_RUN, _IPV6_SCREEN, _ipv6))
     (offsets, data), spans = texts, []
     for members, screen, recognize in searches:
-        runs = screened(texts, _runs(offsets, data, *members), screen, _BEFORE, _AFTER)
+        runs = screened(texts, _runs(offsets, data, *members), screen, _BEFORE, _AFTER, FEW)
         for row, begin, end in runs.tolist():
             start, stop = int(offsets[row]), int(offsets[row + 1])
             before = bytes(data.data[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from groundup.artifacts.arrays import Array, Texts
-from groundup.refine.clean.spans import screened
+from groundup.refine.clean.spans import FEW, screened
 from groundup.refine.kernels import kernel
 from groundup.refine.scan import NINE, ZERO, next_between
 
@@ -130,7 +130,7 @@ def find_secrets(texts: Texts) -> Iterator[tuple[int, int, int]]:
     """Yield the text, first byte and end of each secret, in no order."""
     offsets, data = texts
     view = data.data
-    runs = screened(texts, _token_runs(offsets, data, _CLASSES), _SCREEN, _BEFORE)
+    runs = screened(texts, _token_runs(offsets, data, _CLASSES), _SCREEN, _BEFORE, few=FEW)
     for row, begin, end in runs.tolist():
         start = int(offsets[row])
         before = bytes(view[max(start, begin - _BEFORE) : begin]).decode(errors="ignore")

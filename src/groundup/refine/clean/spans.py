@@ -19,6 +19,7 @@ from groundup.refine.scan import BLOCK, copy_bytes, next_byte
 
 _AT, _COLON, _SLASH, _DOT, _W = b"@:/.w"
 _LINE = 0x0A
+FEW = 50
 
 
 def take_spans(texts: Texts, spans: Array) -> pa.StringArray:
@@ -31,10 +32,15 @@ def put_spans(texts: Texts, spans: Array, values: pa.StringArray) -> pa.StringAr
     return text_array(*_put(texts, spans, text_buffers(values)))
 
 
-def screened(texts: Texts, spans: Array, pattern: str, before: int = 0, after: int = 0) -> Array:
-    """Return the spans in which an expression of RE2 matches; some bytes beside them count, too."""
-    # An expression takes milliseconds to compile.
-    if not len(spans):
+def screened(
+    texts: Texts, spans: Array, pattern: str, before: int = 0, after: int = 0, few: int = 0
+) -> Array:
+    """Return the spans in which an expression of RE2 matches; some bytes beside them count, too.
+
+    An expression takes a millisecond to compile. Up to `few` spans are returned as they are: pass
+    FEW if the caller looks at each of them anyway.
+    """
+    if len(spans) <= few:
         return spans
     windows = spans.copy()
     windows[:, 1] = np.maximum(spans[:, 1] - before, texts[0][spans[:, 0]])

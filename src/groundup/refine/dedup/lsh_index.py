@@ -98,14 +98,18 @@ def write_index(folder: Path, keys: RowFile) -> None:
 def sort_keys(keys: Array) -> tuple[Array, Array]:
     """Return keys (uint64) in order, and the rows (uint32) that they had; `keys` is overwritten.
 
-    The order is stable. Keys are hashes: their upper bits tell nearly all of them apart. So three
-    passes of a radix sort over the upper 33 bits, the lowest digit first, leave little to move.
+    The order is stable. Keys are hashes: their upper bits tell nearly all of them apart. So one to
+    three passes of a radix sort over the upper bits, the lowest digit first, leave little to move.
     """
+    passes = 1
+    while passes < 3 and len(keys) >> (11 * passes) > 4:
+        passes += 1
     rows, other_rows = np.empty((2, len(keys)), np.uint32)
     for k in range(len(keys)):
         rows[k] = k
     other_keys = np.empty(len(keys), np.uint64)
-    for shift in (np.uint64(31), np.uint64(42), np.uint64(53)):
+    for digits in range(passes, 0, -1):
+        shift = np.uint64(64 - 11 * digits)
         starts = np.zeros((1 << 11) + 1, np.int64)
         for key in keys:
             starts[(key >> shift & np.uint64(0x7FF)) + np.uint64(1)] += 1

@@ -305,20 +305,36 @@ def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
     return mix(value)
 
 
+@helper
+def hash_shingles(hashes: Array, width: int, out: Array) -> None:
+    """Write what `shingle` returns for each shingle of a text to `out`; `hashes` are its words.
+
+    The outer loop is over the words of a shingle, so the inner ones compile to vector code.
+    """
+    for s in range(len(out)):
+        out[s] = np.uint64(width)
+    for k in range(min(width, len(hashes))):
+        following = hashes[k : k + len(out)]
+        for s in range(len(out)):
+            value = (out[s] ^ following[s]) * FNV_PRIME
+            out[s] = value ^ (value >> np.uint64(29))
+    for s in range(len(out)):
+        out[s] = mix(out[s])
+
+
 @kernel_with(_TABLES)
 def shingle_sets(tables: Tables, texts: Texts, width: int = SHINGLE_WORDS) -> tuple[Array, Array]:
     """Return the shingle sets of texts: sorted hashes (uint64) and n + 1 offsets (int64)."""
     hashes, _, _, first = _words(tables, texts)
     count = len(first) - 1
-    out, offsets = np.empty(len(hashes) + count, np.uint64), np.zeros(count + 1, np.int64)
+    out, offsets = np.empty(len(hashes), np.uint64), np.zeros(count + 1, np.int64)
     pos = 0
     for text in range(count):
-        begin = pos
+        found = out[pos : pos + shingle_count(first[text + 1] - first[text], width)]
+        hash_shingles(hashes[first[text] : first[text + 1]], width, found)
         # A text repeats shingles, so each set is sorted and stripped of them in place.
-        for s in range(shingle_count(first[text + 1] - first[text], width)):
-            out[pos] = shingle(hashes, first[text] + s, first[text + 1], width)
-            pos += 1
-        offsets[text + 1] = pos = begin + unique(out[begin:pos])
+        pos += unique(found)
+        offsets[text + 1] = pos
     # A copy, so the longer array is freed.
     return out[:pos].copy(), offsets
 
@@ -392,35 +408,37 @@ def signatures(texts: Texts) -> Array:
 def sign_words(multipliers: Array, summands: Array, hashes: Array, first: Array) -> Array:
     """Return the MinHash signatures of texts from their words."""
     out = np.empty((len(first) - 1, PERMUTATIONS), np.uint32)
-    x = np.empty(_TOGETHER, np.uint32)
+    shingles = np.empty(len(hashes), np.uint64)
     for text in range(len(first) - 1):
-        row, begin, end = out[text], first[text], first[text + 1]
+        begin, end = first[text], first[text + 1]
         for p in range(PERMUTATIONS):
-            row[p] = EMPTY
-        count = shingle_count(end - begin, SHINGLE_WORDS)
-        for s in range(0, count, _TOGETHER):
-            for k in range(_TOGETHER):
-                # At the end, the last shingle again, which changes no minimum. The upper half of a
-                # mixed hash is as random as all of it.
-                hashed = shingle(hashes, begin + min(s + k, count - 1), end, SHINGLE_WORDS)
-                x[k] = np.uint32(hashed >> np.uint64(32))
-            _lower_minima(row, multipliers, summands, x)
+            out[text, p] = EMPTY
+        found = shingles[begin : begin + shingle_count(end - begin, SHINGLE_WORDS)]
+        hash_shingles(hashes[begin:end], SHINGLE_WORDS, found)
+        for s in range(0, len(found), _TOGETHER):
+            _lower_minima(out[text], multipliers, summands, found, s)
     return out
 
 
 @helper
-def _lower_minima(row: Array, multipliers: Array, summands: Array, x: Array) -> None:
-    """Lower the minima of a signature to those of a few shingles: a loop of vector code.
+def _lower_minima(
+    row: Array, multipliers: Array, summands: Array, shingles: Array, first: int
+) -> None:
+    """Lower the minima of a signature to those of _TOGETHER shingles: a loop of vector code.
 
     Products wrap around, which is the modulus. Several shingles at a time, so that minima are
-    loaded and stored less often.
+    loaded and stored less often; at the end the last one again, which changes nothing. The upper
+    half of a mixed hash is as random as all of it.
     """
-    a, b, c, d = x[0], x[1], x[2], x[3]
+    last, half = len(shingles) - 1, np.uint64(32)
+    a, b = np.uint32(shingles[first] >> half), np.uint32(shingles[min(first + 1, last)] >> half)
+    c = np.uint32(shingles[min(first + 2, last)] >> half)
+    d = np.uint32(shingles[min(first + 3, last)] >> half)
     for p in range(PERMUTATIONS):
         m, s = multipliers[p], summands[p]
-        first = min(np.uint32(m * a + s), np.uint32(m * b + s))
-        second = min(np.uint32(m * c + s), np.uint32(m * d + s))
-        row[p] = min(row[p], first, second)
+        lower = min(np.uint32(m * a + s), np.uint32(m * b + s))
+        other = min(np.uint32(m * c + s), np.uint32(m * d + s))
+        row[p] = min(row[p], lower, other)
 
 
 @kernel
