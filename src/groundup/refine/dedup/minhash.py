@@ -294,20 +294,9 @@ def shingle_count(word_count: int, width: int) -> int:
     return max(word_count - width + 1, min(word_count, 1))
 
 
-@kernel
-def shingle(hashes: Array, begin: int, end: int, width: int) -> Number:
-    """Return the hash of the shingle at word `begin` of a text that ends at word `end`."""
-    value = np.uint64(width)
-    for k in range(begin, min(begin + width, end)):
-        value = (value ^ hashes[k]) * FNV_PRIME
-        # The product moves bits up only; without this shift, low bits would miss the high ones.
-        value ^= value >> np.uint64(29)
-    return mix(value)
-
-
 @helper
 def hash_shingles(hashes: Array, width: int, out: Array) -> None:
-    """Write what `shingle` returns for each shingle of a text to `out`; `hashes` are its words.
+    """Write the hash of each shingle of a text to `out`; `hashes` are its words.
 
     The outer loop is over the words of a shingle, so the inner ones compile to vector code.
     """
@@ -317,6 +306,7 @@ def hash_shingles(hashes: Array, width: int, out: Array) -> None:
         following = hashes[k : k + len(out)]
         for s in range(len(out)):
             value = (out[s] ^ following[s]) * FNV_PRIME
+            # The product moves bits up only; without this shift, low bits would miss the high ones.
             out[s] = value ^ (value >> np.uint64(29))
     for s in range(len(out)):
         out[s] = mix(out[s])
