@@ -70,7 +70,7 @@ def test_rows_are_aligned(tmp_path: Path, row: Callable[..., Row], collected: Wr
     ).all()
     folded = [" ".join(unicodedata.normalize("NFC", text).split()) for text in texts]
     assert [h.tobytes() for h in np.load(out / "hashes.npy")] == [
-        hashlib.sha256(text.encode()).digest()[:16] for text in folded
+        hashlib.md5(text.encode()).digest() for text in folded
     ]
     assert facts["documents"] == len(texts)
     assert facts["bytes_out"] == sum(len(text.encode()) for text in texts)
@@ -141,7 +141,7 @@ def test_golden(tmp_path: Path, row: Callable[..., Row], collected: Write) -> No
     for name in ("keys", "rows", "ids", "hashes", "sizes", "bins", "lines", "line_rows"):
         digest.update(np.load(out / f"{name}.npy").tobytes())
     digest.update((out / "quality.json").read_bytes())
-    assert (refine_shard.version, digest.hexdigest()[:16]) == (14, "bd447e39c895d524"), Counter(
+    assert (refine_shard.version, digest.hexdigest()[:16]) == (14, "75b9735dd11f4a74"), Counter(
         facts["dropped"]
     )
 

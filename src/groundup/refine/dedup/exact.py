@@ -1,9 +1,8 @@
-"""The hash of a text by which exact duplicates are found: SHA-256, white space folded.
+"""The hash of a text by which exact duplicates are found: MD5, white space folded.
 
-    "The  cat\n\nsat. "  →  "The cat sat."  →  84549cfa…
+    "The  cat\\n\\nsat. "  →  "The cat sat."  →  e9a80c98…
 
-Its first 16 bytes count. Processors have instructions for SHA-256, so hashlib computes it in half
-of the time of MD5.
+The white space of all texts is folded by one kernel; hashlib takes each folded text.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ _ROLES[[0xC2, 0xE1, 0xE2, 0xE3]] = _MAY_BE_WHITE
 
 
 def folded_hashes(texts: Texts) -> Array:
-    """Return the hashes of texts with their white space folded, shape (n, HASH_BYTES), uint8."""
+    """Return the MD5 of texts with their white space folded, shape (n, HASH_BYTES), uint8."""
     offsets, data = fold_whitespace(texts)
     view = data.data
     hashes = b"".join(
-        hashlib.sha256(view[begin:end]).digest()[:HASH_BYTES]
+        hashlib.md5(view[begin:end], usedforsecurity=False).digest()
         for begin, end in pairwise(offsets.tolist())
     )
     return np.frombuffer(hashes, np.uint8).reshape(-1, HASH_BYTES)
