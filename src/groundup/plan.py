@@ -110,7 +110,10 @@ class Plan:
 
     def text(self) -> str:
         """Return tables for people."""
-        rows = self.figures.items()
+        timed = [name for name, value in self.figures.items() if value.unit == "h"]
+        # The sum of one figure is that figure: `hours` and what it sums.
+        alone = len(timed) == 2 and "hours" in timed
+        rows = [row for row in self.figures.items() if not (alone and row[0] == "hours")]
         blocks = ["\n".join(f"{name:22} {value!s:>16}  {value.basis}" for name, value in rows)]
         if self.memory:
             parts = "\n".join(f"  {name:22} {part!s:>14}" for name, part in self.memory.items())
@@ -154,16 +157,9 @@ def make_plan(
     group = find_devices(device) if device else None
     check_names(recipe)
     root = root or Path.cwd() / "runs" / recipe.name
-    base, notes = checked_base(recipe, root), []
+    base = checked_base(recipe, root)
     target = "cuda" if group is not None else choose_device() if trains else "cpu"
-    try:
-        figures = _data(recipe, base)
-    except SourceError as error:
-        if group is None or not _states_its_training(recipe):
-            raise
-        figures = {"vocabulary": Estimate(_stated_vocabulary(recipe, base), "", "counted")}
-        missing = str(error).partition(":")[0]
-        notes.append(f"{missing} is not here, so this plan has no text, no disk and no data stages")
+    figures, notes = _data_or_note(recipe, base, elsewhere=group is not None)
     tokens = figures["tokens"].value if "tokens" in figures else math.inf
     if base is not None:
         config = base.config
@@ -174,16 +170,36 @@ def make_plan(
     # Found after the training, these would cost it.
     formats = map(find_format, dict.fromkeys(recipe.export.formats if trains else ()))
     problems = [problem for form in formats if (problem := form.obstacle(base))]
-    no_room = _too_large(figures, root)
-    (notes if group is not None else problems).extend(no_room)
-    too_little: tuple[str, ...] = ()
-    if config.context >= TOKENS_MARGIN * tokens:
-        needs = f"a context of {config.context:,} tokens needs more text than about {tokens:,.0f}"
-        too_little = (f"{needs} tokens; add text, or set a smaller [model] context",)
-    plan = Plan(figures, tuple(problems), too_little, notes=tuple(notes))
-    if trains and not too_little:
+    (notes if group is not None else problems).extend(_too_large(figures, root))
+    plan = Plan(figures, tuple(problems), _too_little(config, tokens), notes=tuple(notes))
+    if trains and not plan.too_little:
         return _with_training(plan, recipe, config, group, target, price)
     return plan if trains else dataclasses.replace(plan, figures=figures | _data_hours(figures))
+
+
+def _data_or_note(
+    recipe: Recipe, base: PretrainedModel | None, elsewhere: bool
+) -> tuple[Estimates, list[str]]:
+    """Return the estimates of `_data`; for devices elsewhere, a note if the text is not here.
+
+    Raises SourceError without the text if the training depends on it, or is to be here.
+    """
+    try:
+        return _data(recipe, base), []
+    except SourceError as error:
+        if not elsewhere or not _states_its_training(recipe):
+            raise
+        missing = str(error).partition(":")[0]
+        note = f"{missing} is not here, so this plan has no text, no disk and no data stages"
+        return {"vocabulary": Estimate(_stated_vocabulary(recipe, base), "", "counted")}, [note]
+
+
+def _too_little(config: ModelConfig, tokens: float) -> tuple[str, ...]:
+    """Return why so few tokens cannot train a model; empty if they can."""
+    if config.context < TOKENS_MARGIN * tokens:
+        return ()
+    needs = f"a context of {config.context:,} tokens needs more text than about {tokens:,.0f}"
+    return (f"{needs} tokens; add text, or set a smaller [model] context",)
 
 
 def check_names(recipe: Recipe) -> None:

@@ -125,8 +125,10 @@ class Statistics:
     def _words(self) -> tuple[Array, Array, Array, Array]:
         return words(text_buffers(self.batch.column("text")))
 
-    @cached_property
+    @property
     def _kernels(self) -> dict[tuple[str, ...], Callable[[], Array]]:
+        # Not cached: these functions refer to the statistics, so a batch and its words would stay
+        # in memory until the garbage collector looks for cycles.
         texts = text_buffers(self.batch.column("text"))
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
