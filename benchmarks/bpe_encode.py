@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tests.helpers.bpe import train_bpe
 
 from benchmarks.corpora import collected, texts
 from benchmarks.machine import test_data
 from benchmarks.peers import megabytes, peer, result
 from groundup.artifacts.arrays import Array
 from groundup.artifacts.tokenizer import FILE, QWEN2_PATTERN, Tokenizer, write_config
-from groundup.tokenize.train_bpe import train_bpe
 
 VOCABULARY = 50_000
 # Texts that the slow ones are measured on.

@@ -16,14 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from groundup.runtime.sealed import Ledger
 
 RESULTS = Path(__file__).parent / "results"
 # What is asked for: raw GB, cores, and where.
 SIZES = ((45, 2, "here"), (1_000, 64, "on 64 cores"), (10_000, 640, "on Ray, 10 nodes of 64 cores"))
 MOST_MEMORY = 4.0
-# Steps of these stages that are one artifact each see the whole corpus.
-GLOBAL_STAGES = ("refine", "tokenize")
+# Steps that one task does, whatever the corpus. What lists read is shared: lines always,
+# buckets and shingles where a list is long (refine/dedup/parts.py). So the slope between
+# smaller sizes is too high for larger ones.
+SINGLE_STEPS = frozenset(
+    [f"refine/{name}" for name in "duplicates lines evaluation contaminated split quality".split()]
+    + ["tokenize/tokenizer", "tokenize/index"]
+)
 SHARD_STAGES = 3
 
 
@@ -44,11 +51,7 @@ def costs(root: Path, raw: int) -> Costs:
     for path in root.glob(".store/*/*/*/manifest.json"):
         manifest = json.loads(path.read_text())
         steps.setdefault(manifest["step"], []).append(manifest)
-    single = [
-        built[0]
-        for step, built in steps.items()
-        if len(built) == 1 and step.partition("/")[0] in GLOBAL_STAGES
-    ]
+    single = [built[0] for step, built in steps.items() if step in SINGLE_STEPS]
     events = Ledger(root / "ledger.jsonl").events("finished")
     shards = steps["collect/shard"]
     return Costs(
@@ -93,16 +96,12 @@ def limits(
     lines: dict[str, tuple[float, float]], shard_kilobytes: float, base: float
 ) -> dict[str, object]:
     """Return at how many TB each part reaches its limit, and the first of them."""
-    documents, shards = lines["documents"][1], lines["shards"][1]
+    shards = lines["shards"][1]
     found: dict[str, object] = {}
     broken: dict[str, float] = {}
     if shard_kilobytes and shards:
         at = (MOST_MEMORY - base) * 1e6 / shard_kilobytes / shards / 1e3
         broken[f"the main process holds {MOST_MEMORY:.0f} GB"] = at
-    slope = list_memory(2e9) - list_memory(1e9)
-    if slope > 0 and documents:
-        most = 1e9 + (MOST_MEMORY - list_memory(1e9)) * 1e9 / slope
-        broken[f"the lists hold {MOST_MEMORY:.0f} GB"] = most / documents / 1e3
     if lines["single"][1] > 0:
         broken["the steps of one task take a day"] = 86_400 / lines["single"][1] / 1e3
     for name, terabytes in broken.items():
@@ -150,10 +149,8 @@ def list_memory(documents: float) -> float:
     points = sorted((int(n.partition(" ")[0]), v) for n, v in figures.items() if n.endswith(ending))
     if len(points) < 2:
         return 0.0
-    (fewer, less), (more, most) = points[-2:]
-    return float(
-        max(most + (most - less) / (more - fewer) * (documents / 1e6 - more), points[0][1])
-    )
+    # A task holds a part of the index, so memory stops growing at the size of a part.
+    return float(np.interp(documents / 1e6, *zip(*points, strict=True)))
 
 
 def measured(name: str) -> dict[str, Any]:

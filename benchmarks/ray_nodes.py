@@ -20,13 +20,14 @@ from typing import Any
 
 from tests.helpers.ray_nodes import Nodes
 
+from benchmarks.forecast import SINGLE_STEPS
 from benchmarks.machine import machine, test_data
 from benchmarks.raw_to_tokens import STAGES, write_recipe
 from benchmarks.varied import make_corpus
 from groundup.runtime.sealed import Ledger
 from groundup.runtime.store import Store
 
-MEGABYTES = float(os.environ.get("MEGABYTES", "200").split()[0])
+MEGABYTES = float(os.environ.get("MEGABYTES", "100").split()[0])
 # Enough for each kernel to be compiled.
 SMALL_MEGABYTES = 4.0
 
@@ -95,9 +96,9 @@ def run(folder: Path, sources: Sequence[Mapping[str, str]], address: str) -> dic
 
 def alone(root: Path) -> float:
     """Return the share of the seconds of all tasks that went into steps of a single task."""
-    seconds: dict[str, list[float]] = {}
+    single = every = 0.0
     for path in root.glob(".store/*/*/*/manifest.json"):
         manifest = json.loads(path.read_text())
-        seconds.setdefault(manifest["step"], []).append(manifest["seconds"])
-    single = sum(times[0] for times in seconds.values() if len(times) == 1)
-    return single / sum(sum(times) for times in seconds.values())
+        every += manifest["seconds"]
+        single += manifest["seconds"] if manifest["step"] in SINGLE_STEPS else 0.0
+    return single / every

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.helpers.bpe import train_bpe
 from tests.helpers.trained import tiny_model
 
 from groundup.artifacts.questions import Question, accuracy
@@ -22,7 +23,6 @@ from groundup.evaluate.benchmarks import (
 )
 from groundup.evaluate.loglikelihood import Continuation, score
 from groundup.recipe import recipe_from
-from groundup.tokenize.train_bpe import train_bpe
 
 LAYOUTS = [
     ({"text": "the cat sat on the mat"}, Question("the cat sat on the", ("mat",), 0, "last word")),

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.helpers.bpe import train_bpe
 from tests.helpers.trained import tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.errors import GroundupError
 from groundup.evaluate.core import CORE_TASKS, ask_task, core_figures, read_core
 from groundup.model.transformer import Transformer
-from groundup.tokenize.train_bpe import train_bpe
 
 WORDS = "the cat sat on a mat and ran to another old house with dogs".split()
 FORMS = ("multiple_choice", "schema", "language_modeling")

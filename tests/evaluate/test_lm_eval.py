@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import tokenizers
 from lxml import etree
+from tests.helpers.bpe import train_bpe
 from tests.helpers.trained import tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer, write_config
@@ -32,7 +33,6 @@ from groundup.evaluate.task_scores import ItemScore, prefixes, score_items
 from groundup.evaluate.tasks import TASKS
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
-from groundup.tokenize.train_bpe import train_bpe
 
 pytestmark = [
     pytest.mark.skipif(

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.bpe import train_bpe
 from tests.helpers.trained import tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer
@@ -22,7 +23,6 @@ from groundup.evaluate.task_scores import encode_pair, prefixes, rolling, task_f
 from groundup.evaluate.tasks import TASKS
 from groundup.recipe import all_sources, parse_benchmark, recipe_from
 from groundup.recipe.benchmarks import PUBLIC
-from groundup.tokenize.train_bpe import train_bpe
 
 LETTERED = {"text": ["ice", "fire"], "label": ["A", "B"]}
 STEMS = {"stem": "Hot?", "choices": [{"text": "ice", "label": "A"}, {"text": "fire", "label": "B"}]}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.bpe import train_bpe
 from tests.helpers.hostile import HOSTILE
 from tests.helpers.trained import WORDS, tiny_model
 
@@ -18,7 +19,6 @@ from groundup.evaluate.loglikelihood import next_tokens, score_text, token_texts
 from groundup.evaluate.perplexity import model_scores, sliding_windows
 from groundup.evaluate.validation_data import Stream
 from groundup.model.transformer import Transformer, token_log_probabilities
-from groundup.tokenize.train_bpe import train_bpe
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from groundup.model.config import ModelConfig
 from groundup.model.generate import generate
 from groundup.model.sampling import Sampling
 from groundup.model.transformer import Transformer
-from groundup.tokenize.train_bpe import train_bpe
+from tests.helpers.bpe import train_bpe
 from tests.helpers.hostile import HOSTILE
 
 # Real prose.

@@ -20,7 +20,7 @@ from groundup.export.source_model import SourceModel, read_source_model
 from groundup.model.config import ModelConfig
 from groundup.model.hf_io import save_model
 from groundup.model.transformer import Transformer
-from groundup.tokenize.train_bpe import train_bpe
+from tests.helpers.bpe import train_bpe
 
 SIZES: dict[str, Any] = {
     "layers": 2,

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.bpe import train_bpe
 from tests.helpers.examples import examples
 from tests.helpers.hf_models import ADDED, FAMILIES, SPECIALS, engine_of
 from tests.helpers.hostile import HOSTILE
@@ -24,7 +25,6 @@ from tokenizers import Tokenizer as Engine
 from groundup.artifacts import tokenizer as module
 from groundup.artifacts.splitter import Splitter
 from groundup.artifacts.tokenizer import PROBES, Tokenizer, byte_pieces, pieces
-from groundup.tokenize.train_bpe import train_bpe
 
 ALPHABET = "ab Z'9.\n\r\t\u3000é中_-sStTreRvVmlLdDſK\u0301\u00a0\u2028½Ⅷ१😀\U00011de0"
 

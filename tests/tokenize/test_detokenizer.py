@@ -8,11 +8,11 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.bpe import train_bpe
 from tests.helpers.examples import examples
 from tests.helpers.hostile import HOSTILE
 
 from groundup.artifacts.tokenizer import SPECIALS, Detokenizer, Tokenizer
-from groundup.tokenize.train_bpe import train_bpe
 
 # Real prose, and text whose characters take several bytes.
 TEXT = [(Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8"), *HOSTILE]

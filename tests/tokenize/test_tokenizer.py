@@ -16,11 +16,11 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.bpe import train_bpe
 from tests.helpers.examples import examples
 from tests.helpers.hostile import HOSTILE
 from tokenizers import pre_tokenizers
 
-import groundup
 from groundup.artifacts import tokenizer as module
 from groundup.artifacts.tokenizer import (
     AT_SPACES_AND_LINES,
@@ -32,7 +32,7 @@ from groundup.artifacts.tokenizer import (
     write_config,
 )
 from groundup.errors import GroundupError
-from groundup.tokenize.train_bpe import resolve_vocab_size, train_bpe
+from groundup.tokenize.train_bpe import resolve_vocab_size
 
 TEXT = [
     "The cat sat on the mat. " * 20,
@@ -113,15 +113,12 @@ def test_ids_of_a_smaller_vocabulary_are_a_prefix() -> None:
 
 def test_training_does_not_depend_on_threads(tokenizer: Tokenizer) -> None:
     """The same text gives the same tokenizer.json with one thread and with many."""
-    code = (
-        f"from groundup.tokenize.train_bpe import train_bpe; print(train_bpe({TEXT!r},"
-        " 400).to_str())"
-    )
+    code = f"from tests.helpers.bpe import train_bpe; print(train_bpe({TEXT!r}, 400).to_str())"
     outputs = set()
     for threads in ("1", "4"):
         environment = os.environ | {
             "RAYON_NUM_THREADS": threads,
-            "PYTHONPATH": str(Path(groundup.__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         outputs.add(
             subprocess.run(

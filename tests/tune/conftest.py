@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.helpers.bpe import train_bpe
 from tests.helpers.raw import TEXTS
 from tests.helpers.talking import stirred
 
 from groundup.artifacts.tokenizer import Tokenizer
 from groundup.model.transformer import Transformer
-from groundup.tokenize.train_bpe import train_bpe
 
 
 @pytest.fixture(autouse=True, scope="session")

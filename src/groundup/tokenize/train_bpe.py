@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
@@ -32,7 +31,7 @@ from groundup.artifacts.tokenizer import (
 from groundup.runtime.run import build_step
 from groundup.runtime.store import Facts
 from groundup.tokenize.merges import learn_merges, pack_words
-from groundup.tokenize.word_counts import LONGEST, Words, WordTable, merge_counts
+from groundup.tokenize.word_counts import LONGEST, Words, merge_counts
 
 # A pair that occurs once is not a pattern.
 MIN_FREQUENCY = 2
@@ -76,7 +75,9 @@ def train_tokenizer(
         engine, sums["long_words"] = library_bpe(texts, size)
         sums["bytes"] = train_bytes
     else:
-        engine = _engine(merge_counts([path for path, _ in counts], sums["word_bytes"]), size)
+        engine = build_tokenizer(
+            merge_counts([path for path, _ in counts], sums["word_bytes"]), size
+        )
     engine.save(str(folder / FILE))
     write_config(folder, NO_LIMIT)
     return {
@@ -108,15 +109,7 @@ def sampled_ids(train_bytes: int, limit: int) -> str:
     return f"{int(2**64 * (limit / train_bytes)):016x}"
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Return a byte-level BPE; it has fewer than `vocab_size` entries if pairs run out."""
-    table = WordTable()
-    for text in texts:
-        table.add_texts(pa.array([text], pa.string()))
-    return _engine([table.words], vocab_size)
-
-
-def _engine(parts: Iterable[Words], vocab_size: int) -> tokenizers.Tokenizer:
+def build_tokenizer(parts: Iterable[Words], vocab_size: int) -> tokenizers.Tokenizer:
     """Return the BPE that is learned from words, which are used up."""
     # Specials, bytes in the order of their names, then what is merged: as in `tokenizers`.
     names = [*SPECIALS, *sorted(BYTE_NAMES)]
