@@ -14,7 +14,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
 
-setup: .venv/.done ## make the virtual environment in .venv
+setup: .venv/.done ## make the virtual environment in .venv, and compile the kernels
 
 .venv/.done: pyproject.toml requirements/lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "groundup needs Python 3.11 or newer; set PYTHON=python3.12"; exit 1; }
@@ -25,6 +25,9 @@ setup: .venv/.done ## make the virtual environment in .venv
 # Now that PyTorch's other dependencies come from the lock, only its CUDA libraries are left.
 	$(PIP) $(TORCH)
 	$(PIP) --no-deps --no-build-isolation -e .
+# Else the first run does it: numba keeps them for this machine.
+	@echo "compiling kernels"
+	@$(BIN)/python -c 'from groundup.refine.rehearsal import PARTS, rehearse; list(map(rehearse, PARTS))'
 	@touch $@
 
 lock: setup ## renew requirements/lock*.txt, check binaries; ARGS=--upgrade takes the newest versions

@@ -31,6 +31,8 @@ from pathlib import Path
 AVAILABLE = sys.platform == "linux"
 # A request is the id of a process to wait for, or FORK. REFUSED is no process.
 FORK, REFUSED = 0, -1
+# Seconds without a request after which the server loads what later stages need.
+_PAUSE = 0.05
 # Numpy and Arrow start threads when they are imported: OpenBLAS, though data stages multiply no
 # matrices, and jemalloc, which Arrow carries beside the allocator that it uses.
 _ENVIRONMENT = {
@@ -84,8 +86,9 @@ def serve(descriptor: int, parent: int) -> None:
             _load(name)
         later = modules[1:]
         while True:
-            # Who asks early is not kept waiting for what later stages need.
-            while later and not control.poll():
+            # Who asks early is not kept waiting for what later stages need; nor is the next, who
+            # asks when the first has been answered.
+            while later and not control.poll(_PAUSE):
                 _load(later.pop(0))
             process = control.recv()
             if process != FORK:
