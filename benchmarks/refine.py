@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.corpora import SOURCES, collected
+from benchmarks.corpora import collected
 from benchmarks.machine import machine, test_data
+from benchmarks.varied import make_corpus
 from groundup.artifacts.document import TableWriter
 from groundup.refine import lines, shard
 from groundup.refine.clean import pipeline
-from groundup.refine.filter import language
+from groundup.refine.dedup import lsh_index
+from groundup.refine.filter import language, statistics
 from groundup.refine.filter.statistics import Statistics
 from groundup.refine.stage import run as refine
 from groundup.refine.stats import ShardStats
 
+# Of raw files of five kinds, for the table of steps.
+STEPS_MEGABYTES = 60
 # Steps of a shard: what they are called, and the function that is measured without those inside it.
 STEPS: dict[str, tuple[Any, str]] = {
     "reading": (shard, "read_batches"),
@@ -34,9 +38,14 @@ STEPS: dict[str, tuple[Any, str]] = {
     "cleaning of turns": (shard, "clean_turns"),
     "description of texts": (ShardStats, "cleaned"),
     "language": (language, "detect"),
-    "counts of filters": (Statistics, "__getitem__"),
+    "words": (statistics, "words"),
+    "words and sentences": (statistics, "count_tokens"),
+    "repeated n-grams": (statistics, "repeated_words"),
+    "other counts of filters": (Statistics, "__getitem__"),
     "other filtering": (shard, "apply_filters"),
-    "duplicate keys": (shard, "document_keys"),
+    "hashes of texts": (lsh_index, "folded_hashes"),
+    "signatures": (lsh_index, "sign_words"),
+    "other duplicate keys": (shard, "document_keys"),
     "lines": (lines, "line_hashes"),
     "writing": (TableWriter, "write"),
     "index": (shard, "write_index"),
@@ -62,7 +71,7 @@ def measure() -> dict[str, object] | None:
             "MB/s, whole stage, one core": megabytes / seconds,
             "MB a processor second, whole stage": megabytes / processor,
         }
-        for of_kind in SOURCES:
+        for of_kind in make_corpus(data, Path(folder) / "varied", STEPS_MEGABYTES)[0]:
             figures |= steps_of(data, Path(folder) / of_kind["kind"], of_kind)
     for entry in view.manifest["artefacts"]:
         source = str(entry["name"]).rpartition(".")[0]

@@ -56,6 +56,11 @@ def helper(function: Callable[..., Any]) -> Any:
     return _cached(jit.helper, function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function into the kernels that call it, and cache it on disk."""
+    return _cached(jit.inlined, function)
+
+
 def _cached(decorate: Callable[..., Any], function: Callable[..., Any]) -> Any:
     # CACHE_DIR is global to the process, so it is restored. Where the folder is not writable, numba
     # falls back to a folder of the user.

@@ -33,7 +33,8 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, Texts, lengths, mask, text_buffers
 from groundup.refine.dedup.duplicates import EXACT
 from groundup.refine.filter.apply import Bounds
-from groundup.refine.filter.statistics import count_words, repeated_lines
+from groundup.refine.filter.statistics import repeated_lines
+from groundup.refine.filter.tokens import count_words
 from groundup.refine.out_of_core import DocumentTable, RowFile, Scratch
 from groundup.runtime.run import build_step
 

@@ -17,21 +17,17 @@ import pyarrow.compute as pc
 from groundup.artifacts.arrays import Array, mask, text_buffers
 from groundup.refine.clean.unicode_classes import (
     BREAK,
-    CLEANING_CLASSES,
     DENSE,
     LONG_WORDS,
-    NEWLINE,
-    NUMERALS,
     SENTENCE_ENDS,
-    SPACE,
     UNSPACED,
     WORD_CLASSES,
-    WORD_MARKS,
     code_point,
 )
 from groundup.refine.dedup.minhash import Words, hash_words, words
 from groundup.refine.filter.repeated_ngrams import repeated_words
-from groundup.refine.kernels import Number, helper, kernel, kernel_with
+from groundup.refine.filter.tokens import TOKENS, count_tokens
+from groundup.refine.kernels import helper, kernel, kernel_with
 from groundup.refine.scan import hash_bytes, next_byte, next_foreign, slot_of, table_size
 
 # A document of English sentences holds at least two of these (Rae et al. 2021, appendix A.1.1).
@@ -49,7 +45,6 @@ _WHOLE = 1 << 31
 
 # Columns of each kernel.
 _CHARS = ("chars", "alphanumeric", "unspaced", "of_long_words", "hashes", "ellipses", "brackets")
-_TOKENS = ("words", "word_chars", "letter_words", "sentences", "alphanumeric_words")
 _LINES = (
     *("lines", "bullet_lines", "ellipsis_lines", "longest_line"),
     *("ended_lines", "short_lines", "line_breaks"),
@@ -133,7 +128,7 @@ class Statistics:
         return {
             ("bytes",): lambda: np.diff(texts[0])[:, None],
             _CHARS: lambda: _characters(*texts),
-            _TOKENS: lambda: count_tokens(*texts),
+            TOKENS: lambda: count_tokens(*texts),
             _LINES: lambda: _lines(*texts),
             ("stop_words",): lambda: self.distinct(STOP_WORDS)[:, None],
             _LINE_REPEATS: lambda: repeated_lines(*texts, 1, _WHOLE),
@@ -179,76 +174,6 @@ def _ellipses(text: Array) -> int:
         dots = (text[k] == 0x2E) & (text[k + 1] == 0x2E) & (text[k + 2] == 0x2E)
         count += dots & ((k == 0) | (text[k - 1] != 0x2E))
     return count
-
-
-def _token_roles() -> Array:
-    """Return what a code point is in a token, as bits (uint8); 0 for white space and word marks."""
-    roles = np.full(len(WORD_CLASSES), _PART, np.uint8)
-    roles[WORD_CLASSES != BREAK] |= _LETTER | _ALPHANUMERIC
-    roles[NUMERALS] &= ~np.uint8(_LETTER)
-    roles[NUMERALS] |= _ALPHANUMERIC
-    roles[[0x2E, 0x21, 0x3F, 0x2026]] |= _END
-    # Quotes and brackets that close after it.
-    roles[[0x22, 0x27, 0x29, 0x5D, 0x2019, 0x201D, 0xBB]] |= _CLOSER
-    roles[WORD_CLASSES == UNSPACED] = _SINGLE
-    roles[[0x3002, 0xFF01, 0xFF1F]] |= _STOP  # 。！？
-    roles[(CLEANING_CLASSES == SPACE) | (CLEANING_CLASSES == NEWLINE) | WORD_MARKS] = 0
-    return roles
-
-
-# A letter or digit; a letter; part of a word; what may close a sentence after its end; the end of a
-# sentence if the word ends there; a word by itself; the end of a sentence anywhere.
-_ALPHANUMERIC, _LETTER, _PART, _CLOSER, _END, _SINGLE, _STOP = (1 << bit for bit in range(7))
-_ASCII_LETTER, _FOREIGN = _LETTER | _ALPHANUMERIC | _PART, 0x80
-_ROLES = _token_roles()
-# Of bytes.
-_BYTE_ROLES = np.where(np.arange(256) < 0x80, _ROLES[:256], _FOREIGN).astype(np.uint8)
-
-
-@kernel_with(_ROLES, _BYTE_ROLES)
-def count_tokens(roles: Array, byte_roles: Array, offsets: Array, data: Array) -> Array:
-    """Count the properties in _TOKENS: words, their code points, words with a letter, sentence
-    ends, and words with a letter or a digit.
-
-    White space and word marks separate words. In scripts without spaces every code point is one.
-    """
-    out = np.zeros((len(offsets) - 1, 5), np.int64)
-    for text in range(len(offsets) - 1):
-        i, stop = offsets[text], offsets[text + 1]
-        tokens = chars = letters = sentences = alphanumeric = 0
-        # Roles in the word so far, and whether a sentence ends with it.
-        seen, ended = 0, False
-        while i <= stop:
-            # A space behind the text ends its last word.
-            role: Number = np.int64(byte_roles[data[np.uint64(i)]]) if i < stop else 0
-            i += 1
-            if role == _ASCII_LETTER:
-                # Most words are letters of ASCII.
-                begin = i
-                while i < stop and byte_roles[data[np.uint64(i)]] == _ASCII_LETTER:
-                    i += 1
-                chars += i - begin
-            if role == _FOREIGN:
-                point, i = code_point(data, i - 1, stop)
-                role = np.int64(roles[point])
-            sentences += role & _STOP != 0
-            if role & _PART:
-                seen |= role
-                chars += 1
-                ended = bool(role & _END) or (ended and bool(role & _CLOSER))
-                continue
-            tokens += seen != 0
-            if role & _SINGLE:
-                tokens, chars = tokens + 1, chars + 1
-                letters, alphanumeric = letters + 1, alphanumeric + 1
-            else:
-                letters += seen & _LETTER != 0
-                alphanumeric += seen & _ALPHANUMERIC
-                sentences += ended
-            seen, ended = 0, False
-        row = out[text]
-        row[0], row[1], row[2], row[3], row[4] = tokens, chars, letters, sentences, alphanumeric
-    return out
 
 
 @kernel_with(SENTENCE_ENDS, DENSE)
@@ -354,37 +279,6 @@ def select_words(hashes: Array, first: Array, keep: Array) -> Words:
             k += 1
             out_first[k] = pos
     return out, out_first
-
-
-@kernel_with(_ROLES, _BYTE_ROLES)
-def count_words(roles: Array, byte_roles: Array, offsets: Array, data: Array) -> Array:
-    """Return the words of each text, as `count_tokens` counts them."""
-    out = np.zeros(len(offsets) - 1, np.int64)
-    for text in range(len(offsets) - 1):
-        i, stop, count = offsets[text], offsets[text + 1], 0
-        role: Number = 0
-        while i < stop:
-            end = next_foreign(data, i, stop)
-            # A word begins behind white space; after the first byte, this compiles to vector code.
-            if i < end:
-                count += (byte_roles[data[i]] != 0) & (role & _PART == 0)
-                behind, ahead = data[i : end - 1], data[i + 1 : end]
-                for k in range(len(ahead)):
-                    count += _is_space(behind[k]) & (not _is_space(ahead[k]))
-                i, role = end, np.int64(byte_roles[data[end - 1]])
-            while i < stop and data[i] >= 0x80:
-                before = role
-                point, i = code_point(data, i, stop)
-                role = np.int64(roles[point])
-                count += bool(role & _SINGLE) | (bool(role & _PART) & (before & _PART == 0))
-        out[text] = count
-    return out
-
-
-@helper
-def _is_space(byte: Number) -> bool:
-    """Whether a byte of ASCII is white space, which has no role."""
-    return (byte == 0x20) | ((byte >= 0x09) & (byte <= 0x0C))
 
 
 @kernel
