@@ -36,10 +36,10 @@ from groundup.refine.filter.statistics import (
     PARAGRAPHS,
     STOP_WORDS,
     Statistics,
-    count_words,
     repeated_lines,
     select_words,
 )
+from groundup.refine.filter.tokens import count_words
 
 Plain = Callable[..., Any]
 

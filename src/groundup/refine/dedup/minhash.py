@@ -55,7 +55,7 @@ from groundup.refine.clean.unicode_classes import (
     WORD_CLASSES,
     code_point,
 )
-from groundup.refine.kernels import Number, helper, kernel, kernel_with
+from groundup.refine.kernels import Number, helper, inlined, kernel, kernel_with
 
 SHINGLE_WORDS = 5
 PERMUTATIONS, BANDS, BAND_ROWS = 112, 16, 7
@@ -212,25 +212,34 @@ def _split(data: Array, span: Span, bits: Array, tables: Tables, out: Outputs, p
             if inside:
                 begin = i
                 continue
-            # No function of arrays in this loop: a call counts references to each of them.
-            hashed, seen = np.uint64(0), np.uint64(0)
-            for k in range(begin, i, 8):
-                chunk = np.uint64(0)
-                if k + 8 <= len(data):
-                    for j in range(8):
-                        chunk |= np.uint64(data[np.uint64(k + j)]) << np.uint64(8 * j)
-                else:
-                    for j in range(i - k):
-                        chunk |= np.uint64(data[np.uint64(k + j)]) << np.uint64(8 * j)
-                chunk = (chunk | _LOWER) & _FIRST[min(i - k, 8)]
-                seen |= chunk
-                hashed = mix(hashed ^ chunk)
+            hashed, seen = _hash_letters(data, begin, i)
             if seen & ~_SEVEN:
                 pos = _split_run(data, begin, i, tables, out, pos)
             else:
                 hashes[pos], starts[pos], ends[pos] = hashed, begin, i
                 pos += 1
     return pos
+
+
+@inlined
+def _hash_letters(data: Array, begin: int, end: int) -> tuple[Number, Number]:
+    """Return the hash of data[begin:end] in lowercase, and all of its bits.
+
+    It is not called: a call would count references to the array for each word.
+    """
+    hashed, seen = np.uint64(0), np.uint64(0)
+    for k in range(begin, end, 8):
+        chunk = np.uint64(0)
+        if k + 8 <= len(data):
+            for j in range(8):
+                chunk |= np.uint64(data[np.uint64(k + j)]) << np.uint64(8 * j)
+        else:
+            for j in range(end - k):
+                chunk |= np.uint64(data[np.uint64(k + j)]) << np.uint64(8 * j)
+        chunk = (chunk | _LOWER) & _FIRST[min(end - k, 8)]
+        seen |= chunk
+        hashed = mix(hashed ^ chunk)
+    return hashed, seen
 
 
 @helper

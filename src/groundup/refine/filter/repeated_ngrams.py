@@ -40,10 +40,8 @@ def repeated_words(
     table = np.empty(table_size(longest), np.int32)
     for text in range(len(first) - 1):
         begin, count, word = first[text], first[text + 1] - first[text], tokens_per_word[text]
-        # Polynomial hashes of all prefixes; the hash of any run of words is a difference of two.
+        _hash_prefixes(hashes[begin : begin + count], prefix)
         unit = np.uint64(1)
-        for k in range(count):
-            prefix[k + 1] = prefix[k] * _BASE + hashes[begin + k]
         for _ in range(word):
             unit *= _BASE
         left, power = max(count - 2 * word + 1, 0), unit
@@ -62,6 +60,13 @@ def repeated_words(
             else:
                 out[text, n - 2] = _repeated(runs[:left], groups, members, spans, n * word)
     return out
+
+
+@helper
+def _hash_prefixes(hashes: Array, prefix: Array) -> None:
+    """Write polynomial hashes of all prefixes: that of a run of words is a difference of two."""
+    for k in range(len(hashes)):
+        prefix[k + 1] = prefix[k] * _BASE + hashes[k]
 
 
 @helper
