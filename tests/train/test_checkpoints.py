@@ -8,6 +8,8 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.helpers.faulty import fresh
+from tests.helpers.faulty import Killed, after_step, fresh
 from tests.helpers.token_run import (
     CONFIG,
     recipe,
@@ -27,8 +29,8 @@ from tests.helpers.token_run import (
 
 from groundup.artifacts.metrics import Metrics
 from groundup.errors import GroundupError, StoreError
-from groundup.runtime.files import read_json
-from groundup.train import logging, stage
+from groundup.runtime.files import file_digest, read_json
+from groundup.train import checkpoint_writer, logging, stage
 from groundup.train import state as checkpoint
 from groundup.train.hardware import Hardware
 from groundup.train.setup import TrainSetup
@@ -99,8 +101,8 @@ def test_a_checkpoint_of_another_size_or_tokenizer_is_not_gone_on_from(tmp_path:
     other = Trainer(
         fresh(tmp_path / "other"), train_setup(config=dataclasses.replace(CONFIG, width=64))
     )
-    with pytest.raises((GroundupError, RuntimeError)):
-        other.optimizer.load_state_dict(checkpoints.restore(found[0], other.model))
+    with pytest.raises(GroundupError, match="belongs to another model"):
+        checkpoints.restore(found[0], other.parameters, other.optimizer)
 
 
 def test_a_full_disk_while_saving_keeps_the_last_good_state(
@@ -108,18 +110,19 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(
 ) -> None:
     # Protects: half a checkpoint is never seen; one line says what is kept, and with room the run
     # ends as undisturbed.
-    root, inner = fresh(tmp_path), save_file
+    root, inner = fresh(tmp_path), checkpoint_writer.write_tensors
     calls = 0
 
-    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def full(path: Path, *rest: Any) -> dict[str, Any]:
         nonlocal calls
-        calls += 1
-        if calls == 3:
+        is_weights = path.name == "model.safetensors"
+        calls += is_weights
+        if is_weights and calls == 3:
             path.write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        inner(tensors, path)
+        return inner(path, *rest)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint_writer, "write_tensors", full)
     with pytest.raises(
         StoreError,
         match=r"the disk is full, step 8 could not be saved; checkpoints: step-4, step-5; free",
@@ -127,6 +130,74 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(
         Trainer(root, train_setup()).train()
     assert not any((root / ".staging").iterdir())
     Trainer(root, train_setup()).train()
+    assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
+
+
+def test_files_have_the_bytes_of_safetensors(tmp_path: Path) -> None:
+    # Protects: the format on disk, which other programs read; 8 and 4 bytes a number.
+    tensors = {"b": torch.randn(3, 5), "a": torch.randn(7), "steps": torch.tensor(9)}
+    for metadata in (None, {"format": "pt"}):
+        save_file(tensors, tmp_path / "theirs", metadata)
+        entry = checkpoint_writer.write_tensors(tmp_path / "ours", tensors, metadata=metadata)
+        assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+        assert entry["sha256"] == file_digest(tmp_path / "ours")
+        assert entry["size"] == (tmp_path / "ours").stat().st_size
+        (tmp_path / "ours").unlink()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Protects: steps are taken before the files are there, the files have the numbers of their own
+    # step, and a second checkpoint waits for the first.
+    root, inner = fresh(tmp_path), checkpoint_writer.write_tensors
+    on_disk: dict[int, list[str]] = {}
+    step_5_was_taken = threading.Event()
+
+    def late(path: Path, *rest: Any) -> dict[str, Any]:
+        if path.parent.name == "step-000004":
+            assert step_5_was_taken.wait(60)
+        return inner(path, *rest)
+
+    def look(step: int) -> None:
+        on_disk[step] = sorted(path.name for path in (root / "train" / "checkpoints").iterdir())
+        if step == 5:
+            step_5_was_taken.set()
+
+    monkeypatch.setattr(checkpoint_writer, "write_tensors", late)
+    after_step(Trainer(root, train_setup()), look).train()
+    assert on_disk[5] == [] and "step-000004" in on_disk[6]
+    for step in (4, 5, 12):
+        path = Path("train") / "checkpoints" / f"step-{step:06d}"
+        if (undisturbed / path).exists():
+            for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+                assert (root / path / name).read_bytes() == (undisturbed / path / name).read_bytes()
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Protects: a checkpoint is whole or absent, and its remains do not disturb the next attempt.
+    root, inner = fresh(tmp_path), checkpoint_writer.write_tensors
+
+    def torn(path: Path, *rest: Any) -> dict[str, Any]:
+        if path.parent.name == "step-000008":
+            path.write_bytes(b"half of it")
+            raise checkpoint_writer.AbandonedError
+        return inner(path, *rest)
+
+    def kill(step: int) -> None:
+        if step == 9:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint_writer, "write_tensors", torn)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        after_step(Trainer(root, train_setup()), kill).train()
+    assert (root / ".staging" / "step-000008" / "optimizer.safetensors").exists()
+    trainer = Trainer(root, train_setup())
+    assert trainer.state.step == 5 and not any((root / ".staging").iterdir())
+    trainer.train()
     assert weights_digest(root, 12) == weights_digest(undisturbed, 12)
 
 

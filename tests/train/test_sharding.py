@@ -50,7 +50,7 @@ def steps_of_a_rank(rank: int, world: int, folder: Path) -> None:
     result = {
         "steps": known,
         "weights": model.state_dict(),
-        "state": sharding.optimizer_state(optimizer),
+        "state": optimizer.state_dict(),
         "held": sum(own.numel() for _, own in optimizer.state.values()),
         "payload": sharding.payload_bytes,
         "padded": parameters.weights.numel(),
@@ -92,10 +92,12 @@ def test_ranks_take_the_steps_of_one(alone: dict[str, Any], found: Results) -> N
     for name, weight in alone["weights"].items():
         assert torch.allclose(found[0]["weights"][name], weight, atol=1e-4), name
     for other in found[1:]:
-        assert other["steps"] == found[0]["steps"] and other["state"] == {}
+        assert other["steps"] == found[0]["steps"]
         for name, weight in found[0]["weights"].items():
             assert torch.equal(other["weights"][name], weight), name
-    state = found[0]["state"]
+    merged = Optimizer(FlatParameters(Transformer(PLAIN, 1)), "muon", 0.1)
+    merged.load_state_dict(*(each["state"] for each in found))
+    state = merged.state_dict()
     assert state.keys() == alone["state"].keys() and state["steps"] == STEPS
     for name, tensor in alone["state"].items():
         assert torch.allclose(state[name], tensor, atol=1e-4), name
@@ -114,19 +116,44 @@ def test_each_rank_holds_its_part_and_moves_each_weight_twice(
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
-def test_a_saved_state_is_divided_without_rest(world: int, optimizer: str) -> None:
-    # Protects: any number of ranks reads a checkpoint, and each number goes to one of them.
-    model = Transformer(PLAIN, 1)
-    saved = Optimizer(FlatParameters(model), optimizer, 0.1).state_dict()
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+def test_a_saved_state_is_divided_without_rest(before: int, optimizer: str) -> None:
+    # Protects: any number of ranks reads what any number wrote, and each number goes to one rank.
+    def rank_of(rank: int, world: int) -> Optimizer:
+        return Optimizer(FlatParameters(Transformer(PLAIN, 1), rank, world), optimizer, 0.1)
+
+    alone = rank_of(0, 1)
+    saved = alone.state_dict()
     for name, tensor in saved.items():
         saved[name] = torch.arange(1, 1 + tensor.numel()).view(tensor.shape).float()
-    held: dict[str, list[torch.Tensor]] = {name: [] for name in saved}
+    ranks = [rank_of(rank, before) for rank in range(before)]
+    for each in ranks:
+        each.load_state_dict(saved)
+    for after in (1, 2, 3, 4):
+        held: dict[str, list[torch.Tensor]] = {name: [] for name in alone.state}
+        for rank in range(after):
+            other = rank_of(rank, after)
+            other.load_state_dict(*(each.state_dict() for each in ranks))
+            assert other.steps == 1
+            for name, (_, own) in other.state.items():
+                held[name].append(own.flatten())
+        for name, parts in held.items():
+            numbers = torch.cat(parts)
+            assert torch.equal(numbers[numbers > 0].sort().values, saved[name].flatten()), name
+    alone.load_state_dict(*(each.state_dict() for each in ranks))
+    assert all(torch.equal(alone.state_dict()[name], tensor) for name, tensor in saved.items())
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_rank_reads_its_pieces_of_the_weights(world: int) -> None:
+    # Protects: together the ranks read each weight once, and nothing else.
+    saved = {name: weight.detach() for name, weight in Transformer(PLAIN, 1).named_parameters()}
     for rank in range(world):
-        other = Optimizer(FlatParameters(Transformer(PLAIN, 1), rank, world), optimizer, 0.1)
-        other.load_state_dict(saved)
-        for name, (_, own) in other.state.items():
-            held[name].append(own.flatten())
-    for name, parts in held.items():
-        numbers = torch.cat(parts) if parts else saved[name].flatten()
-        assert torch.equal(numbers[numbers > 0].sort().values, saved[name].flatten()), name
+        parameters = FlatParameters(Transformer(PLAIN, 2), rank, world)
+        expected = FlatParameters(Transformer(PLAIN, 1), rank, world)
+        before = [stack.all_weights.clone() for stack in parameters.stacks]
+        parameters.load_own(saved)
+        for stack, other, old in zip(parameters.stacks, expected.stacks, before, strict=True):
+            assert torch.equal(stack.weights, other.weights)
+            stack.all_weights[:, rank] = old[:, rank]
+            assert torch.equal(stack.all_weights, old)

@@ -58,12 +58,19 @@ _REQUIRED: dict[str, Any] = {
 
 def save_model(folder: Path, model: Transformer, entries: Mapping[str, Any] | None = None) -> None:
     """Write config.json, with `entries` added, and model.safetensors, a tied head once."""
-    table = to_hf(model.config) | dict(entries or {})
-    (folder / CONFIG).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    save_config(folder, model.config, entries)
     # Copies: in training the parameters are views of one buffer, which safetensors refuses.
     tensors = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters()}
     # transformers refuses weights without this metadata.
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def save_config(
+    folder: Path, config: ModelConfig, entries: Mapping[str, Any] | None = None
+) -> None:
+    """Write config.json, with `entries` added."""
+    table = to_hf(config) | dict(entries or {})
+    (folder / CONFIG).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def load_model(

@@ -34,7 +34,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -179,10 +179,15 @@ def _artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
     return Artifact(path, ShardManifest(path, manifest) if "step" in manifest else manifest)
 
 
-def changed_files(artifact: Artifact) -> list[str]:
-    """Return a line for each file of an artifact whose bytes are not those of its manifest."""
+def changed_files(artifact: Artifact, names: Collection[str] | None = None) -> list[str]:
+    """Return a line for each file of an artifact whose bytes are not those of its manifest.
+
+    `names` limits it to these files.
+    """
     wrong = []
     for name, entry in artifact.manifest["files"].items():
+        if names is not None and name not in names:
+            continue
         path = artifact.path / name
         if not path.is_file():
             wrong.append(f"{path}: missing")

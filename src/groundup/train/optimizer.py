@@ -32,7 +32,7 @@ Papers: Muon, Jordan et al. 2024 (kellerjordan.github.io/posts/muon); AdamW, Los
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -93,10 +93,20 @@ class Stack:
         size = self.shape.numel() * len(self.names)
         return pieces.flatten()[:size].view(-1, *self.shape)
 
-    def saved_shape(self, own: Tensor) -> torch.Size:
-        """Return the shape on disk of a state of which this rank has `own`: [n, ...]."""
-        row = own.shape[1:] if self.has_whole_parameters else self.shape
-        return torch.Size((len(self.names), *row))
+    def read_own(self, own: Tensor, saved: Sequence[Tensor]) -> None:
+        """Set this rank's pieces `own` from tensors of one size, the whole stack in order.
+
+        Range by range, so that of mapped files only these bytes are read.
+        """
+        ranks, size = self.all_weights.shape[1], saved[0].numel()
+        for group, piece in enumerate(own.view(len(own), -1)):
+            begin = (group * ranks + self.rank) * len(piece)
+            # The rest is padding.
+            piece.zero_()
+            for number in range(begin // size, min(len(saved), -(-(begin + len(piece)) // size))):
+                start, end = max(begin, number * size), min(begin + len(piece), (number + 1) * size)
+                part = saved[number].flatten()[start - number * size : end - number * size]
+                piece[start - begin : end - begin] = part
 
     def _own(self, pieces: Tensor) -> Tensor:
         own = pieces[:, self.rank]
@@ -136,6 +146,17 @@ class FlatParameters:
             self.stacks.append(stack)
             start = end
 
+    def load_own(self, saved: Mapping[str, Tensor]) -> None:
+        """Set the weights that this rank updates from those of the whole model, by name.
+
+        Raises GroundupError if they are those of another model.
+        """
+        shapes = {name: stack.shape for stack in self.stacks for name in stack.names}
+        if shapes != {name: tensor.shape for name, tensor in saved.items()}:
+            raise GroundupError("model.safetensors: belongs to another model")
+        for stack in self.stacks:
+            stack.read_own(stack.weights, [saved[name] for name in stack.names])
+
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
         self.gradients.zero_()
@@ -158,7 +179,8 @@ class FlatParameters:
 
     def are_finite(self) -> bool:
         """Whether every weight is finite."""
-        return bool(torch.isfinite(self.weights).all())
+        # One pass without temporaries; both are NaN if any number is.
+        return bool(torch.isfinite(torch.stack(torch.aminmax(self.weights))).all())
 
 
 def group_alike(
@@ -317,26 +339,28 @@ class Optimizer:
             own.zero_()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state of a rank that trains alone as plain tensors, for safetensors."""
+        """Return this rank's pieces of the state as plain tensors, for safetensors."""
         state = {name: own.cpu() for name, (_, own) in self.state.items()}
         return state | {"steps": torch.tensor(self.steps)}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over this rank's pieces of a state, whatever the number of ranks that wrote it."""
+    def load_state_dict(self, *saved: Mapping[str, Tensor]) -> None:
+        """Take over this rank's pieces of a state, from what each rank that saved it had.
+
+        Raises GroundupError if it belongs to another model or optimizer.
+        """
         # Names hold kind and shape, so this finds another model as well as another optimizer.
-        shapes = {name: stack.saved_shape(own) for name, (stack, own) in self.state.items()}
-        if shapes != {name: tensor.shape for name, tensor in state.items() if name != "steps"}:
+        fits = all(part.keys() == {*self.state, "steps"} for part in saved)
+        for name, (stack, own) in self.state.items() if fits else ():
+            # Group by group, as in `Stack.all_weights`; some of the last one may be padding.
+            groups = zip(*(part[name] for part in saved), strict=True)
+            pieces = [piece for group in groups for piece in group]
+            numbers, size = stack.shape.numel() * len(stack.names), pieces[0].numel()
+            fits = fits and 0 <= len(pieces) * size - numbers < len(saved) * size
+            if fits:
+                stack.read_own(own, pieces)
+        if not fits:
             raise GroundupError("optimizer.safetensors: belongs to another model or optimizer")
-        for name, (stack, own) in self.state.items():
-            ranks = stack.all_weights.shape[1]
-            # Range by range, so that of a mapped file only these bytes are read.
-            for group, piece in enumerate(own.view(len(own), -1)):
-                begin = (group * ranks + stack.rank) * len(piece)
-                saved = state[name].flatten()[begin : begin + len(piece)]
-                piece[: len(saved)] = saved
-                # The padding.
-                piece[len(saved) :] = 0
-        self.steps = int(state["steps"])
+        self.steps = int(saved[0]["steps"])
 
 
 def lr_scale(step: int, steps: int, warmup: int, final: float) -> float:

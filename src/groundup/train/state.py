@@ -1,37 +1,40 @@
-"""Training state at one step, and the checkpoints that keep it.
+"""Training state at one step, and the checkpoints that keep it (written by checkpoint_writer.py).
 
 RUN/train/checkpoints/step-NNNNNN/    committed whole, or absent
     config.json, model.safetensors    weights, a Hugging Face model folder (model/hf_io.py)
     tokenizer.json, …                 copies
-    optimizer.safetensors             `Optimizer.state_dict`
+    optimizer.safetensors             `Optimizer.state_dict` of a rank that trained alone, or
+    optimizer-00001-of-00002.…        that of each rank: its pieces of the stacks [groups, ...]
     state.json                        `TrainState`
     manifest.json                     key, sizes and digests of the files, seconds of training
 """
 
 from __future__ import annotations
 
-import dataclasses
+import re
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch
+from safetensors.torch import load_file
 
 from groundup.artifacts.checkpoints import CHECKPOINTS, STATE, checkpoint_name, list_checkpoints
-from groundup.model.hf_io import WEIGHTS, save_model
-from groundup.model.transformer import Transformer
+from groundup.errors import StoreError
+from groundup.model.hf_io import WEIGHTS
 from groundup.recipe import Train
-from groundup.runtime.files import read_json_object, write_json
+from groundup.runtime.files import read_json_object
 from groundup.runtime.progress import say
-from groundup.runtime.store import Artifact, Facts, Store, changed_files, commit, load_artifact
+from groundup.runtime.sealed import read_sealed
+from groundup.runtime.store import MANIFEST, Artifact, Store, changed_files, load_artifact
 from groundup.train.data import Span
+from groundup.train.distributed import DistributedContext
 from groundup.train.guard import Guard
+from groundup.train.optimizer import FlatParameters, Optimizer
 
-Tensors = dict[str, Tensor]
-OPTIMIZER = "optimizer.safetensors"
+OPTIMIZER_FILE = re.compile(r"optimizer(-\d+-of-\d+)?\.safetensors")
 # fp16 multiplies the loss by a scale, or small gradients become zero. The scale is halved when a
 # gradient overflows, and doubled after FP16_PATIENCE good steps. At a scale of 1 an overflow is a
 # fault of the gradient, which is the guard's business.
@@ -59,6 +62,12 @@ class TrainState:
     guard: Guard = field(default_factory=Guard)
 
 
+def optimizer_file(rank: int, world: int) -> str:
+    """Return the name of the file with a rank's part of the optimizer's state."""
+    part = f"-{rank + 1:05d}-of-{world:05d}" if world > 1 else ""
+    return f"optimizer{part}.safetensors"
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of a run that belong to the training of this key."""
@@ -74,54 +83,53 @@ class Checkpoints:
         """Return the steps that have a folder, ascending."""
         return list(list_checkpoints(self.root))
 
-    def save(
-        self,
-        model: Transformer,
-        optimizer: Tensors,
-        state: TrainState,
-        facts: Facts,
-        seconds: float,
-    ) -> Artifact:
-        """Commit a checkpoint; `facts` go into the manifest."""
-        path = self.path(state.step)
-        manifest: dict[str, Any] = {"step": "train/checkpoint", "name": path.name, "key": self.key}
-        manifest |= {"settings": {}, "inputs": {}, "facts": facts, "seconds": round(seconds, 3)}
-        with Store(self.root).stage() as folder:
-            save_model(folder, model)
-            save_file(optimizer, folder / OPTIMIZER)
-            write_json(folder / STATE, dataclasses.asdict(state))
-            # So that the folder loads anywhere.
-            for file in sorted((self.root / "tokenize").glob("*token*.json")):
-                shutil.copyfile(file, folder / file.name)
-            return commit(folder, path, manifest)
-
     def newest(self) -> tuple[Artifact, TrainState] | None:
         """Return the newest checkpoint whose files are all there, without reading the weights."""
         return next(filter(None, map(self._open, reversed(self.steps()))), None)
 
     def latest_valid(
-        self, move_damaged: bool = False, before_refusals: bool = False
+        self,
+        move_damaged: bool = False,
+        before_refusals: bool = False,
+        ranks: DistributedContext | None = None,
     ) -> tuple[Artifact, TrainState] | None:
         """Return the newest checkpoint whose bytes are those that were written; name damaged ones.
 
         `move_damaged` renames those to `damaged-step-NNNNNN` (under the run's lock only);
-        `before_refusals` skips checkpoints that were saved while the guard refused steps.
+        `before_refusals` skips checkpoints that were saved while the guard refused steps. If all
+        `ranks` call it, they divide the files, and agree.
         """
+        ranks = ranks or DistributedContext()
         for step in reversed(self.steps()):
-            checkpoint, path = self._open(step), self.path(step)
-            damage = [f"{path}: incomplete"]
-            if checkpoint is not None:
-                if before_refusals and checkpoint[1].guard.streak:
-                    continue
-                damage = changed_files(checkpoint[0])
-                if not damage:
-                    return checkpoint
-            say(f"{damage[0]}; using the checkpoint before it")
+            checkpoint = self._open(step)
+            if checkpoint is not None and before_refusals and checkpoint[1].guard.streak:
+                continue
+            damage = self._damage(step, checkpoint, ranks)
+            if damage:
+                say(f"{damage[0]}; using the checkpoint before it")
+            if not ranks.sum(torch.tensor(float(len(damage)), device=ranks.device)):
+                return checkpoint
             if move_damaged:
+                path = self.path(step)
                 target = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(target, ignore_errors=True)
                 path.rename(target)
         return None
+
+    def _damage(
+        self, step: int, checkpoint: tuple[Artifact, TrainState] | None, ranks: DistributedContext
+    ) -> list[str]:
+        """Return a line for each damaged file of this rank's share of them."""
+        if checkpoint is not None:
+            names = sorted(checkpoint[0].manifest["files"])[ranks.rank :: ranks.world]
+            return changed_files(checkpoint[0], names)
+        if not ranks.is_first:
+            return []
+        path, manifest = self.path(step), None
+        with suppress(StoreError):
+            manifest = read_sealed(path / MANIFEST)
+        damage = changed_files(Artifact(path, manifest)) if manifest else []
+        return damage or [f"{path}: incomplete"]
 
     def _open(self, step: int) -> tuple[Artifact, TrainState] | None:
         artifact = load_artifact(self.path(step))
@@ -137,10 +145,15 @@ class Checkpoints:
         except TypeError:
             return None
 
-    def restore(self, artifact: Artifact, model: Transformer) -> Tensors:
-        """Load the weights of a checkpoint into `model`, and return the optimizer's state."""
-        model.load_state_dict(load_file(artifact.path / WEIGHTS))
-        return load_file(artifact.path / OPTIMIZER)
+    def restore(self, artifact: Artifact, parameters: FlatParameters, optimizer: Optimizer) -> None:
+        """Load this rank's pieces of a checkpoint, whatever the number of ranks that saved it.
+
+        Raises GroundupError if it belongs to another model or optimizer.
+        """
+        # Files are mapped, so only what is needed of them is read.
+        parameters.load_own(load_file(artifact.path / WEIGHTS))
+        names = sorted(filter(OPTIMIZER_FILE.fullmatch, artifact.manifest["files"]))
+        optimizer.load_state_dict(*(load_file(artifact.path / name) for name in names))
 
     def wanted(self, state: TrainState, train: Train) -> set[int]:
         """Return the steps to keep: newest, best, those that the recipe names, last on the grid."""

@@ -33,13 +33,14 @@ import torch
 from torch import Tensor
 
 from groundup.artifacts.metrics import cut_back
-from groundup.errors import GroundupError, InterruptionError, StoreError, is_full_disk
+from groundup.errors import GroundupError, InterruptionError
 from groundup.model.hf_io import check_weights, read_weights
 from groundup.model.transformer import Transformer
 from groundup.runtime.progress import progress, say
 from groundup.runtime.sealed import read_sealed, write_sealed
 from groundup.runtime.store import Artifact
 from groundup.train import validation
+from groundup.train.checkpoint_writer import CheckpointWriter
 from groundup.train.data import Prefetcher, derive_seed, resize, samples_of_step
 from groundup.train.distributed import DistributedContext, Signals, catch_signals
 from groundup.train.guard import MAX_ROLLBACKS
@@ -89,7 +90,12 @@ class Trainer:
         self.interval, self.last_incident = Interval(), ""
         # Seconds of training so far, those before a resume included.
         self.state, self.seconds, self._clock = TrainState(), 0.0, time.perf_counter()
-        self._restore(self.checkpoints.latest_valid())
+        self.writer = CheckpointWriter(
+            self.checkpoints, self.model, self.parameters, self.optimizer, self.ranks
+        )
+        if self.ranks.is_first:
+            self.writer.clean()
+        self._restore(self.checkpoints.latest_valid(ranks=self.ranks))
         if hardware.compile:
             for block in self.model.model.layers:
                 # And not `block.compile()`, which would compile its hooks too (sharding.py).
@@ -106,6 +112,7 @@ class Trainer:
             catch_signals(patient=self.ranks.world > 1) as signals,
             progress("train", remaining, "step") as bar,
             self.prefetcher,
+            self.writer,
             out_of_memory_explained(self._without_memory),
         ):
             self._clock = time.perf_counter()
@@ -131,7 +138,10 @@ class Trainer:
                     self.samples(self.model, self.state.step, loss, force=self.state.step == end)
                 bar.add(1, f"loss {loss:.3f}")
                 self._obey(signals, stats)
-        self._publish()
+                self.writer.check()
+            self._finish_saving()
+        if self.ranks.is_first:
+            self._publish(self.state)
 
     def _without_memory(self) -> str:
         size = self.setup.hardware.micro_batch
@@ -211,7 +221,8 @@ class Trainer:
                 " lower [train] learning_rate, or remove those documents, and run again"
             )
         # Weights, optimizer and state of that checkpoint; metrics.jsonl is cut back too.
-        self._restore(self.checkpoints.latest_valid(before_refusals=True))
+        self._finish_saving()
+        self._restore(self.checkpoints.latest_valid(before_refusals=True, ranks=self.ranks))
         state = self.state = rolled_back(failed, self.state)
         self.interval = Interval()
         if self.logbook is None:
@@ -273,33 +284,25 @@ class Trainer:
             self.logbook.write(self.state.step, **metrics)
 
     def _save(self) -> str:
-        """Commit a checkpoint, unless the weights are broken. Return why to roll back, or ""."""
+        """Begin to write a checkpoint, unless the weights are broken. Return why to roll back, or
+        "".
+        """
         self._write_log()
         self.sharding.wait_for_weights()
         if not self.parameters.are_finite():
             return "the weights are not finite"
-        optimizer = self.sharding.optimizer_state(self.optimizer)
-        if self.logbook is not None:
-            try:
-                facts = {"metrics_bytes": self.logbook.metrics.size()}
-                self.checkpoints.save(self.model, optimizer, self.state, facts, self.seconds)
-            except Exception as error:
-                if not is_full_disk(error):
-                    raise
-                kept = ", ".join(f"step-{step}" for step in self.checkpoints.steps()) or "none yet"
-                raise StoreError(
-                    f"{self.root / 'train'}: the disk is full, step {self.state.step} could not be"
-                    f" saved; checkpoints: {kept}; free some space and run again"
-                ) from None
-            self._publish()
-        self.ranks.barrier()
+        facts = {"metrics_bytes": self.logbook.metrics.size()} if self.logbook is not None else {}
+        self.writer.start(self.state, facts, self.seconds, self._publish)
         return ""
 
-    def _publish(self) -> None:
-        """Name the best checkpoint, and delete those that nothing asks for."""
-        if not self.ranks.is_first:
-            return
-        state, path = self.state, self.root / "train" / "best.json"
+    def _finish_saving(self) -> None:
+        """Wait until the checkpoint that is being written is there, for all ranks."""
+        self.writer.wait()
+        self.ranks.barrier()
+
+    def _publish(self, state: TrainState) -> None:
+        """Name the best checkpoint so far, and delete those that nothing asks for."""
+        path = self.root / "train" / "best.json"
         best = {"step": state.best_step or state.step, "loss": state.best_loss}
         if read_sealed(path) != best:
             write_sealed(path, best)
@@ -311,7 +314,10 @@ class Trainer:
         metrics_bytes = 0
         if checkpoint is not None:
             artifact, self.state = checkpoint
-            self.optimizer.load_state_dict(self.checkpoints.restore(artifact, self.model))
+            self.checkpoints.restore(artifact, self.parameters, self.optimizer)
+            # And those of the other ranks.
+            self.sharding.gather_weights()
+            self.sharding.wait_for_weights()
             self.seconds = max(self.seconds, artifact.seconds)
             metrics_bytes = artifact.facts["metrics_bytes"]
         else:
@@ -354,5 +360,6 @@ class Trainer:
             self.timeline.reload()
         if stop and step < self.timeline.at(step).steps:
             self._save()
+            self._finish_saving()
             saved = self.checkpoints.steps()[-1]
             raise InterruptionError(f"stopped at step {saved}; run the same command to resume")
