@@ -1,8 +1,9 @@
 """Memory of training on the CPU: what `groundup plan` counts beside the measured peak, at four
 sizes and three contexts.
 
-`python -m benchmarks plan_memory`, under four minutes. Each case is a process of its own that takes
-two steps of two micro-batches; its anonymous memory is sampled every two milliseconds.
+`python -m benchmarks plan_memory`, under five minutes. Each case is a process of its own that takes
+a step of one micro-batch and one of two, and copies a checkpoint after each; its anonymous memory
+is sampled every two milliseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from benchmarks.machine import machine
 from groundup.model.config import PRESETS, ModelConfig
 from groundup.model.transformer import Transformer
+from groundup.train.checkpoint_writer import Buffers
 from groundup.train.hardware import Hardware, Precision
 from groundup.train.memory import step_memory
 from groundup.train.optimizer import FlatParameters, Optimizer
@@ -80,7 +82,7 @@ def anonymous() -> int:
 
 
 def main(name: str, context: int, precision: Precision) -> None:
-    """Train two steps of two micro-batches, and print the peak."""
+    """Train two steps, of one and of two micro-batches, and print the peak."""
     config, size = case(name, context)
     peak, stop = [0], threading.Event()
 
@@ -94,15 +96,17 @@ def main(name: str, context: int, precision: Precision) -> None:
     parameters = FlatParameters(model)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     optimizer = Optimizer(parameters, "muon", 0.1, dtype)
+    buffers = Buffers(parameters, optimizer)
     rows_NT = torch.randint(config.vocab_size, (size, context + 1))
-    for _ in range(2):
+    for micro_batches in (1, 2):
         parameters.zero_grad()
-        for _ in range(2):
+        for _ in range(micro_batches):
             with Hardware(precision=precision).autocast():
                 loss = model.loss(rows_NT[:, :-1], rows_NT[:, 1:], "sum")
             (loss / rows_NT.numel()).backward()
             del loss
         optimizer.step(1e-3, 1e-3)
+        buffers.take()
     time.sleep(0.01)
     stop.set()
     thread.join()

@@ -48,6 +48,17 @@ def test_thirteen_kills_three_of_them_inside_a_commit(
     )
 
 
+@pytest.mark.torture
+def test_thirty_kills_of_any_rank(tmp_path: Path) -> None:
+    # Protects: guarantee 1 where the optimizer is divided among ranks, and each writes its file.
+    start = time.monotonic()
+    expected = Training(tmp_path / "whole", processes=2).prepare().finish()
+    longest = 0.9 * (time.monotonic() - start)
+    killer = Killer(Training(tmp_path / "killed", processes=2).prepare(), expected, longest)
+    killer.kill_ranks(30)
+    print(f"{killer.kills} kills of a rank, {killer.writing} while a checkpoint was written")
+
+
 def test_a_rank_that_is_lost_is_replaced(tmp_path: Path) -> None:
     # Protects: the death of one of two processes costs the steps since a checkpoint, without
     # anybody's help.

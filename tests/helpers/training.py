@@ -4,8 +4,10 @@ one: `python training.py ROOT ...`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +120,11 @@ def gone(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(below, timeout=30)
 
 
+def writing(root: Path) -> bool:
+    """Whether a checkpoint is being written."""
+    return any((root / ".staging").glob("step-*"))
+
+
 @dataclass
 class Killer:
     """Kills a training again and again and counts."""
@@ -128,6 +135,7 @@ class Killer:
     kills: int = 0
     in_commit: int = 0
     finished: int = 0
+    writing: int = 0  # kills of a rank while a checkpoint was being written
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
     def committing(self) -> bool:
@@ -151,9 +159,33 @@ class Killer:
         assert process.returncode == 0, process.communicate()[1].decode()[-3000:]
         assert self.training.digest() == self.expected
         self.finished += 1
-        import shutil
-
         shutil.rmtree(self.training.root / "train")
+
+    def kill_ranks(self, kills: int) -> None:
+        """Kill one rank at a time, any of them at random moments; torchrun replaces it, until it
+        gives up. Start again until `kills` is reached, then let it finish and compare.
+        """
+        while self.kills < kills:
+            process = self.training.start()
+            moment = time.monotonic() + self.rng.uniform(0.5, self.longest)
+            while process.poll() is None:
+                if self.kills < kills and time.monotonic() >= moment:
+                    if below := ranks(process):
+                        with contextlib.suppress(psutil.Error):
+                            self.rng.choice(below).kill()
+                            self.kills += 1
+                            self.writing += writing(self.training.root)
+                    moment = time.monotonic() + self.rng.uniform(0.5, self.longest)
+                time.sleep(0.002)
+            _, errors = process.communicate()
+            if process.returncode == 0:
+                assert self.training.digest() == self.expected
+                self.finished += 1
+                shutil.rmtree(self.training.root / "train")
+            else:
+                last = errors.decode().splitlines()[-1]
+                assert "the training processes died" in last, errors.decode()[-3000:]
+        assert self.training.finish() == self.expected
 
     def rampage(self, kills: int, in_commit: int) -> None:
         """Kill until both numbers are reached, then let it finish and compare."""

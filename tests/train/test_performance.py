@@ -14,7 +14,9 @@ from groundup.model.config import PRESETS, ModelConfig
 from groundup.model.transformer import Transformer
 from groundup.runtime.devices import device_table, find_devices, sheet_flops
 from groundup.train import step_cost
+from groundup.train.checkpoint_writer import Buffers
 from groundup.train.memory import step_memory
+from groundup.train.optimizer import FlatParameters, Optimizer
 from groundup.train.performance import TERMS, predict_step
 from groundup.train.step_cost import StepCost, StepCounter, Traffic, count_step
 
@@ -91,6 +93,17 @@ def test_computing_layers_twice_keeps_less_and_works_more() -> None:
 def test_ranks_share_the_state_of_the_optimizer() -> None:
     one, four = (step_memory(counted(), "cuda", processes) for processes in (1, 4))
     assert (four.state, four.weights) == (one.state / 4, one.weights)
+
+
+def test_the_buffers_of_checkpoints_are_counted_where_they_are() -> None:
+    # Protects: as much as they take, which is the weights and the rank's part of the state.
+    model = Transformer(CONFIG, 1)
+    parameters = FlatParameters(model)
+    buffers = Buffers(parameters, Optimizer(parameters, "muon", 0.1))
+    memory = step_memory(counted(), "cpu")
+    assert memory.checkpoint == pytest.approx(buffers.nbytes, abs=8)
+    assert memory.checkpoint == pytest.approx(memory.weights + memory.state)
+    assert step_memory(counted(), "cuda").checkpoint == 0
 
 
 def seconds(name: str, processes: int, preset: str = "30m") -> dict[str, float]:

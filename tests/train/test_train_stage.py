@@ -360,7 +360,7 @@ class _Memory:
 
 def transient(config: ModelConfig, size: int, recompute: bool = False) -> float:
     cost = count_step(config, size, precision="fp32", recompute=recompute, device="cpu")
-    return step_memory(cost, "cpu").transient
+    return step_memory(cost, "cpu").beyond_weights
 
 
 def test_the_count_of_a_step_is_near_what_it_takes() -> None:

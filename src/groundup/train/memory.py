@@ -3,8 +3,11 @@
 Weights, gradients and the optimizer's state stay. The rest comes and goes within a step: its
 highest point is that of one of four phases (step_cost.py), which never hold theirs at once.
 
-    weights │ gradients │ state │ saved activations ─ head ─ backward    │ process
+    weights │ gradients │ state │ saved activations ─ head ─ backward    │ copies │ process
                                 │ the update's temporaries (Muon's)      │
+
+The copies are the buffers from which a checkpoint is written while training goes on
+(checkpoint_writer.py). Those of a GPU are in the memory of its machine, and not counted here.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -55,11 +59,17 @@ class StepMemory:
     backward: float  # beyond those: gradients on their way through the layers
     update: float  # temporaries of the optimizer
     process: float
+    checkpoint: float  # copies that are being written
 
     @property
     def peak(self) -> float:
         """The highest point of a step."""
-        return self.weights + self.gradients + self.state + self.process + self.transient
+        return self.weights + self.gradients + self.state + self.process + self.beyond_weights
+
+    @property
+    def beyond_weights(self) -> float:
+        """What a training takes that has its weights, gradients and optimizer already."""
+        return self.transient + self.checkpoint
 
     @property
     def transient(self) -> float:
@@ -68,7 +78,7 @@ class StepMemory:
 
     def parts(self) -> dict[str, float]:
         """Return the parts by the name that a plan gives them."""
-        return {
+        parts = {
             "weights": self.weights,
             "gradients": self.gradients,
             "optimizer state": self.state,
@@ -78,6 +88,7 @@ class StepMemory:
             "optimizer temporaries": self.update,
             "process": self.process,
         }
+        return parts | ({"checkpoint buffers": self.checkpoint} if self.checkpoint else {})
 
 
 def step_memory(cost: StepCost, device: str, processes: int = 1) -> StepMemory:
@@ -86,15 +97,17 @@ def step_memory(cost: StepCost, device: str, processes: int = 1) -> StepMemory:
     Each updates its own weights, and has the optimizer's state of those (ZeRO-1).
     """
     factor, saved = ALLOCATOR[device], cost.saved_bytes
+    weights, state = BYTES_PER_WEIGHT * cost.parameters, cost.state_bytes / processes
     return StepMemory(
-        weights=BYTES_PER_WEIGHT * cost.parameters,
-        gradients=BYTES_PER_WEIGHT * cost.parameters,
-        state=cost.state_bytes / processes,
+        weights=weights,
+        gradients=weights,
+        state=state,
         activations=factor * saved,
         head=factor * max(0.0, cost.peaks["head"] - saved),
         backward=factor * max(0.0, cost.peaks["backward"] - saved),
         update=factor * cost.peaks["optimizer"] / processes,
         process=PROCESS_BYTES[device],
+        checkpoint=weights + state if device == "cpu" else 0.0,
     )
 
 
@@ -126,32 +139,40 @@ def fit_step(
     Layers are computed twice only if nothing fits without; a recipe that says so decides.
     `beyond_weights` says that weights, gradients and the optimizer have their memory already.
     """
+
+    def count(recompute: bool, size: int) -> FittingStep:
+        cost = count_step(
+            config,
+            size,
+            precision=precision,
+            recompute=recompute,
+            optimizer=train.optimizer,
+            device=device,
+        )
+        memory = step_memory(cost, device, processes)
+        needed = memory.beyond_weights if beyond_weights else memory.peak
+        return FittingStep(size, recompute, cost, memory, needed, needed <= available)
+
     for recompute in RECOMPUTE[train.recompute]:
-
-        def count(size: int, recompute: bool = recompute) -> FittingStep:
-            cost = count_step(
-                config,
-                size,
-                precision=precision,
-                recompute=recompute,
-                optimizer=train.optimizer,
-                device=device,
-            )
-            memory = step_memory(cost, device, processes)
-            needed = memory.transient if beyond_weights else memory.peak
-            return FittingStep(size, recompute, cost, memory, needed, needed <= available)
-
-        smallest, largest = min(sizes), max(sizes)
-        step = last = count(largest)
-        if not last.fits and smallest < largest:
-            # Activations are a straight line over the size, so two sizes tell about the others.
-            step = first = count(smallest)
-            slope = (last.memory.activations - first.memory.activations) / (largest - smallest)
-            room = available - first.needed
-            for size in sorted(set(sizes) - {smallest, largest}, reverse=True):
-                if slope * (size - smallest) <= room and (larger := count(size)).fits:
-                    step = larger
-                    break
+        step = _largest_fitting(sizes, available, partial(count, recompute))
         if step.fits:
-            return step
+            break
     return step
+
+
+def _largest_fitting(
+    sizes: list[int], available: float, count: Callable[[int], FittingStep]
+) -> FittingStep:
+    """Return the step of the largest size that fits, or of the smallest if none does."""
+    smallest, largest = min(sizes), max(sizes)
+    last = count(largest)
+    if last.fits or smallest == largest:
+        return last
+    # Activations are a straight line over the size, so two sizes tell about the others.
+    first = count(smallest)
+    slope = (last.memory.activations - first.memory.activations) / (largest - smallest)
+    room = available - first.needed
+    for size in sorted(set(sizes) - {smallest, largest}, reverse=True):
+        if slope * (size - smallest) <= room and (step := count(size)).fits:
+            return step
+    return first
