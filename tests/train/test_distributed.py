@@ -83,6 +83,35 @@ def test_one_two_three_and_four_ranks_go_on_from_each_other(tmp_path: Path) -> N
     )
 
 
+def test_a_damaged_file_of_one_rank_costs_the_steps_since(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Protects: each rank's file is a part of the checkpoint; a missing one and a flipped one are
+    # named in a line each, also if one rank alone finds the damage, and the checkpoint before is
+    # taken.
+    write_shards(tmp_path)
+    checkpoints = tmp_path / "train" / "checkpoints"
+    for steps, damaged in ((4, ""), (8, "missing"), (12, "its bytes are not those")):
+        stage.run(run_in(tmp_path, recipe(steps=steps, processes=2, checkpoint_every=2, keep=4)))
+        second = "optimizer-00002-of-00002.safetensors"
+        names = {path.name for path in (checkpoints / f"step-{steps:06d}").iterdir()}
+        assert {"optimizer-00001-of-00002.safetensors", second, "model.safetensors"} <= names
+        if damaged:
+            file = checkpoints / f"step-{steps:06d}" / second
+            data = bytearray(file.read_bytes())
+            data[-1] ^= 1
+            file.unlink()
+            if damaged != "missing":
+                file.write_bytes(data)
+            capfd.readouterr()
+            # Longer, since a training at its end is not looked at.
+            stage.run(run_in(tmp_path, recipe(steps=steps + 2, checkpoint_every=2, keep=4)))
+            said = [line for line in capfd.readouterr().err.splitlines() if second in line]
+            assert len(said) == 1 and damaged in said[0]
+            assert said[0].endswith("using the checkpoint before it")
+            assert (checkpoints / f"step-{steps:06d}" / "optimizer.safetensors").exists()
+
+
 @pytest.mark.parametrize("parts", [1, 4, 8])
 def test_accumulation_changes_rounding_only(alone: Path, tmp_path: Path, parts: int) -> None:
     # Protects: the loss is a mean over tokens, not over micro-batches.
