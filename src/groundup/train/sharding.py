@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from groundup.model.transformer import Transformer
 from groundup.train.distributed import DistributedContext, Pending
-from groundup.train.optimizer import FlatParameters, Stack
+from groundup.train.optimizer import FlatParameters, Optimizer, Stack
 
 # Sums that may be under way without a GPU. Each holds a second copy of its group.
 MAX_SUMS = 8
@@ -123,6 +123,29 @@ class Sharding:
         """Wait for the groups up to number `last`, or for all."""
         while self._gathers and (last is None or self._gathers[0][0] <= last):
             self._gathers.popleft()[1].wait()
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Tensor]:
+        """Return the optimizer's state of all ranks, as one that trains alone has it.
+
+        All ranks must call it. Rank 0 gets the tensors, the others get an empty dictionary.
+        """
+        if not self._groups:
+            return optimizer.state_dict()
+        state = {"steps": torch.tensor(optimizer.steps)}
+        for name, (stack, own) in optimizer.state.items():
+            row = own.shape[1:] if stack.has_whole_parameters else stack.shape
+            shape = torch.Size((len(stack.names), *row))
+            pieces = own.new_empty(self.ranks.world, own[0].numel())
+            whole = torch.empty(len(own) * self.ranks.is_first, *pieces.shape, dtype=own.dtype)
+            # A group at a time: a GPU may have no room for a whole stack.
+            for group, piece in enumerate(own):
+                pieces[self.ranks.rank] = piece.flatten()
+                self.ranks.start_all_gather(pieces).wait()
+                if self.ranks.is_first:
+                    whole[group] = pieces
+            if self.ranks.is_first:
+                state[name] = whole.flatten()[: shape.numel()].view(shape)
+        return state if self.ranks.is_first else {}
 
     def norms(self) -> dict[str, dict[str, float]]:
         """Return the norms `gradient` and `weights` of each parameter, by name.

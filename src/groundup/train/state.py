@@ -34,6 +34,8 @@ from groundup.train.distributed import DistributedContext
 from groundup.train.guard import Guard
 from groundup.train.optimizer import FlatParameters, Optimizer
 
+OPTIMIZER = "optimizer.safetensors"
+# That, or the file of one of several ranks.
 OPTIMIZER_FILE = re.compile(r"optimizer(-\d+-of-\d+)?\.safetensors")
 # fp16 multiplies the loss by a scale, or small gradients become zero. The scale is halved when a
 # gradient overflows, and doubled after FP16_PATIENCE good steps. At a scale of 1 an overflow is a
@@ -64,8 +66,7 @@ class TrainState:
 
 def optimizer_file(rank: int, world: int) -> str:
     """Return the name of the file with a rank's part of the optimizer's state."""
-    part = f"-{rank + 1:05d}-of-{world:05d}" if world > 1 else ""
-    return f"optimizer{part}.safetensors"
+    return OPTIMIZER if world == 1 else f"optimizer-{rank + 1:05d}-of-{world:05d}.safetensors"
 
 
 @dataclass(frozen=True)
