@@ -1,14 +1,16 @@
 """One large file, as a whole and cut into pieces, collected by one and by two workers.
 
-JSONL, Parquet, a dump of Wikipedia in streams of 100 pages, and web pages in gzip by record: real
-text, repeated with other numbers. In MB of the raw file, unpacked, per second by the clock;
-starting the workers counts, what this process imports does not. A whole dump uses two cores even
-with one worker: a thread unpacks ahead. The documents must be the same every time.
+JSONL, CSV whose fields hold lines, Parquet, a dump of Wikipedia in streams of 100 pages, and web
+pages in gzip by record: real text, repeated with other numbers. In MB of the raw file, unpacked,
+per second by the clock; starting the workers counts, what this process imports does not. A whole
+dump uses two cores even with one worker: a thread unpacks ahead. The documents must be the same
+every time.
 """
 
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import hashlib
 import io
@@ -53,6 +55,7 @@ def measure() -> dict[str, object] | None:
     figures: dict[str, object] = {}
     files = {
         "JSONL": ("a.jsonl", "text", lines(pages, JSONL_BYTES)),
+        "CSV": ("a.csv", "text", rows(pages, JSONL_BYTES)),
         "Parquet": ("a.parquet", "text", row_groups(pages, JSONL_BYTES)),
         "dump": ("a.xml.bz2", "wikipedia", streams(dump, pages, DUMP_BYTES)),
         "WARC": ("a.warc.gz", "web", members(records, WARC_BYTES)),
@@ -83,6 +86,19 @@ def lines(pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
         size += len(line)
         number += 1
         yield line, len(line)
+
+
+def rows(pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+    """Yield rows of CSV, a page each, and their sizes."""
+    yield b"id,text\n", 8
+    size = number = 0
+    while size < limit:
+        text, out = pages[number % len(pages)].decode("utf-8", "replace"), io.StringIO()
+        csv.writer(out).writerow([number, f"{number} {text}"])
+        row = out.getvalue().encode()
+        size += len(row)
+        number += 1
+        yield row, len(row)
 
 
 def row_groups(pages: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:

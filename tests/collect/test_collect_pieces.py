@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -25,9 +26,7 @@ from tests.helpers.pieces import Row, check, collect_rows, hash_file, pieces_of,
 from groundup.artifacts.forgotten import Forgotten, ForgottenDocument
 from groundup.collect import pieces, sources, stage
 from groundup.collect.files import streams
-from groundup.collect.pieces import (
-    count_records,
-)
+from groundup.collect.pieces import count_records, cut_file
 from groundup.collect.readers.records import records
 from groundup.commands.verify import check_raw
 from groundup.errors import SourceError
@@ -181,6 +180,25 @@ def test_damage_after_a_wrong_record() -> None:
     assert len(check("a.warc.zst", b"".join(frames), "web", 3000)) > 1
     frames[-1] = frames[-1][:-9]
     assert len(check("a.warc.zst", b"".join(frames), "web", 3000)) == 1
+
+
+@pytest.mark.parametrize(("kind", "name"), FORMS)
+@pytest.mark.parametrize("codec", ["bz2", "gz"])
+def test_a_member_that_never_ends(
+    kind: str, name: str, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that unpacks to more than a file may is a bomb, where one pass says so."""
+    monkeypatch.setattr(streams, "RATIO_FLOOR", 400_000)
+    monkeypatch.setattr(streams, "MAX_RATIO", 5)
+    whole = _members(codec, kind, 200, 3)
+    starts = [match.start() for match in re.finditer(b"\x1f\x8b\x08|BZh9", whole)]
+    compress: Callable[[bytes], bytes] = bz2.compress if codec == "bz2" else gzip.compress
+    endless = compress(b"word " * 200_000)
+    cut = starts[40]
+    parts = check(f"{name}.{codec}", whole[:cut] + endless + whole[cut:], kind, 1500)
+    # How much of gzip can be read depends on where reading began, so that all of it is one piece.
+    assert (len(parts) > 3) == (codec == "bz2")
+    assert parts[-1].start <= cut and parts[-1].stop > cut + len(endless)
 
 
 def _parquet(sizes: list[int], compression: str = "snappy") -> bytes:
@@ -342,6 +360,31 @@ def test_forgotten_records_of_a_file_before_it_was_cut(
     _, tables = _run(project, "run")
     assert [row["record"] for row in tables["dropped"]] == [50]
     assert "changed since" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["large.jsonl", "large.csv"])
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_file_that_changes_while_a_piece_is_counted_or_read(
+    name: str, by: int, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects: a file that grows or shrinks meanwhile is counted or read as two states of it."""
+    path = project / "raw" / name
+    path.write_text("text\n" + "a text\n" * 1000 if name.endswith("csv") else _lines(100))
+    known, source = hash_file(path), Source(path="x", kind="text")
+    cut = cut_file(Path(), known, source, 2000)
+    parts = pieces_of(known, source, 2000)
+    take = streams.FileRange.readinto
+
+    def change(self: streams.FileRange, target: memoryview) -> int:
+        os.truncate(path, max(0, known.file.size + by))
+        return take(self, target)
+
+    monkeypatch.setattr(streams.FileRange, "readinto", change)
+    where = known, source, parts[1].start, parts[1].stop, cut["format"], cut["codec"]
+    with pytest.raises(SourceError, match="changed or vanished"):
+        count_records(Path(), *where)
+    with pytest.raises(SourceError, match="changed or vanished"):
+        collect_rows(known, source, parts[1])
 
 
 def test_a_file_that_changes_between_cut_and_reading(project: Path) -> None:
