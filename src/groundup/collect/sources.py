@@ -48,11 +48,22 @@ Fingerprint = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True, order=True)
 class RawFile:
-    """A raw file: its origin inside the source, its path and its size in bytes."""
+    """A raw file: its origin inside the source, its path and its size in bytes.
+
+    There may be millions: the path is kept as a text, which takes a third of the memory.
+    """
 
     origin: str
-    path: Path
+    location: str | Path
     size: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "location", os.fspath(self.location))
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine."""
+        return Path(self.location)
 
 
 def origin_hash(origin: str) -> str:
