@@ -99,18 +99,13 @@ def collect_shard(
     piece: Piece | None = None,
     results: Path | None = None,
 ) -> Facts:
-    """Read raw files of a source; every record becomes a document, or is listed with the reason.
+    """Read raw files; every record becomes a document, or is listed with the reason.
 
-    Args:
-        projects: root of a source tree among the files → license, for code.
-        forgotten: origin and record of documents that are listed without their text.
-        root: folder of the recipe, for a user's reader.
-        refused: origin, reason and detail of files that are not opened.
-        people: folder of an export of chats → who is who in it.
-        piece: what is read of the only file, where it is cut; by default all of it.
-        results: what a count read of the piece already, if the folder exists; it is deleted.
-
-    Raises SourceError if a file is no longer what was hashed.
+    `projects` has the license of each root of a source tree, and `people` who is who in each folder
+    of an export of chats. `forgotten` are the origin and record of documents that are listed
+    without their text, `refused` origin, reason and detail of files that are not opened. `root` is
+    the folder of the recipe, for a user's reader. Of a file that is cut `piece` is read, or moved
+    here from the folder `results`. Raises SourceError if a file is no longer what was hashed.
     """
     facts = None
     # A record that is to be forgotten is in the results.
@@ -118,12 +113,9 @@ def collect_shard(
         with files[0].open():
             facts = copy_results(results, folder, piece.first)
     if facts is None:
-        reader = user_reader(source.reader, root or Path()) if source.reader else None
         known = _Known(projects or {}, people or {})
         with shard_writer(folder, source, forgotten) as writer:
-            for hashed in files:
-                with hashed.open() as file:
-                    _collect_file(hashed, file, known, writer, reader, piece)
+            _collect_files(files, known, writer, root, piece)
             for origin, reason, detail in refused:
                 writer.add(origin, Reject(reason, detail=detail))
         facts = writer.facts()
@@ -160,6 +152,20 @@ class _Known:
         name = archive_project(archive) if in_archive else root.rpartition("/")[2]
         people = nearest_people(item.origin, self.people)
         return replace(item, project=name, license=self.projects.get(root, ""), people=people)
+
+
+def _collect_files(
+    files: Sequence[HashedFile],
+    known: _Known,
+    writer: CollectedShardWriter,
+    root: Path | None,
+    piece: Piece | None,
+) -> None:
+    name = writer.source.reader
+    reader = user_reader(name, root or Path()) if name else None
+    for hashed in files:
+        with hashed.open() as file:
+            _collect_file(hashed, file, known, writer, reader, piece)
 
 
 def _collect_file(
