@@ -31,6 +31,10 @@ LAYOUTS = [
         Question("the cat", ("sat",), 0, "last word"),
     ),
     ({"query": "q", "choices": ["a", "b"], "gold": 1}, Question("q", ("a", "b"), 1, "choices")),
+    (
+        {"context_options": ["Ann", "Bo"], "continuation": " won.", "gold": 1},
+        Question("", ("Ann won.", "Bo won."), 1, "schema"),
+    ),
     ({"ctx": "q", "endings": ["a", "b"], "label": "0"}, Question("q", ("a", "b"), 0, "choices")),
 ]
 BROKEN = [

@@ -15,6 +15,7 @@ from tests.helpers.bpe import train_bpe
 from tests.helpers.trained import tiny_model
 
 from groundup.artifacts.tokenizer import Tokenizer
+from groundup.collect.readers.text import item_text
 from groundup.errors import GroundupError, RecipeError
 from groundup.evaluate.benchmarks import benchmark_files
 from groundup.evaluate.loglikelihood import Continuation
@@ -466,3 +467,15 @@ def test_mmlu_of_three_subjects() -> None:
         "astronomy": 5,
         "philosophy": 5,
     }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**SCHEMA, "gold": 0},
+        {"sentence": "Ann beat Bo so _ won.", "option1": "Ann", "option2": "Bo", "answer": "1"},
+    ],
+)
+def test_training_text_is_compared_with_whole_sentences(row: dict[str, Any]) -> None:
+    """Not with the end of a schema, or with its blank."""
+    assert item_text(row) == "Ann beat Bo so Ann won.\nAnn beat Bo so Bo won."

@@ -3,6 +3,7 @@
     last word  {"text": "... the last word"}  or  {"context": "...", "continuation": "word"}
     choices    {"query": "...", "choices": ["...", "..."], "gold": 0}
                or  {"ctx": "...", "endings": [...], "label": "0"}
+    schema     {"context_options": ["...", "..."], "continuation": "...", "gold": 0}
 
 LAMBADA (Paperno et al. 2016) asks for a last word; HellaSwag, ARC and the like have choices. A
 layout is a class and its entry in LAYOUTS. The stage evaluate asks its questions, and collect reads
@@ -110,6 +111,22 @@ class Choices(Layout):
         return {"chance": chance, "raw": accuracy(raw, n), **accuracy(per_byte, n)}
 
 
+class Schema(Choices):
+    """A sentence with several beginnings, as in WinoGrande; whole sentences are its choices."""
+
+    keys = "context_options/continuation/gold"
+
+    def parse(self, row: Mapping[str, Any]) -> Question | None:
+        """Read context_options, continuation and gold."""
+        if "context_options" not in row:
+            return None
+        options, continuation = row["context_options"], row.get("continuation")
+        if not isinstance(options, list) or not isinstance(continuation, str):
+            raise ValueError("context_options or continuation are not text")
+        sentences = [f"{option} {continuation.strip()}" for option in options]
+        return super().parse({"query": "", "choices": sentences, "gold": row.get("gold")})
+
+
 class LastWord(Layout):
     """A question for the last word of a text."""
 
@@ -141,6 +158,7 @@ class LastWord(Layout):
 # By name in evaluation.json, in the order in which a row is tried.
 LAYOUTS: dict[str, Layout] = {
     "choices": Choices(),
+    "schema": Schema(),
     "last word": LastWord(),
 }
 

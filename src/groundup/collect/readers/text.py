@@ -272,6 +272,8 @@ def item_text(record: Any) -> str:
     if content_text(record.get("context")) and content_text(record.get("continuation")):
         # Two halves of one sentence.
         return (str(record["context"]) + " " + str(record["continuation"]).strip()).strip()
+    if sentences := _filled_sentences(record):
+        return "\n".join(sentences)
     parts = [content_text(record.get(key)) for key in _ITEM_KEYS]
     for value in map(record.get, _CHOICE_KEYS):
         choices = value.get("text") if isinstance(value, Mapping) else value
@@ -284,6 +286,17 @@ def item_text(record: Any) -> str:
     if question is None or question.context.strip() in text:
         return text
     return "\n".join(filter(None, (text, question.context.strip(), *question.choices)))
+
+
+def _filled_sentences(record: Mapping[str, Any]) -> list[str]:
+    """Return the sentences of a schema with each of its words, as WinoGrande has them."""
+    options, sentence = record.get("context_options"), content_text(record.get("sentence"))
+    if isinstance(options, list):
+        return [f"{option} {content_text(record.get('continuation'))}" for option in options]
+    words = [content_text(record.get(key)) for key in ("option1", "option2")]
+    if "_" in sentence and all(words):
+        return [sentence.replace("_", word, 1) for word in words]
+    return []
 
 
 def read_evaluation_lines(item: Item, source: Source) -> Iterator[Document | Reject]:
