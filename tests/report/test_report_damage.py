@@ -316,6 +316,19 @@ def test_the_summary_shows_benchmarks_that_asked_questions(run: Path) -> None:
     assert "a.jsonl: 50% of 8 right (chance 25%)\n" in text and "b.jsonl" not in text
 
 
+def test_the_summary_says_which_scores_are_no_better_than_chance(run: Path) -> None:
+    """And how many of a benchmark's items training text held."""
+    report = report_of(run)
+    values = {"accuracy": 0.3, "n": 8, "chance": 0.25, "low": 0.1, "high": 0.6}
+    figures = {f"evaluate.mmlu:5.{key}": value for key, value in values.items()}
+    figures |= {"refine.contaminated_items.mmlu": 2, "evaluate.core.missing_tasks": 3}
+    for name, value in figures.items():
+        report["figures"][name] = {"value": value, "unit": "", "from": "x"}
+    text = summary(report)
+    expected = "mmlu:5: 30% of 8 right (chance 25%, not told apart from it); at least 2 were in"
+    assert expected in text and "core: no average, since 3 of its 22 tasks lack data" in text
+
+
 def test_nothing_held_out_is_said_and_no_figure_is_nan(run: Path) -> None:
     """One document cannot be split: its losses are null, and 0 of 0 passages are right."""
     path = run / "evaluate" / "evaluation.json"

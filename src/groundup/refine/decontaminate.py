@@ -191,7 +191,7 @@ class ContaminatedDocument(NamedTuple):
     end: int
 
 
-@build_step("refine/contaminated", version=2)
+@build_step("refine/contaminated", version=3)
 def find_contaminated(
     folder: Path,
     shards: Sequence[tuple[str, Path]],
@@ -230,6 +230,8 @@ def find_contaminated(
         "bytes": size,
         "by_source": dict(sorted(documents.items())),
         "items": len(held),
+        # At least: of a document that holds several items, the one with the largest share counts.
+        "items_by_source": dict(sorted(Counter(items[item]["source"] for item in held).items())),
         "common_phrases": int(common.sum()),
     }
 

@@ -189,6 +189,10 @@ def _benchmark_lines(figures: FigureHtml) -> Iterator[str]:
             chance = figures.value(f"{name}.chance")
             is_within = figures.value(f"{name}.low") <= chance <= figures.value(f"{name}.high")
             line += f" (chance {chance:.0%}{', not told apart from it' if is_within else ''})"
+        # A benchmark is collected under its name, without the number of examples.
+        held = f"refine.contaminated_items.{task.partition(':')[0]}"
+        if figures.has(held):
+            line += f"; at least {show(held, ',.0f')} were in training text, which was dropped"
         yield line
     for name in figures.names_after("evaluate."):
         task, _, figure = name.rpartition(".")

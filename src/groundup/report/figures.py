@@ -240,6 +240,10 @@ def refined(root: Path) -> Iterator[Figure]:
             counts.drop(reason, duplicates.facts[reason]["by_source"])
     for contaminated in store.artifacts("refine", "refine/contaminated"):
         counts.drop("contaminated", contaminated.facts["by_source"])
+        for source, items in contaminated.facts.get("items_by_source", {}).items():
+            yield Figure(
+                f"refine.contaminated_items.{source}", items, "items", "refine/manifest.json"
+            )
     for lines in store.artifacts("refine", "refine/lines"):
         for source, facts in lines.facts["sources"].items():
             cut = {"repeated_lines": facts["lines"], "bytes_cut": facts["bytes"]}
