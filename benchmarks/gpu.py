@@ -34,7 +34,7 @@ from groundup.recipe import Train, load_recipe
 from groundup.runtime.devices import reported_device
 from groundup.runtime.files import write_whole
 from groundup.train.distributed import DistributedContext
-from groundup.train.hardware import GPU_MICRO_TOKENS, Hardware
+from groundup.train.hardware import GPU_MICRO_TOKENS, Hardware, gpu_attention
 from groundup.train.memory import fit_step
 from groundup.train.optimizer import FlatParameters, Optimizer
 from groundup.train.performance import predict_step
@@ -174,7 +174,7 @@ def fitting(measure: Callable[[Case, int], Figures], case: Case) -> Figures:
 
 def our_speed(case: Case, size: int) -> Figures:
     """Measure our training, and plan it."""
-    hardware = Hardware(case.device, precision="bf16", compile=case.compiled, micro_batch=size)
+    hardware = bf16_hardware(case, micro_batch=size, compile=case.compiled)
     training, rows_NT = new_training(case.config, hardware), case.tokens()
 
     def step(number: int) -> None:
@@ -183,11 +183,25 @@ def our_speed(case: Case, size: int) -> Figures:
     return speed_and_memory(case, step) | plan(case, size)
 
 
+def bf16_hardware(case: Case, micro_batch: int, compile: bool = False) -> Hardware:
+    """Return the settings of an exact training in bf16."""
+    attention = gpu_attention(case.config, "bf16") if case.device == "cuda" else "sdpa"
+    return Hardware(
+        case.device,
+        precision="bf16",
+        compile=compile,
+        micro_batch=micro_batch,
+        residual="bf16",
+        attention=attention,
+    )
+
+
 def new_training(config: ModelConfig, hardware: Hardware) -> TrainStep:
     """Return a training of one process before its first step, set up as Trainer does it."""
     hardware.apply()
     ranks = DistributedContext(device=torch.device(hardware.device))
     model = Transformer(config).to(ranks.device).train()
+    hardware.set_up(model)
     parameters = FlatParameters(model)
     sharding = Sharding(model, parameters, ranks)
     defaults = Train()
@@ -300,7 +314,7 @@ def equal_runs(case: Case) -> bool:
     """Train twice with the settings of exact resume, and compare every bit of the weights."""
     weights = []
     for _ in range(2):
-        training = new_training(case.config, Hardware(case.device, precision="bf16"))
+        training = new_training(case.config, bf16_hardware(case, micro_batch=1))
         for number in range(3):
             train(training, case.tokens(), number)
         weights.append(training.parameters.weights.cpu())

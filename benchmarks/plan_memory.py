@@ -93,6 +93,8 @@ def main(name: str, context: int, precision: Precision) -> None:
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     model = Transformer(config).train()
+    hardware = Hardware(precision=precision, residual=precision)
+    hardware.set_up(model)
     parameters = FlatParameters(model)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     optimizer = Optimizer(parameters, "muon", 0.1, dtype)
@@ -101,8 +103,7 @@ def main(name: str, context: int, precision: Precision) -> None:
     for micro_batches in (1, 2):
         parameters.zero_grad()
         for _ in range(micro_batches):
-            with Hardware(precision=precision).autocast():
-                loss = model.loss(rows_NT[:, :-1], rows_NT[:, 1:], "sum")
+            loss = model.loss(rows_NT[:, :-1], rows_NT[:, 1:], "sum")
             (loss / rows_NT.numel()).backward()
             del loss
         optimizer.step(1e-3, 1e-3)

@@ -267,6 +267,7 @@ def test_logging_and_rates_of_a_finished_training_run_nothing(run_copy: Path) ->
         "precision": "fp32",
         "compile": "off",
         "recompute": "off",
+        "exact": "false",
         "guard": "8.0",
     }
     values |= {"tensorboard": "true", "wandb": "true"}

@@ -175,3 +175,19 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
         first["model.embed_tokens.weight"],
         Transformer(PLAIN, 2).state_dict()["model.embed_tokens.weight"],
     )
+
+
+def test_a_residual_stream_in_bf16_stays_close() -> None:
+    # Protects: weights and their gradients stay in float32 while all products are in bf16.
+    model = Transformer(PLAIN, 1)
+    tokens_BT = torch.arange(32).view(2, 16)
+    losses = []
+    for residual in (None, torch.bfloat16):
+        model.residual = residual
+        assert model(tokens_BT).dtype == (residual or torch.float32)
+        loss = model.loss(tokens_BT, tokens_BT)
+        loss.backward()
+        losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    grads = [weight.grad for weight in model.parameters()]
+    assert {grad.dtype for grad in grads if grad is not None} == {torch.float32}

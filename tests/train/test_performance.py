@@ -46,7 +46,7 @@ def test_operations_are_those_that_torch_counts() -> None:
 
 def test_further_layers_cost_what_the_second_does() -> None:
     parts, saved = counted().parts["layers"], counted().saved_bytes
-    counter, really_saved = step_cost._count_passes(CONFIG, 2, torch.float32, False)
+    counter, really_saved = step_cost._count_passes(CONFIG, 2, "fp32", False)
     assert parts == counter.parts["layers"] and saved == really_saved
     update, peak, state = step_cost._count_small_update(CONFIG, "muon", torch.float32)
     assert counted().parts["optimizer"] == update

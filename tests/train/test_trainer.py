@@ -4,10 +4,12 @@ disk.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.examples import examples
 from tests.helpers.faulty import Killed, after_step, fresh
-from tests.helpers.token_run import SIZES, VOCAB, train_setup, weights_digest
+from tests.helpers.token_run import CONFIG, SIZES, VOCAB, train_setup, weights_digest
 
 from groundup.artifacts.metrics import Metrics, cut_back
 from groundup.errors import GroundupError
@@ -23,7 +25,8 @@ from groundup.model.config import ModelConfig
 from groundup.model.hf_io import load_model
 from groundup.runtime.files import read_json
 from groundup.runtime.sealed import read_sealed
-from groundup.train.hardware import Hardware
+from groundup.train.distributed import init_distributed
+from groundup.train.hardware import Hardware, gpu_attention
 from groundup.train.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -129,10 +132,20 @@ def test_killed_and_resumed_is_undisturbed(undisturbed: Path, tmp_path: Path, ca
     ]
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_exact_in_every_precision(tmp_path: Path, precision: str) -> None:
-    # Protects: guarantee 1 under autocast, the loss scale of fp16 included.
-    machine = Hardware(threads=1, micro_batch=6, precision=precision)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        {"precision": "bf16", "residual": "bf16", "attention": "blocks"},
+        # As trainings of older versions have it in their lock.
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+    ],
+    ids=str,
+)
+def test_exact_in_every_precision(tmp_path: Path, kernels: dict[str, Any]) -> None:
+    # Protects: guarantee 1 with a residual stream in bf16, and under autocast, the loss scale of
+    # fp16 included.
+    machine = Hardware(threads=1, micro_batch=6, **kernels)
     for name in ("whole", "killed"):
         trainer = Trainer(fresh(tmp_path / name), train_setup(8, machine))
         if name == "killed":
@@ -140,7 +153,27 @@ def test_exact_in_every_precision(tmp_path: Path, precision: str) -> None:
             trainer = Trainer(tmp_path / name, train_setup(8, machine))
         trainer.train()
     assert weights_digest(tmp_path / "whole", 8) == weights_digest(tmp_path / "killed", 8)
-    assert trainer.state.loss_scale == (2.0**16 if precision == "fp16" else 1.0)
+    assert trainer.state.loss_scale == (2.0**16 if machine.precision == "fp16" else 1.0)
+
+
+def test_exact_on_a_gpu(tmp_path: Path) -> None:
+    # Protects: guarantee 1 on CUDA: flash attention and cuBLAS in their deterministic forms.
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here: exact resume on CUDA is not checked")
+    config = dataclasses.replace(CONFIG, width=128, heads=2, kv_heads=1, head_width=64)
+    machine = Hardware("cuda", precision="bf16", micro_batch=6, residual="bf16")
+    machine = dataclasses.replace(machine, attention=gpu_attention(config, "bf16"))
+    for name in ("whole", "killed"):
+        root = fresh(tmp_path / name)
+        with init_distributed(machine) as ranks:
+            trainer = Trainer(root, train_setup(8, machine, config), ranks)
+            if name == "killed":
+                killed_before(trainer, 9)
+                trainer = Trainer(root, train_setup(8, machine, config), ranks)
+            trainer.train()
+    assert weights_digest(tmp_path / "whole", 8) == weights_digest(tmp_path / "killed", 8)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def test_a_damaged_checkpoint_is_named_and_passed_over(

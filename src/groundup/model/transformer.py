@@ -34,6 +34,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from groundup.model.block_attention import block_attention
 from groundup.model.config import ModelConfig
 from groundup.model.cross_entropy import cross_entropy_sum, log_probabilities
 from groundup.model.kv_cache import LayerRows, SlotRows
@@ -56,6 +57,14 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize the last dimension."""
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
+
+
+class Linear(nn.Linear):
+    """A matrix product in the type of its input; the weight may have another one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W^T."""
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 def rotary_table(config: ModelConfig) -> Tensor:
@@ -90,11 +99,13 @@ class Attention(nn.Module):
         super().__init__()
         queries, keys = config.heads * config.head_width, config.kv_heads * config.head_width
         self.head_width = config.head_width
-        self.grouped = config.heads != config.kv_heads
-        self.q_proj = nn.Linear(config.width, queries, bias=False)
-        self.k_proj = nn.Linear(config.width, keys, bias=False)
-        self.v_proj = nn.Linear(config.width, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.width, bias=False)
+        self.groups = config.heads // config.kv_heads
+        # Whether training uses block_attention.py.
+        self.in_blocks = False
+        self.q_proj = Linear(config.width, queries, bias=False)
+        self.k_proj = Linear(config.width, keys, bias=False)
+        self.v_proj = Linear(config.width, keys, bias=False)
+        self.o_proj = Linear(queries, config.width, bias=False)
         self.q_norm: nn.Module = nn.Identity()
         self.k_norm: nn.Module = nn.Identity()
         if config.query_key_norm:
@@ -127,9 +138,12 @@ class Attention(nn.Module):
         causal = mask is None and length > 1
         if packed is not None:
             y_BHTE = packed(q_BHTE, k_BKTE, v_BKTE)
+        elif self.in_blocks and causal and cache is None:
+            k_BHTE, v_BHTE = (x.repeat_interleave(self.groups, 1) for x in (k_BKTE, v_BKTE))
+            y_BHTE = block_attention(q_BHTE, k_BHTE, v_BHTE)
         else:
             y_BHTE = F.scaled_dot_product_attention(
-                q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.grouped
+                q_BHTE, k_BKTE, v_BKTE, mask, is_causal=causal, enable_gqa=self.groups > 1
             )
         y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(batch, length, -1))
         return y_BTD
@@ -140,9 +154,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.width, config.feed_forward, bias=False)
-        self.up_proj = nn.Linear(config.width, config.feed_forward, bias=False)
-        self.down_proj = nn.Linear(config.feed_forward, config.width, bias=False)
+        self.gate_proj = Linear(config.width, config.feed_forward, bias=False)
+        self.up_proj = Linear(config.width, config.feed_forward, bias=False)
+        self.down_proj = Linear(config.feed_forward, config.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return what the feed-forward adds to the residual stream [B, T, D]."""
@@ -211,6 +225,9 @@ class Transformer(nn.Module):
         # block, and compute its inside again in the backward pass. The random state is restored
         # too, so dropout and every bit stay the same.
         self.recompute = False
+        # Type of the residual stream, and so of all products, without a cache; None is that of the
+        # weights.
+        self.residual: torch.dtype | None = None
         # Not a buffer: `.to(bfloat16)` would round the angles.
         self._table = rotary_table(config)
         if seed is not None:
@@ -267,7 +284,10 @@ class Transformer(nn.Module):
         table = self._table[:, positions]  # [2, T, E/2]
         if isinstance(positions, Tensor):
             table = table.unsqueeze(2)  # [2, B, 1, T, E/2]
-        x_BTD = F.dropout(self.model.embed_tokens(tokens_BT), self.config.dropout, self.training)
+        x_BTD = self.model.embed_tokens(tokens_BT)
+        if self.residual is not None and cache is None:
+            x_BTD = x_BTD.to(self.residual)
+        x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
         recompute = self.recompute and self.training and torch.is_grad_enabled()
         for layer, block in enumerate(self.model.layers):
             past_keys = cache.layers[layer] if cache is not None else None
@@ -280,7 +300,8 @@ class Transformer(nn.Module):
 
     def forward(self, tokens_BT: Tensor, cache: SlotRows | None = None) -> Tensor:
         """Return logits [B, T, V]; with a cache, the tokens follow those that it holds."""
-        return F.linear(self.hidden(tokens_BT, cache), self.head_weight)
+        x_BTD = self.hidden(tokens_BT, cache)
+        return F.linear(x_BTD, self.head_weight.to(x_BTD.dtype))
 
     def loss(
         self, tokens_BT: Tensor, targets_BT: Tensor, reduction: Literal["mean", "sum"] = "mean"

@@ -316,6 +316,9 @@ class Train:
     # Activation checkpointing: compute the inside of each layer again in the backward pass. It
     # takes a third more work and far less memory.
     recompute: Literal["auto", "on", "off"] = "auto"
+    # Whether a GPU adds in a fixed order, so that a resumed training ends with the same bytes;
+    # false lets it take faster kernels.
+    exact: bool = True
     # CPU threads of a process.
     threads: int | Auto = "auto"
     # Processes that train together; "auto" is one per GPU.

@@ -37,6 +37,9 @@ def choose_device(wish: str = "auto") -> str:
     """
     import torch
 
+    # cuBLAS reads it once, before its first product: so much memory of its own lets it add in a
+    # fixed order.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if wish == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wish == "cuda" and not torch.cuda.is_available():

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from groundup.errors import GroundupError
+from groundup.model.block_attention import block_attention
 from groundup.model.config import ModelConfig
 from groundup.model.packed_attention import PackedKernel
-from groundup.model.transformer import Transformer
+from groundup.model.transformer import Attention, Transformer
 from groundup.recipe import Train
 from groundup.runtime.devices import sheet_flops
 from groundup.runtime.files import read_json
@@ -37,6 +39,8 @@ from groundup.train.memory import RECOMPUTE, fit_step
 from groundup.train.optimizer import FlatParameters, Optimizer
 
 Precision = Literal["fp32", "bf16", "fp16"]
+# block_attention.py, flash attention on a GPU, or whatever PyTorch takes.
+AttentionKernel = Literal["sdpa", "blocks", "flash"]
 # What is tried: a precision and a micro-batch.
 Choice = tuple[Precision, int]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,6 +52,8 @@ COMPILE_PAYS_SECONDS = 1200.0
 PROBE_SECONDS = 20.0
 # Tries of each alternative, of which the best counts.
 ROUNDS = 3
+# Most positions and heads with which two kinds of attention are compared.
+PROBE_LENGTH, PROBE_HEADS = 1024, 4
 # How much faster than the first alternative another one must be.
 CLEARLY_FASTER = 1.15
 # The machine is busy if other programs use this share of its cores for BUSY_SECONDS before the
@@ -81,6 +87,11 @@ class Hardware:
     recompute: bool = False  # whether blocks are computed again in the backward pass
     # How tuning attends within the documents of a sequence; "" before the first tuning.
     packed_attention: PackedKernel | Literal[""] = ""
+    # Type of the residual stream. If it is not `precision`, autocast chooses the type of each
+    # operation, as in trainings of older versions, and of fp16, whose numbers end at 65,504.
+    residual: Precision = "fp32"
+    attention: AttentionKernel = "sdpa"
+    exact: bool = True  # whether a GPU adds in a fixed order, so that equal runs give equal bits
     # Operations per second of one process in a large matrix product, as measured and as the data
     # sheet of the device has it (0 if unknown); for the record.
     peak_flops: float = field(default=0.0, compare=False)
@@ -88,9 +99,16 @@ class Hardware:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run."""
-        if self.precision == "fp32":
+        if self.precision == self.residual:
             return nullcontext()
         return torch.autocast(self.device, DTYPES[self.precision])
+
+    def set_up(self, model: Transformer) -> None:
+        """Let the model train by these settings."""
+        model.recompute, model.residual = self.recompute, DTYPES[self.residual]
+        for module in model.modules():
+            if isinstance(module, Attention):
+                module.in_blocks = self.attention == "blocks"
 
     def apply(self) -> None:
         """Set up this process so that equal runs give equal bits.
@@ -103,20 +121,27 @@ class Hardware:
         if choose_device() == "cpu":
             missing = "this training began on a GPU and there is none here"
             raise GroundupError(f"{missing}; remove [machine] from {LOCK} to go on without")
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Strict: an operation that has no deterministic form is an error, and flash attention takes
+        # its deterministic form only then.
+        torch.use_deterministic_algorithms(self.exact)
         # Otherwise every torch.empty is filled first.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        # PyTorch may prefer the attention of cuDNN, whose backward pass adds in any order.
+        torch.backends.cuda.enable_cudnn_sdp(not self.exact and self.attention != "flash")
 
     def with_recipe(self, train: Train, sequences: int) -> Hardware:
         """Return these settings with those that the recipe names explicitly."""
         if train.processes == "auto":
             train = dataclasses.replace(train, processes=self.processes)
         processes = count_processes(train, sequences, self.device)
-        changes: dict[str, Any] = {"processes": processes}
+        changes: dict[str, Any] = {"processes": processes, "exact": train.exact}
         for name in ("threads", "precision", "compile", "recompute"):
             if (value := getattr(train, name)) != "auto":
                 changes[name] = {"on": True, "off": False}.get(value, value)
+        if changes.get("precision", self.precision) != self.precision:
+            changes["residual"] = residual_type(changes["precision"])
+            # Kernels differ by type, and this one runs everywhere.
+            changes["attention"] = "sdpa"
         if train.micro_batch != "auto":
             share = divisible_share(sequences, processes)
             changes["micro_batch"] = largest_divisor(share, train.micro_batch)
@@ -142,7 +167,7 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     busy = share_of_others(BUSY_SECONDS)
     processes = count_processes(train, sequences, device)
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
-    torch.set_num_threads(threads)
+    Hardware(device, threads, exact=train.exact).apply()
     share = divisible_share(sequences, processes)
     probe = HardwareProbe(config, train, device, share, processes)
     # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
@@ -157,6 +182,7 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
         speeds |= probe.speeds([(chosen[0], size) for size in sizes[1:]])
     precision, micro_batch = clearly_fastest(speeds)
     speed, recompute = max(speeds.values()) * processes, probe.model.recompute
+    attention = probe.attention[precision]
     if "auto" in (train.steps, train.precision, train.micro_batch):
         warn_if_busy(busy, probe.spread)
     if device == "cuda":
@@ -168,8 +194,15 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
         missing = '[train] compile = "on", and torch.compile finds no working compiler here'
         raise GroundupError(f'{missing}; install one or set "auto"')
     settings = (device, threads, precision, compiled, micro_batch, processes, recompute)
-    sheet = device_flops(device, precision)
-    return Hardware(*settings, peak_flops=peak, sheet_flops=sheet), speed
+    hardware = Hardware(
+        *settings,
+        residual=residual_type(precision),
+        attention=attention,
+        exact=train.exact,
+        peak_flops=peak,
+        sheet_flops=device_flops(device, precision),
+    )
+    return hardware, speed
 
 
 @dataclass(frozen=True)
@@ -272,6 +305,8 @@ class HardwareProbe:
         self.sizes = micro_batch_sizes(train, share, config.context, micro_tokens)
         self.deadline = time.perf_counter() + PROBE_SECONDS
         self.spread = 1.0  # the largest ratio so far of the median try of a choice to its fastest
+        kernel = faster_attention if device == "cpu" else gpu_attention
+        self.attention = {precision: kernel(config, precision) for precision in self.precisions}
         self.model = Transformer(config).to(device).train()
         self.model.recompute = train.recompute == "on"
         self._parameters = FlatParameters(self.model)
@@ -346,8 +381,16 @@ class HardwareProbe:
     def pass_seconds(self, precision: Precision, size: int) -> float:
         """Return the seconds of one forward and backward pass over `size` sequences."""
         tokens_BT = self.dummy_tokens(size)
+        hardware = Hardware(
+            self.device,
+            precision=precision,
+            recompute=self.model.recompute,
+            residual=residual_type(precision),
+            attention=self.attention[precision],
+        )
+        hardware.set_up(self.model)
         start = time.perf_counter()
-        with Hardware(self.device, precision=precision).autocast():
+        with hardware.autocast():
             loss = self.model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
         loss.backward()
         loss.item()
@@ -365,6 +408,39 @@ class HardwareProbe:
         """Return tokens [size, context + 1]."""
         count = size * (self.config.context + 1)
         return torch.arange(count, device=self.device).view(size, -1) % self.config.vocab_size
+
+
+def residual_type(precision: Precision) -> Precision:
+    """Return the type of the residual stream of a new training."""
+    return "fp32" if precision == "fp16" else precision
+
+
+def faster_attention(config: ModelConfig, precision: Precision) -> AttentionKernel:
+    """Return which attention is clearly faster on this CPU; PyTorch's own for fp32, always."""
+    if precision == "fp32":
+        return "sdpa"
+    heads, length = min(PROBE_HEADS, config.heads), min(PROBE_LENGTH, config.context)
+    size = (PROBE_LENGTH // length, length, heads, config.head_width)
+    # As they come from a layer: heads are the inner dimension.
+    q, k, v = (
+        torch.ones(size, dtype=DTYPES[precision]).transpose(1, 2).requires_grad_() for _ in range(3)
+    )
+    seconds = {}
+    for attend in (partial(F.scaled_dot_product_attention, is_causal=True), block_attention):
+        tries = []
+        for _ in range(ROUNDS + 1):
+            start = time.perf_counter()
+            attend(q, k, v).sum().backward()
+            tries.append(time.perf_counter() - start)
+        seconds[attend] = min(tries)
+    sdpa, blocks = seconds.values()
+    return "blocks" if sdpa >= CLEARLY_FASTER * blocks else "sdpa"
+
+
+def gpu_attention(config: ModelConfig, precision: Precision) -> AttentionKernel:
+    """Return "flash" where this GPU has it: from Ampere on, in half precision."""
+    is_able = torch.cuda.get_device_capability() >= (8, 0) and config.head_width <= 256
+    return "flash" if is_able and precision != "fp32" else "sdpa"
 
 
 def clearly_fastest(speeds: Mapping[Choice, float]) -> Choice:

@@ -51,7 +51,16 @@ MIN_STEPS, MIN_OPERATIONS = 200, 3e13
 # Fields of a setup that train.json holds as they are.
 PLAIN = ("seed", "steps", "weights", "tokens_per_second", "recipe", "overrides")
 # Settings that are part of the key, or resolved before step 0 for the life of a process.
-FIXED = ("optimizer", "precision", "compile", "threads", "processes", "micro_batch", "recompute")
+FIXED = (
+    "optimizer",
+    "precision",
+    "compile",
+    "threads",
+    "processes",
+    "micro_batch",
+    "recompute",
+    "exact",
+)
 
 
 def automatic_tokens(

@@ -193,7 +193,8 @@ def _announce(setup: TrainSetup, step: int) -> None:
         f"train: {setup.config.parameter_count() / 1e6:.1f}M parameters{name}, {setup.steps} steps"
         f" of {setup.step_tokens} tokens, {hardware.precision} on {device}, {hardware.threads}"
         f" threads, micro-batch {hardware.micro_batch}"
-        f"{', layers computed twice' if hardware.recompute else ''}"
+        f"{', layers computed twice' if hardware.recompute else ''}, attention {hardware.attention}"
+        f"{'' if hardware.exact else ', not exact: a resumed run may end with other bytes'}"
     )
     rates = (train.learning_rate, train.muon_learning_rate)
     are_defaults = rates == (default.learning_rate, default.muon_learning_rate)

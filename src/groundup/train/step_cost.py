@@ -259,7 +259,7 @@ def count_step(
     with _chunks_of(device):
         for layers in (1, 2):
             small = dataclasses.replace(config, layers=layers)
-            counter, saved = _count_passes(small, size, dtype, recompute)
+            counter, saved = _count_passes(small, size, precision, recompute)
             counted.append((counter.parts, counter.peaks, saved))
     (parts, peaks, saved), (more_parts, more_peaks, more_saved) = counted
     further = config.layers - 1
@@ -273,11 +273,13 @@ def count_step(
 
 
 def _count_passes(
-    config: ModelConfig, size: int, dtype: torch.dtype, recompute: bool
+    config: ModelConfig, size: int, precision: str, recompute: bool
 ) -> tuple[StepCounter, float]:
     """Count forward and backward pass; also returns the bytes alive when the layers are done."""
     model = Transformer(config, seed=None, device="meta").train()
     model.recompute = recompute
+    if precision == "bf16":
+        model.residual = torch.bfloat16
     with FakeTensorMode(allow_non_fake_inputs=True):
         _make_fake(model)
         parameters, counter = FlatParameters(model), StepCounter()
@@ -301,7 +303,8 @@ def _count_passes(
             parameters.zero_grad()
             parameters.grad_norm()
             counter.part = "layers"
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            # On the CPU, fp16 would have other kernels than bf16.
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "fp16"):
                 loss = model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], "sum")
             loss.backward()
     return counter, saved

@@ -71,7 +71,7 @@ class Trainer:
         self.prefetcher = Prefetcher(self.loader, self.ranks.rank, self.ranks.world)
         # Weights follow in `_restore`.
         self.model = Transformer(setup.config, seed=None).to(self.ranks.device).train()
-        self.model.recompute = hardware.recompute
+        hardware.set_up(self.model)
         self.parameters = FlatParameters(self.model, self.ranks.rank, self.ranks.world)
         self.sharding = Sharding(self.model, self.parameters, self.ranks)
         dtype = torch.bfloat16 if hardware.precision == "bf16" else torch.float32

@@ -158,4 +158,5 @@ def _hardware(run: Run, checkpoint: Artifact) -> Hardware:
         hardware = dataclasses.replace(hardware, packed_attention=kernel)
         machine = dataclasses.asdict(recorded) | {"packed_attention": kernel}
         write_lock(run.root, load_lock(run.root), machine=machine)
-    return hardware
+    # Here autocast chooses the types: the matrices of LoRA stay in fp32.
+    return dataclasses.replace(hardware, residual="fp32")
