@@ -297,9 +297,8 @@ class Train:
     final_learning_rate: float = 0.1
     # Largest norm of the gradient; a larger one is scaled down.
     clip: float = 1.0
-    # A step is skipped if its loss or gradient norm lies this many robust deviations from the
-    # recent ones; 0 only skips steps with NaN or infinity. Healthy runs stay below 13
-    # (docs/experiments.md).
+    # A step is skipped if its loss or gradient norm lies this many robust deviations from recent
+    # ones; 0 only skips NaN and infinity. Healthy runs stay below 13 (docs/experiments.md).
     guard: float = 16.0
     # Steps between two validations.
     validate_every: int = 250
@@ -316,8 +315,7 @@ class Train:
     # Activation checkpointing: compute the inside of each layer again in the backward pass. It
     # takes a third more work and far less memory.
     recompute: Literal["auto", "on", "off"] = "auto"
-    # Whether a GPU adds in a fixed order, so that a resumed training ends with the same bytes;
-    # false lets it take faster kernels.
+    # GPUs add in a fixed order, so a resumed training ends with the same bytes; false is faster.
     exact: bool = True
     # CPU threads of a process.
     threads: int | Auto = "auto"
