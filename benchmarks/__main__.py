@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
@@ -39,6 +40,7 @@ from benchmarks import (
     serve,
     starter,
     startup,
+    train_peers,
     wikitext,
     wild,
     wild_packages,
@@ -70,6 +72,8 @@ BENCHMARKS = {
     "lines": lines.measure,
     "checkpoint": checkpoint.measure,
     "ranks": ranks.measure,
+    "train_peers": train_peers.measure,
+    "train_peers_124m": partial(train_peers.measure, "124m"),
     "plan_memory": plan_memory.measure,
     "bpe_train": bpe_train.measure,
     "continued": continued.measure,

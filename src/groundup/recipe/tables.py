@@ -312,8 +312,7 @@ class Train:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     # torch.compile; "auto" uses it if the training is long enough to pay for it.
     compile: Literal["auto", "on", "off"] = "auto"
-    # Activation checkpointing: compute the inside of each layer again in the backward pass. It
-    # takes a third more work and far less memory.
+    # Compute layers again in the backward pass (activation checkpointing): slower, less memory.
     recompute: Literal["auto", "on", "off"] = "auto"
     # GPUs add in a fixed order, so a resumed training ends with the same bytes; false is faster.
     exact: bool = True
