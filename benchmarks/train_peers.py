@@ -35,7 +35,7 @@ from benchmarks.peers import peer
 from groundup.model.config import ModelConfig, resolve
 from groundup.model.hf_io import to_hf
 from groundup.recipe import Model
-from groundup.train.hardware import Hardware, Precision, faster_attention, peak_flops
+from groundup.train.hardware import Hardware, Precision, cpu_attention, peak_flops
 
 Step = Callable[[], object]
 MICRO_BATCHES, STEPS = 2, 3
@@ -84,7 +84,7 @@ def groundup(case: Case) -> Step:
         compile=case.compiled,
         micro_batch=len(rows_NT) // MICRO_BATCHES,
         residual=case.precision,
-        attention=faster_attention(case.config, case.precision),
+        attention=cpu_attention(case.config, case.precision),
     )
     training = new_training(case.config, hardware)
     return lambda: train(training, rows_NT, 0)

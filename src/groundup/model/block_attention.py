@@ -16,13 +16,20 @@ Shape suffixes: B batch, H heads, T positions, E width of a head, N batch · hea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from groundup.model.config import ModelConfig
+
 BLOCK = 128  # queries
+# Most positions and heads with which two kernels are compared, and tries, of which the best counts.
+MEASURED_LENGTH, MEASURED_HEADS, TRIES = 1024, 4, 4
 
 
 @torch.library.custom_op("groundup::block_attention", mutates_args=())
@@ -92,3 +99,20 @@ def _differentiate(ctx: Any, grad_BHTE: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 block_attention.register_autograd(_differentiate, setup_context=_save)
+
+
+def gain_of_blocks(config: ModelConfig, dtype: torch.dtype) -> float:
+    """Return how many times as fast as PyTorch's kernel this one is here, forward and backward."""
+    heads, length = min(MEASURED_HEADS, config.heads), min(MEASURED_LENGTH, config.context)
+    size = (MEASURED_LENGTH // length, length, heads, config.head_width)
+    # As they come from a layer: heads are the inner dimension.
+    q, k, v = (torch.ones(size, dtype=dtype).transpose(1, 2).requires_grad_() for _ in range(3))
+    seconds = []
+    for attend in (partial(F.scaled_dot_product_attention, is_causal=True), block_attention):
+        tries = []
+        for _ in range(TRIES):
+            start = time.perf_counter()
+            attend(q, k, v).sum().backward()
+            tries.append(time.perf_counter() - start)
+        seconds.append(min(tries))
+    return seconds[0] / seconds[1]

@@ -14,16 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from groundup.errors import GroundupError
-from groundup.model.block_attention import block_attention
+from groundup.model.block_attention import gain_of_blocks
 from groundup.model.config import ModelConfig
 from groundup.model.packed_attention import PackedKernel
 from groundup.model.transformer import Attention, Transformer
@@ -52,8 +50,6 @@ COMPILE_PAYS_SECONDS = 1200.0
 PROBE_SECONDS = 20.0
 # Tries of each alternative, of which the best counts.
 ROUNDS = 3
-# Most positions and heads with which two kinds of attention are compared.
-PROBE_LENGTH, PROBE_HEADS = 1024, 4
 # How much faster than the first alternative another one must be.
 CLEARLY_FASTER = 1.15
 # The machine is busy if other programs use this share of its cores for BUSY_SECONDS before the
@@ -85,13 +81,13 @@ class Hardware:
     micro_batch: int = 1  # sequences in one forward pass of one process
     processes: int = 1  # that train together, one per GPU
     recompute: bool = False  # whether blocks are computed again in the backward pass
-    # How tuning attends within the documents of a sequence; "" before the first tuning.
-    packed_attention: PackedKernel | Literal[""] = ""
     # Type of the residual stream. If it is not `precision`, autocast chooses the type of each
     # operation, as in trainings of older versions, and of fp16, whose numbers end at 65,504.
     residual: Precision = "fp32"
     attention: AttentionKernel = "sdpa"
     exact: bool = True  # whether a GPU adds in a fixed order, so that equal runs give equal bits
+    # How tuning attends within the documents of a sequence; "" before the first tuning.
+    packed_attention: PackedKernel | Literal[""] = ""
     # Operations per second of one process in a large matrix product, as measured and as the data
     # sheet of the device has it (0 if unknown); for the record.
     peak_flops: float = field(default=0.0, compare=False)
@@ -194,15 +190,9 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
         missing = '[train] compile = "on", and torch.compile finds no working compiler here'
         raise GroundupError(f'{missing}; install one or set "auto"')
     settings = (device, threads, precision, compiled, micro_batch, processes, recompute)
-    hardware = Hardware(
-        *settings,
-        residual=residual_type(precision),
-        attention=attention,
-        exact=train.exact,
-        peak_flops=peak,
-        sheet_flops=device_flops(device, precision),
-    )
-    return hardware, speed
+    kernels = (residual_type(precision), attention, train.exact)
+    sheet = device_flops(device, precision)
+    return Hardware(*settings, *kernels, peak_flops=peak, sheet_flops=sheet), speed
 
 
 @dataclass(frozen=True)
@@ -305,7 +295,7 @@ class HardwareProbe:
         self.sizes = micro_batch_sizes(train, share, config.context, micro_tokens)
         self.deadline = time.perf_counter() + PROBE_SECONDS
         self.spread = 1.0  # the largest ratio so far of the median try of a choice to its fastest
-        kernel = faster_attention if device == "cpu" else gpu_attention
+        kernel = cpu_attention if device == "cpu" else gpu_attention
         self.attention = {precision: kernel(config, precision) for precision in self.precisions}
         self.model = Transformer(config).to(device).train()
         self.model.recompute = train.recompute == "on"
@@ -415,26 +405,10 @@ def residual_type(precision: Precision) -> Precision:
     return "fp32" if precision == "fp16" else precision
 
 
-def faster_attention(config: ModelConfig, precision: Precision) -> AttentionKernel:
+def cpu_attention(config: ModelConfig, precision: Precision) -> AttentionKernel:
     """Return which attention is clearly faster on this CPU; PyTorch's own for fp32, always."""
-    if precision == "fp32":
-        return "sdpa"
-    heads, length = min(PROBE_HEADS, config.heads), min(PROBE_LENGTH, config.context)
-    size = (PROBE_LENGTH // length, length, heads, config.head_width)
-    # As they come from a layer: heads are the inner dimension.
-    q, k, v = (
-        torch.ones(size, dtype=DTYPES[precision]).transpose(1, 2).requires_grad_() for _ in range(3)
-    )
-    seconds = {}
-    for attend in (partial(F.scaled_dot_product_attention, is_causal=True), block_attention):
-        tries = []
-        for _ in range(ROUNDS + 1):
-            start = time.perf_counter()
-            attend(q, k, v).sum().backward()
-            tries.append(time.perf_counter() - start)
-        seconds[attend] = min(tries)
-    sdpa, blocks = seconds.values()
-    return "blocks" if sdpa >= CLEARLY_FASTER * blocks else "sdpa"
+    fast = precision != "fp32" and gain_of_blocks(config, DTYPES[precision]) >= CLEARLY_FASTER
+    return "blocks" if fast else "sdpa"
 
 
 def gpu_attention(config: ModelConfig, precision: Precision) -> AttentionKernel:
