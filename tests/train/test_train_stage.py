@@ -467,6 +467,38 @@ def test_a_busy_machine_is_said(
     assert capsys.readouterr().err == ""
 
 
+def test_the_probe_of_a_large_model_is_short_and_hears_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Protects: 20 s at most by a clock that passes drive, also where bf16 is emulated; and none
+    # that takes longer than a second, since no backward pass hears Ctrl-C before its end.
+    config = dataclasses.replace(PRESETS["125m"], vocab_size=512)
+    peak, clock, passes = 2e10, [0.0], list[float]()
+
+    def pass_seconds(self: HardwareProbe, precision: str, size: int) -> float:
+        operations = size * self.config.context * self.config.flops_per_token()
+        seconds = operations / (hardware.USUAL_SHARE * peak) * (10 if precision == "bf16" else 1)
+        clock[0] += seconds
+        passes.extend([seconds] * (precision == "fp32"))
+        return seconds
+
+    monkeypatch.setattr(HardwareProbe, "pass_seconds", pass_seconds)
+    monkeypatch.setattr(hardware, "peak_flops", lambda *_: peak)
+    monkeypatch.setattr(hardware, "choose_device", lambda: "cpu")
+    monkeypatch.setattr("groundup.train.hardware.time.perf_counter", lambda: clock[0])
+    wish = Train(threads=1, compile="off", batch_tokens=4 * config.context)
+    hardware.probe_quickly.cache_clear()
+    resolved, speed = hardware.resolve_hardware(config, wish, 4)
+    before = clock[0]
+    # A plan of the same training measures nothing again.
+    assert hardware.probe_quickly(config, wish, "cpu").precision == resolved.precision == "fp32"
+    hardware.probe_quickly.cache_clear()
+    assert clock[0] == before < hardware.PROBE_SECONDS
+    assert passes and max(passes) <= hardware.LONG_PASS_SECONDS
+    expected = hardware.USUAL_SHARE * peak / config.flops_per_token()
+    assert speed == pytest.approx(expected, rel=1e-6)
+
+
 def test_auto_steps_make_a_model_on_a_slow_machine() -> None:
     # Protects: whatever the probe measured, 200 steps or one pass over the text; a model that is
     # too large for that gets the operations of 300 s on two idle cores. A fast machine does more.

@@ -8,6 +8,7 @@ from pathlib import Path
 from groundup.artifacts.chat import encode_prompt
 from groundup.artifacts.checkpoints import find_model
 from groundup.artifacts.tokenizer import Detokenizer, Tokenizer
+from groundup.runtime.resources import choose_device
 
 
 def continue_prompt(
@@ -37,9 +38,8 @@ def continue_prompt(
     else:
         ids = tokenizer.encode(plain) or [tokenizer.end_id]
     stop = {tokenizer.end_id, tokenizer.stop_id}
-    stream = generate(
-        load_model(folder), ids, tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
-    )
+    model = load_model(folder, choose_device())
+    stream = generate(model, ids, tokens, temperature, top_p=top_p, seed=seed, stop=stop)
     text = Detokenizer(tokenizer.byte_strings())
     yield from filter(None, map(text.add, stream))
     yield text.end()

@@ -131,8 +131,7 @@ def predict(
 
 def measure(config: ModelConfig, train: Train, device: str, placement: Placement) -> float:
     """Return the seconds of a step here, by a probe of some seconds."""
-    update = placement.step.cost.parts["optimizer"].matrix_flops
-    quick = probe_quickly(config, train, device, update)
+    quick = probe_quickly(config, train, device)
     tokens = placement.sequences * config.context
     passes = tokens * config.flops_per_token() / quick.flops / placement.processes
     return passes + quick.update_seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 import sys
 import time
@@ -35,6 +36,7 @@ from groundup.runtime.workers.map import default_workers
 from groundup.schema import decode
 from groundup.train.memory import RECOMPUTE, fit_step
 from groundup.train.optimizer import FlatParameters, Optimizer
+from groundup.train.step_cost import count_step
 
 Precision = Literal["fp32", "bf16", "fp16"]
 # block_attention.py, flash attention on a GPU, or whatever PyTorch takes.
@@ -64,6 +66,8 @@ GPU_MEMORY_SHARE, CPU_MEMORY_SHARE = 0.85, 0.8
 # no more tries after some seconds.
 QUICK_LAYERS, QUICK_PASS_SECONDS, QUICK_SECONDS = 2, 0.7, 6.0
 QUICK_TOKENS, QUICK_CONTEXT = 2048, 1024
+# A pass that takes a CPU longer than this is not tried.
+LONG_PASS_SECONDS = 1.0
 # A step reaches about this share of the rate of a large product on a CPU; it sizes quick passes.
 USUAL_SHARE = 0.5
 # Rows of the square matrices whose product measures the peak; a fraction of a second each.
@@ -165,6 +169,8 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
     threads = train.threads if train.threads != "auto" else max(1, default_workers() // processes)
     Hardware(device, threads, exact=train.exact).apply()
     share = divisible_share(sequences, processes)
+    if device == "cpu" and takes_long(config, train, share):
+        return _resolve_quickly(config, train, (share, processes), threads)
     probe = HardwareProbe(config, train, device, share, processes)
     # A GPU tries what it will use. On a CPU it is counted for float32, which needs the most.
     precision = probe.precisions[0] if device == "cuda" else "fp32"
@@ -185,14 +191,66 @@ def resolve_hardware(config: ModelConfig, train: Train, sequences: int) -> tuple
         # Processes of their own will train on this GPU.
         del probe
         torch.cuda.empty_cache()
-    compiled, peak = train.compile == "on", peak_flops(device, precision)
-    if compiled and not compiler_works():
-        missing = '[train] compile = "on", and torch.compile finds no working compiler here'
-        raise GroundupError(f'{missing}; install one or set "auto"')
+    compiled, peak = _compiles(train), peak_flops(device, precision)
     settings = (device, threads, precision, compiled, micro_batch, processes, recompute)
     kernels = (residual_type(precision), attention, train.exact)
     sheet = device_flops(device, precision)
     return Hardware(*settings, *kernels, peak_flops=peak, sheet_flops=sheet), speed
+
+
+def takes_long(config: ModelConfig, train: Train, share: int) -> bool:
+    """Whether a pass over a micro-batch takes a CPU so long that it cannot be tried.
+
+    No backward pass hears Ctrl-C before its end.
+    """
+    size = micro_batch_sizes(train, share, config.context, CPU_MICRO_TOKENS)[0]
+    operations = size * config.context * config.flops_per_token()
+    return operations > LONG_PASS_SECONDS * USUAL_SHARE * peak_flops("cpu", "fp32")
+
+
+def _resolve_quickly(
+    config: ModelConfig, train: Train, shape: tuple[int, int], threads: int
+) -> tuple[Hardware, float]:
+    """Return settings and tokens per second by the probe that a plan makes too, of a small part.
+
+    `shape` is the share of a process, and the processes. The micro-batch is the default one, or
+    what fits into memory.
+    """
+    share, processes = shape
+    quick = probe_quickly(config, train, "cpu")
+    size = micro_batch_sizes(train, share, config.context, CPU_MICRO_TOKENS)[0]
+    sizes = smaller_sizes(train, share, size)
+    available = CPU_MEMORY_SHARE * psutil.virtual_memory().available / processes
+    # It is counted for float32, which needs the most.
+    step = fit_step(config, train, sizes, available, device="cpu", precision="fp32")
+    if not step.fits:
+        raise GroundupError(_no_room(config, sizes[-1]))
+    hardware = Hardware(
+        threads=threads,
+        precision=quick.precision,
+        compile=_compiles(train),
+        micro_batch=step.micro_batch,
+        processes=processes,
+        recompute=step.recompute,
+        peak_flops=peak_flops("cpu", quick.precision),
+    )
+    return hardware, quick.flops / config.flops_per_token() * processes
+
+
+def _compiles(train: Train) -> bool:
+    """Whether the recipe asks for compilation; GroundupError if that does not work here."""
+    if train.compile == "on" and not compiler_works():
+        missing = '[train] compile = "on", and torch.compile finds no working compiler here'
+        raise GroundupError(f'{missing}; install one or set "auto"')
+    return train.compile == "on"
+
+
+def _no_room(config: ModelConfig, size: int) -> str:
+    return (
+        f"a micro-batch of {size} x {config.context} tokens does not fit into"
+        f" memory beside {config.parameter_count() / 1e6:.0f}M parameters and"
+        " their optimizer; choose a smaller [model], context or micro_batch"
+    )
 
 
 @dataclass(frozen=True)
@@ -204,13 +262,12 @@ class QuickProbe:
     update_seconds: float  # of one update of all weights
 
 
-def probe_quickly(
-    config: ModelConfig, train: Train, device: str, update_flops: float
-) -> QuickProbe:
+# A run plans and then trains: it measures once.
+@functools.cache
+def probe_quickly(config: ModelConfig, train: Train, device: str) -> QuickProbe:
     """Measure training steps on two of the layers; never longer than some seconds.
 
     Passes are sized by the measured rate of products, so that Ctrl-C is heard between them.
-    `update_flops` are those of one update of the whole model.
     """
     peak = peak_flops(device, "bf16" if device == "cuda" else "fp32")
     small = dataclasses.replace(config, layers=min(QUICK_LAYERS, config.layers), dropout=0.0)
@@ -222,7 +279,8 @@ def probe_quickly(
     probe.deadline = time.perf_counter() + QUICK_SECONDS
     speeds = probe.speeds([(precision, size) for precision in probe.precisions])
     precision, _ = chosen = clearly_fastest(speeds)
-    update = update_flops / peak
+    cost = count_step(config, 1, precision=precision, device=device)
+    update = cost.parts["optimizer"].matrix_flops / peak
     if update * small.layers / config.layers < QUICK_PASS_SECONDS:
         # Nearly all of an update is that of the layers' matrices.
         update = probe.update_seconds() * config.layers / small.layers
@@ -330,11 +388,7 @@ class HardwareProbe:
             self.model.recompute = step.recompute
             if step.fits:
                 return step.micro_batch
-        raise GroundupError(
-            f"a micro-batch of {sizes[-1]} x {self.config.context} tokens does not fit into"
-            f" memory beside {self.config.parameter_count() / 1e6:.0f}M parameters and"
-            " their optimizer; choose a smaller [model], context or micro_batch"
-        )
+        raise GroundupError(_no_room(self.config, sizes[-1]))
 
     def _fits_gpu(self, precision: Precision, size: int) -> bool:
         """Whether a step of `size` sequences leaves enough of the GPU's memory free."""
