@@ -211,10 +211,8 @@ def takes_long(config: ModelConfig, train: Train, share: int) -> bool:
 def _resolve_quickly(
     config: ModelConfig, train: Train, shape: tuple[int, int], threads: int
 ) -> tuple[Hardware, float]:
-    """Return settings and tokens per second by the probe that a plan makes too, of a small part.
-
-    `shape` is the share of a process, and the processes. The micro-batch is the default one, or
-    what fits into memory.
+    """Return settings and tokens per second by the probe of a plan; the micro-batch is the default
+    one, or what fits into memory. `shape` is the share of a process, and the processes.
     """
     share, processes = shape
     quick = probe_quickly(config, train, "cpu")
@@ -246,11 +244,9 @@ def _compiles(train: Train) -> bool:
 
 
 def _no_room(config: ModelConfig, size: int) -> str:
-    return (
-        f"a micro-batch of {size} x {config.context} tokens does not fit into"
-        f" memory beside {config.parameter_count() / 1e6:.0f}M parameters and"
-        " their optimizer; choose a smaller [model], context or micro_batch"
-    )
+    beside = f"{config.parameter_count() / 1e6:.0f}M parameters and their optimizer"
+    wrong = f"a micro-batch of {size} x {config.context} tokens does not fit into memory"
+    return f"{wrong} beside {beside}; choose a smaller [model], context or micro_batch"
 
 
 @dataclass(frozen=True)
