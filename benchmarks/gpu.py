@@ -34,7 +34,8 @@ from groundup.recipe import Train, load_recipe
 from groundup.runtime.devices import reported_device
 from groundup.runtime.files import write_whole
 from groundup.train.distributed import DistributedContext
-from groundup.train.hardware import GPU_MICRO_TOKENS, Hardware, gpu_attention
+from groundup.train.hardware import Hardware
+from groundup.train.hardware_probe import GPU_MICRO_TOKENS, gpu_attention
 from groundup.train.memory import fit_step
 from groundup.train.optimizer import FlatParameters, Optimizer
 from groundup.train.performance import predict_step

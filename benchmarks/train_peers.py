@@ -35,7 +35,8 @@ from benchmarks.peers import peer
 from groundup.model.config import ModelConfig, resolve
 from groundup.model.hf_io import to_hf
 from groundup.recipe import Model
-from groundup.train.hardware import Hardware, Precision, cpu_attention, peak_flops
+from groundup.train.hardware import Hardware, Precision
+from groundup.train.hardware_probe import cpu_attention, peak_flops
 
 Step = Callable[[], object]
 MICRO_BATCHES, STEPS = 2, 3

@@ -28,16 +28,16 @@ from groundup.recipe import Recipe, Train
 from groundup.runtime.files import read_json, write_json
 from groundup.runtime.lock import LOCK, load_lock, machine_settings, recipe_lock, write_lock
 from groundup.runtime.sealed import Ledger
-from groundup.train import hardware, launch, stage
+from groundup.train import hardware, hardware_probe, launch, stage
 from groundup.train.__main__ import main as rank
 from groundup.train.hardware import (
     Hardware,
-    HardwareProbe,
     count_processes,
     divisible_share,
     largest_divisor,
     recorded_hardware,
 )
+from groundup.train.hardware_probe import HardwareProbe
 from groundup.train.memory import step_memory
 from groundup.train.setup import automatic_tokens
 from groundup.train.step_cost import count_step
@@ -189,7 +189,7 @@ def test_what_the_machine_decided_is_kept(root: Path, monkeypatch: pytest.Monkey
         and chosen["device"] in ("cpu", "cuda")
         and not chosen["compile"]
     )
-    monkeypatch.setattr(hardware, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(hardware_probe, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, dataclasses.replace(of, train=dataclasses.replace(of.train, steps=6)))
     assert machine_settings(root) == chosen
     train(
@@ -216,7 +216,7 @@ def test_the_record_of_an_older_version_is_read_and_replaced(
     (root / LOCK).unlink()
     assert recorded_hardware(root) is None
     write_json(root / "train" / "machine.json", chosen | {"micro_batch": 1})
-    monkeypatch.setattr(hardware, "resolve_hardware", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr(hardware_probe, "resolve_hardware", lambda *_: pytest.fail("probed again"))
     train(root, recipe(steps=6, micro_batch="auto"))
     assert machine_settings(root) == chosen | {"micro_batch": 1}
     assert not (root / "train" / "machine.json").exists()
@@ -344,7 +344,7 @@ def test_what_fits_is_tried_before_step_0(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(
             psutil,
             "virtual_memory",
-            lambda free=free: _Memory(free / hardware.CPU_MEMORY_SHARE),
+            lambda free=free: _Memory(free / hardware_probe.CPU_MEMORY_SHARE),
         )
         probe = HardwareProbe(CONFIG, train, "cpu", 12)
         assert (probe.largest_fitting("fp32", 12), probe.model.recompute) == expected
@@ -411,7 +411,7 @@ def test_computing_layers_twice_changes_no_bit(tmp_path: Path, compiled: bool) -
 
 def test_the_probe_keeps_what_the_recipe_says() -> None:
     # Protects: explicit settings are never overruled by timing.
-    resolved, speed = hardware.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS)), 6)  # type: ignore[arg-type]
+    resolved, speed = hardware_probe.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS)), 6)  # type: ignore[arg-type]
     assert (
         resolved
         == Hardware("cpu" if not torch.cuda.is_available() else "cuda", 1, "fp32", False, 3, 1)
@@ -434,7 +434,7 @@ def test_precision_changes_only_if_it_pays(
 
     monkeypatch.setattr(HardwareProbe, "pass_seconds", pass_seconds)
     wish = FIXED | SETTINGS | {"precision": "auto"}
-    resolved, speed = hardware.resolve_hardware(CONFIG, Train(**wish), 6)  # type: ignore[arg-type]
+    resolved, speed = hardware_probe.resolve_hardware(CONFIG, Train(**wish), 6)  # type: ignore[arg-type]
     if resolved.device == "cuda":
         pytest.skip("a GPU does not choose")
     assert resolved.precision == chosen
@@ -459,11 +459,11 @@ def test_a_busy_machine_is_said(
         return dict.fromkeys(choices, 100.0)
 
     monkeypatch.setattr(HardwareProbe, "speeds", speeds)
-    monkeypatch.setattr(hardware, "share_of_others", lambda *_: share / 100)
-    hardware.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS | {"steps": "auto"})), 6)  # type: ignore[arg-type]
+    monkeypatch.setattr(hardware_probe, "share_of_others", lambda *_: share / 100)
+    hardware_probe.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS | {"steps": "auto"})), 6)  # type: ignore[arg-type]
     shown = capsys.readouterr().err
     assert said in shown and shown.count("machine is busy") == bool(said)
-    hardware.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS | {"steps": 9})), 6)  # type: ignore[arg-type]
+    hardware_probe.resolve_hardware(CONFIG, Train(**(FIXED | SETTINGS | {"steps": 9})), 6)  # type: ignore[arg-type]
     assert capsys.readouterr().err == ""
 
 
@@ -477,25 +477,29 @@ def test_the_probe_of_a_large_model_is_short_and_hears_ctrl_c(
 
     def pass_seconds(self: HardwareProbe, precision: str, size: int) -> float:
         operations = size * self.config.context * self.config.flops_per_token()
-        seconds = operations / (hardware.USUAL_SHARE * peak) * (10 if precision == "bf16" else 1)
+        seconds = (
+            operations / (hardware_probe.USUAL_SHARE * peak) * (10 if precision == "bf16" else 1)
+        )
         clock[0] += seconds
         passes.extend([seconds] * (precision == "fp32"))
         return seconds
 
     monkeypatch.setattr(HardwareProbe, "pass_seconds", pass_seconds)
-    monkeypatch.setattr(hardware, "peak_flops", lambda *_: peak)
-    monkeypatch.setattr(hardware, "choose_device", lambda: "cpu")
-    monkeypatch.setattr("groundup.train.hardware.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(hardware_probe, "peak_flops", lambda *_: peak)
+    monkeypatch.setattr(hardware_probe, "choose_device", lambda: "cpu")
+    monkeypatch.setattr("groundup.train.hardware_probe.time.perf_counter", lambda: clock[0])
     wish = Train(threads=1, compile="off", batch_tokens=4 * config.context)
-    hardware.probe_quickly.cache_clear()
-    resolved, speed = hardware.resolve_hardware(config, wish, 4)
+    hardware_probe.probe_quickly.cache_clear()
+    resolved, speed = hardware_probe.resolve_hardware(config, wish, 4)
     before = clock[0]
     # A plan of the same training measures nothing again.
-    assert hardware.probe_quickly(config, wish, "cpu").precision == resolved.precision == "fp32"
-    hardware.probe_quickly.cache_clear()
-    assert clock[0] == before < hardware.PROBE_SECONDS
-    assert passes and max(passes) <= hardware.LONG_PASS_SECONDS
-    expected = hardware.USUAL_SHARE * peak / config.flops_per_token()
+    assert (
+        hardware_probe.probe_quickly(config, wish, "cpu").precision == resolved.precision == "fp32"
+    )
+    hardware_probe.probe_quickly.cache_clear()
+    assert clock[0] == before < hardware_probe.PROBE_SECONDS
+    assert passes and max(passes) <= hardware_probe.LONG_PASS_SECONDS
+    expected = hardware_probe.USUAL_SHARE * peak / config.flops_per_token()
     assert speed == pytest.approx(expected, rel=1e-6)
 
 

@@ -26,7 +26,8 @@ from groundup.model.hf_io import load_model
 from groundup.runtime.files import read_json
 from groundup.runtime.sealed import read_sealed
 from groundup.train.distributed import init_distributed
-from groundup.train.hardware import Hardware, gpu_attention
+from groundup.train.hardware import Hardware
+from groundup.train.hardware_probe import gpu_attention
 from groundup.train.trainer import Trainer
 
 GOLDEN = Path(__file__).parent / "golden.json"

@@ -14,14 +14,16 @@ from groundup.recipe import Train
 from groundup.runtime.devices import DeviceGroup
 from groundup.runtime.resources import device_memory
 from groundup.train.hardware import (
-    CPU_MICRO_TOKENS,
-    GPU_MEMORY_SHARE,
-    GPU_MICRO_TOKENS,
     count_processes,
     divisible_share,
     micro_batch_sizes,
-    probe_quickly,
     smaller_sizes,
+)
+from groundup.train.hardware_probe import (
+    CPU_MICRO_TOKENS,
+    GPU_MEMORY_SHARE,
+    GPU_MICRO_TOKENS,
+    probe_quickly,
 )
 from groundup.train.memory import FittingStep, fit_step
 from groundup.train.performance import StepTime, predict_step

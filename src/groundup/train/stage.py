@@ -68,7 +68,8 @@ def prepare(run: Run, processes: int = 0) -> TrainSetup:
 
     torchrun may have started `processes` already; 0 chooses.
     """
-    from groundup.train.hardware import recorded_hardware, resolve_hardware
+    from groundup.train.hardware import recorded_hardware
+    from groundup.train.hardware_probe import resolve_hardware
     from groundup.train.setup import TrainSetup, draft_setup, resolve_steps
 
     view = run.store.view("tokenize")

@@ -136,7 +136,8 @@ def _hardware(run: Run, checkpoint: Artifact) -> Hardware:
 
     from groundup.model.hf_io import read_config
     from groundup.model.packed_attention import choose_packed_kernel
-    from groundup.train.hardware import Hardware, recorded_hardware, resolve_hardware
+    from groundup.train.hardware import Hardware, recorded_hardware
+    from groundup.train.hardware_probe import resolve_hardware
 
     recorded, device = recorded_hardware(run.root), choose_device()
     if recorded is None:
