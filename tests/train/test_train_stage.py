@@ -386,7 +386,7 @@ def test_memory_that_runs_out_later_is_one_line(
     def fails(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr("groundup.train.optimizer.Optimizer.step", fails)
+    monkeypatch.setattr("groundup.train.step.TrainStep.forward_backward", fails)
     with pytest.raises(
         GroundupError,
         match=r"out of memory at step 0, with micro-batches of 3; set \[train\] micro_batch = 1",
