@@ -487,6 +487,7 @@ def test_the_probe_of_a_large_model_is_short_and_hears_ctrl_c(
     monkeypatch.setattr(HardwareProbe, "pass_seconds", pass_seconds)
     monkeypatch.setattr(hardware_probe, "peak_flops", lambda *_: peak)
     monkeypatch.setattr(hardware_probe, "choose_device", lambda: "cpu")
+    monkeypatch.setattr(hardware_probe, "gain_of_blocks", lambda *_: 1.0)
     monkeypatch.setattr("groundup.train.hardware_probe.time.perf_counter", lambda: clock[0])
     wish = Train(threads=1, compile="off", batch_tokens=4 * config.context)
     hardware_probe.probe_quickly.cache_clear()
