@@ -100,8 +100,9 @@ def test_a_new_file_runs_only_its_own_shards_and_the_lists(run_copy: Path) -> No
     }
     shards = 5
     assert (events["collect"]["built"], events["collect"]["reused"]) == (1, shards - 1)
-    # Its shard, the three lists, and the distributions.
-    assert (events["refine"]["built"], events["refine"]["reused"]) == (5, shards - 1)
+    # Its shard, the counts of its source's lines, the three lists, and the distributions. The
+    # counts of the other source are reused.
+    assert (events["refine"]["built"], events["refine"]["reused"]) == (6, shards)
     # A shorter copy is a duplicate that loses: no token changed, so nothing after it ran.
     assert events["train"]["event"] == "fresh"
 
