@@ -29,7 +29,7 @@ PackedKernel = Literal["documents", "mask", "varlen"]
 def choose_packed_kernel(device: str, precision: str) -> PackedKernel:
     """Return the fastest way there is on a device.
 
-    One call per document is fastest on a CPU (benchmarks/packed.py); a GPU would wait for calls so
+    One call per document is fastest on a CPU (docs/experiments.md); a GPU would wait for calls so
     small. The kernel for variable lengths exists for the half precisions of NVIDIA's GPUs.
     """
     if device == "cpu":
