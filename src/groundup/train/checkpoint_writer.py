@@ -120,6 +120,8 @@ class CheckpointWriter:
         self.checkpoints, self.model, self.ranks = checkpoints, model, ranks
         self.store = Store(checkpoints.root)
         self._buffers = Buffers(parameters, optimizer, with_weights=ranks.is_first)
+        # Of this process; the same for all ranks.
+        self._begun = 0
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         # When writing is given up, and when waiting for the files of other ranks is.
@@ -134,6 +136,7 @@ class CheckpointWriter:
         when the checkpoint is there, in the thread that writes.
         """
         self.wait()
+        self._begun += 1
         state = copy.deepcopy(state)
         self._buffers.take()
 
@@ -193,7 +196,8 @@ class CheckpointWriter:
     def _write(self, state: TrainState, facts: Facts, seconds: float) -> None:
         """Write this rank's files; rank 0 waits for those of the others and commits all."""
         target, own = self.checkpoints.path(state.step), optimizer_file(*self._place)
-        folder = self.store.staging / target.name
+        # A signal may save a step again, and a rank may be ahead of rank 0: each has a folder.
+        folder = self.store.staging / f"{target.name}.{self._begun}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
             files: dict[str, Mapping[str, Any]] = {}
