@@ -18,10 +18,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -31,8 +33,9 @@ from pathlib import Path
 AVAILABLE = sys.platform == "linux"
 # A request is the id of a process to wait for, or FORK. REFUSED is no process.
 FORK, REFUSED = 0, -1
-# Seconds without a request after which the server loads what later stages need.
-_PAUSE = 0.05
+# A pool asks for its first workers within 0.5 s, at most 0.05 s apart. The server then loads what
+# later stages need.
+_TOGETHER, _PAUSE = 0.5, 0.05
 # Numpy and Arrow start threads when they are imported: OpenBLAS, though data stages multiply no
 # matrices, and jemalloc, which Arrow carries beside the allocator that it uses.
 _ENVIRONMENT = {
@@ -84,11 +87,11 @@ def serve(descriptor: int, parent: int) -> None:
         main, modules = control.recv()
         for name in modules[:1]:
             _load(name)
-        later = modules[1:]
+        later, first = modules[1:], -math.inf
         while True:
-            # Who asks early is not kept waiting for what later stages need; nor is the next, who
-            # asks when the first has been answered.
-            while later and not control.poll(_PAUSE):
+            # Who asks early is not kept waiting for what later stages need.
+            pause = _PAUSE if time.monotonic() < first + _TOGETHER else 0.0
+            while later and not control.poll(pause):
                 _load(later.pop(0))
             process = control.recv()
             if process != FORK:
@@ -97,6 +100,8 @@ def serve(descriptor: int, parent: int) -> None:
             pipe = recv_handle(control)
             threads = len(list(Path("/proc/self/task").iterdir()))
             child = os.fork() if threads == 1 else REFUSED
+            if first < 0:
+                first = time.monotonic()
             if child == 0:
                 control.close()
                 main(pipe, server)
