@@ -214,11 +214,10 @@ def find_contaminated(
         TableWriter(folder / "contaminated.parquet", DROPPED) as out,
     ):
         kept = scratch.kept(table, dropped)
+        # Number of documents that hold each n-gram.
         counts = np.zeros(len(grams.hashes), np.int64)
         for (name, _), rows in zip(shards, table.spans, strict=True):
-            hits = _load_occurrences(occurrences[name], kept[rows])
-            pairs = np.unique(hits[:, 0] * len(counts) + hits[:, 1])
-            counts += np.bincount(pairs % max(len(counts), 1), minlength=len(counts))
+            _count_documents(_load_occurrences(occurrences[name], kept[rows]), counts)
         common = counts > max(COMMON, COMMON_SHARE * table.rows)
         for shard, rows in zip(shards, table.spans, strict=True):
             if contaminated := _contaminated(occurrences[shard[0]], kept[rows], common, grams):
@@ -234,6 +233,12 @@ def find_contaminated(
         "items_by_source": dict(sorted(Counter(items[item]["source"] for item in held).items())),
         "common_phrases": int(common.sum()),
     }
+
+
+def _count_documents(hits: Array, counts: Array) -> None:
+    """Add the documents of a shard that hold each n-gram to `counts`."""
+    pairs = np.unique(hits[:, 0] * len(counts) + hits[:, 1])
+    counts += np.bincount(pairs % max(len(counts), 1), minlength=len(counts))
 
 
 def find_unlisted(

@@ -62,16 +62,7 @@ def run(run: Run) -> None:
     from groundup.refine.kernels import is_cache_cold
     from groundup.refine.rehearsal import compile_kernels
 
-    view = run.store.view("collect")
-    if view is None:
-        raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
-    steps = [entry["step"] for entry in view.manifest["artefacts"]]
-    collected = run.store.artifacts("collect", "collect/shard")
-    if len(collected) < steps.count("collect/shard"):
-        problem = "a collected shard is missing or damaged; run with --redo collect"
-        raise StoreError(f"{run.root / '.store'}: {problem}")
-    # Conversations for tuning keep their form: the tune stage reads them from collect.
-    collected = [shard for shard in collected if KINDS[shard.facts["kind"]].role != "tuning"]
+    collected = _collected_shards(run)
     # Before any work, since a misspelled filter would be found hours later.
     check_filters(run.recipe.refine.filters, run.recipe.refine.thresholds)
 
@@ -92,6 +83,19 @@ def run(run: Run) -> None:
     split, quality = stage.build_lists(lists, "split")
     discard_parts(run)
     _publish(stage, split, quality, collected)
+
+
+def _collected_shards(run: Run) -> list[Artifact]:
+    view = run.store.view("collect")
+    if view is None:
+        raise StoreError(f"{run.root / 'collect'}: missing or damaged; `groundup run` builds it")
+    steps = [entry["step"] for entry in view.manifest["artefacts"]]
+    collected = run.store.artifacts("collect", "collect/shard")
+    if len(collected) < steps.count("collect/shard"):
+        problem = "a collected shard is missing or damaged; run with --redo collect"
+        raise StoreError(f"{run.root / '.store'}: {problem}")
+    # Conversations for tuning keep their form: the tune stage reads them from collect.
+    return [shard for shard in collected if KINDS[shard.facts["kind"]].role != "tuning"]
 
 
 def _shard_job(run: Run, collected: Artifact) -> Job:

@@ -133,15 +133,19 @@ class Trainer:
                 # After trouble nothing is saved: the state is about to be replaced.
                 if trouble := trouble or self._do_what_is_due(now):
                     self._roll_back(trouble)
-                loss, end = self.interval.last_loss, self.timeline.at(self.state.step).steps
-                if self.samples is not None:
-                    self.samples(self.model, self.state.step, loss, force=self.state.step == end)
-                bar.add(1, f"loss {loss:.3f}")
+                self._sample()
+                bar.add(1, f"loss {self.interval.last_loss:.3f}")
                 self._obey(signals, stats)
                 self.writer.check()
             self._finish_saving()
         if self.ranks.is_first:
             self._publish(self.state)
+
+    def _sample(self) -> None:
+        """Write samples if it is time, and at the end."""
+        step, loss = self.state.step, self.interval.last_loss
+        if self.samples is not None:
+            self.samples(self.model, step, loss, force=step == self.timeline.at(step).steps)
 
     def _without_memory(self) -> str:
         size = self.setup.hardware.micro_batch
