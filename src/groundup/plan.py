@@ -53,7 +53,7 @@ BYTES_PER_TOKEN = ((2_048, 2.9), (4_096, 3.3), (8_192, 3.6), (16_384, 3.9), (32_
 MOST_BYTES_PER_TOKEN = 4.4
 # Bytes per second and core: unpacked raw files, collected text, and kept text, where the tokenizer
 # is trained, too. From benchmarks/results/raw_to_tokens.json, 1,000 MB.
-BYTES_PER_SECOND = {"collect": 19.6e6, "refine": 15.3e6, "tokenize": 23.1e6}
+BYTES_PER_SECOND = {"collect": 21.2e6, "refine": 20.5e6, "tokenize": 24.1e6}
 # Imports and the start of workers, with kernels compiled (benchmarks/results/startup.json).
 SECONDS_TO_START = {"collect": 0.8, "refine": 0.9, "tokenize": 0.5}
 # Weights and two moments in a checkpoint.
