@@ -203,8 +203,7 @@ def find_contaminated(
     """List the documents that hold evaluation items, with the longest stretch in common.
 
     Writes contaminated.parquet (DROPPED schema, in the order of rows). `occurrences` and
-    `evaluation` are folders of the steps before, `dropped` lists documents that are dropped
-    already.
+    `evaluation` are folders of the steps before; documents listed in `dropped` are left out.
     """
     table, grams = DocumentTable(shards, cuts), EvaluationGrams.load(evaluation)
     items = grams.items.select(["id", "source", "origin", "record"]).to_pylist()
